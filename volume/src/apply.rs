@@ -1,0 +1,405 @@
+//! The one apply: how a change is made true, on the primary under the mount and on a replica under the restorer.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use reelfs_journal::{Attributes, Change, FileId, FileTime, Name, NodeKind, RENAME_EXCHANGE, Xattr};
+use rustix::fs::{AtFlags, CWD, FallocateFlags, FileType, Gid, Mode, OFlags, RenameFlags, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::io::{Errno, Result};
+
+use crate::node::Node;
+use crate::stat::file_type;
+use crate::volume::{Side, Volume};
+use crate::xattr::{self, proc_path};
+
+impl Volume {
+    /// Makes a change true. Returns the bytes written, for a [`Change::Write`]; less than asked for means that the next
+    /// byte met an error. On a replica changes of an object that has no name any more are skipped, and so is control
+    /// information on both sides.
+    ///
+    /// # Errors
+    /// What the file system says; `ESTALE` for an object that is not known.
+    pub fn apply(&self, change: &Change<'_>) -> Result<u64> {
+        if self.side == Side::Replica && is_about_content(change) && !self.knows(change.file()) {
+            return Ok(match change {
+                Change::Write { data, .. } => data.len() as u64,
+                _ => 0,
+            });
+        }
+        match change {
+            Change::Write { file, offset, data, size, mtime } => {
+                return self.apply_write(*file, *offset, data, *size, *mtime);
+            }
+            Change::SetSize { file, size, mtime } => {
+                let data = self.data(&self.node(*file)?, true)?;
+                rustix::fs::ftruncate(&data, *size)?;
+                set_mtime(&data, *mtime)?;
+            }
+            Change::Zero { file, offset, length, size, mtime } => {
+                let keep = if self.grows(*file, *size)? { FallocateFlags::empty() } else { FallocateFlags::KEEP_SIZE };
+                self.apply_range(*file, FallocateFlags::ZERO_RANGE | keep, (*offset, *length), Some(*size), *mtime)?;
+            }
+            Change::Punch { file, offset, length, mtime } => {
+                let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+                self.apply_range(*file, flags, (*offset, *length), None, *mtime)?;
+            }
+            Change::Allocate { file, offset, length, size, mtime } => {
+                let keep = if self.grows(*file, *size)? { FallocateFlags::empty() } else { FallocateFlags::KEEP_SIZE };
+                self.apply_range(*file, keep, (*offset, *length), Some(*size), *mtime)?;
+            }
+            Change::Create { parent, name, file, kind, attributes, xattrs, parent_mtime } => {
+                if !(self.side == Side::Primary && self.knows(*file)) {
+                    self.make(*parent, name, *file, kind, attributes, xattrs)?;
+                } else if attributes.mtime != self.stat(&self.node(*file)?)?.mtime {
+                    self.set_mtime_of(*file, attributes.mtime)?;
+                }
+                self.set_mtime_of(*parent, *parent_mtime)?;
+            }
+            Change::Link { file, parent, name, parent_mtime } => {
+                self.link(*file, *parent, name)?;
+                self.set_mtime_of(*parent, *parent_mtime)?;
+            }
+            Change::Unlink { parent, name, file, parent_mtime } => {
+                self.apply_unlink(*parent, name, *file)?;
+                self.set_mtime_of(*parent, *parent_mtime)?;
+            }
+            Change::Rename { .. } => self.apply_rename(change)?,
+            Change::SetAttr { file, attributes } => self.set_attributes(*file, attributes)?,
+            Change::SetXattr { file, xattr } => {
+                let node = self.node(*file)?;
+                node.state.lock().harmless = false;
+                xattr::set(self.path(&node)?, xattr, XattrFlags::empty())?;
+            }
+            Change::RemoveXattr { file, name } => {
+                match xattr::remove(self.path(&self.node(*file)?)?, name) {
+                    Err(Errno::NODATA) if self.side == Side::Replica => {}
+                    result => result?,
+                }
+            }
+            Change::Entry { .. }
+            | Change::Drop { .. }
+            | Change::Sync { .. }
+            | Change::Amend { .. }
+            | Change::BaseBegin { .. }
+            | Change::BaseData { .. }
+            | Change::BaseEnd { .. }
+            | Change::ListBegin { .. }
+            | Change::ListEnd { .. }
+            | Change::Marker { .. } => {}
+        }
+        Ok(0)
+    }
+
+    fn grows(&self, file: FileId, size: u64) -> Result<bool> {
+        Ok(self.stat(&self.node(file)?)?.size < size)
+    }
+
+    fn apply_write(&self, file: FileId, offset: u64, bytes: &[u8], size: u64, mtime: FileTime) -> Result<u64> {
+        let data = self.data(&self.node(file)?, true)?;
+        let written = write_all(&data, offset, bytes);
+        if !matches!(written, Ok(0)) {
+            if self.converging.load(Ordering::Relaxed) {
+                enforce_size(&data, size)?;
+            }
+            set_mtime(&data, mtime)?;
+        }
+        written
+    }
+
+    /// `fallocate`; a replica whose file system lacks a mode gets the same bytes without it.
+    fn apply_range(
+        &self,
+        file: FileId,
+        flags: FallocateFlags,
+        (offset, length): (u64, u64),
+        size: Option<u64>,
+        mtime: FileTime,
+    ) -> Result<()> {
+        let data = self.data(&self.node(file)?, true)?;
+        match rustix::fs::fallocate(&data, flags, offset, length) {
+            Err(Errno::OPNOTSUPP) if self.side == Side::Replica => {
+                let present = rustix::fs::fstat(&data)?.st_size.unsigned_abs();
+                if flags.intersects(FallocateFlags::ZERO_RANGE | FallocateFlags::PUNCH_HOLE) {
+                    let end = offset.saturating_add(length).min(present);
+                    write_zeros(&data, offset, end.saturating_sub(offset))?;
+                }
+            }
+            result => result?,
+        }
+        if let Some(size) = size
+            && (self.side == Side::Replica || self.converging.load(Ordering::Relaxed))
+        {
+            enforce_size(&data, size)?;
+        }
+        set_mtime(&data, mtime)
+    }
+
+    fn apply_unlink(&self, parent: FileId, name: &Name, file: FileId) -> Result<()> {
+        let (directory, node) = (self.node(parent)?, self.node(file)?);
+        let flags = if node.is_directory() { AtFlags::REMOVEDIR } else { AtFlags::empty() };
+        self.pin_if_last(&node)?;
+        let result = rustix::fs::unlinkat(self.path(&directory)?, name.as_bytes(), flags);
+        if result.is_err() {
+            node.state.lock().nameless = false;
+            return result;
+        }
+        self.name_is_gone(&node, &directory, name);
+        Ok(())
+    }
+
+    fn apply_rename(&self, change: &Change<'_>) -> Result<()> {
+        let Change::Rename { file, parent, name, new_parent, new_name, replaced, flags, parent_mtime } = change else {
+            return Err(Errno::INVAL);
+        };
+        let (from, to) = (self.node(*parent)?, self.node(*new_parent)?);
+        let node = self.node(*file)?;
+        let other = if *replaced == FileId::NONE { None } else { Some(self.node(*replaced)?) };
+        let exchange = *flags & RENAME_EXCHANGE != 0;
+        if let Some(other) = other.as_ref().filter(|_| !exchange) {
+            self.pin_if_last(other)?;
+        }
+        let result = rustix::fs::renameat_with(
+            self.path(&from)?,
+            name.as_bytes(),
+            self.path(&to)?,
+            new_name.as_bytes(),
+            RenameFlags::from_bits_retain(*flags),
+        );
+        if let Err(error) = result {
+            if let Some(other) = &other {
+                other.state.lock().nameless = false;
+            }
+            return Err(error);
+        }
+        let same = other.as_ref().is_some_and(|other| Arc::ptr_eq(other, &node));
+        match &other {
+            Some(_) if same => {} // two names of one file: nothing happened
+            Some(other) if exchange => {
+                node.remove_link(&from, name);
+                other.remove_link(&to, new_name);
+                node.add_link(&to, new_name);
+                other.add_link(&from, name);
+            }
+            _ => {
+                if let Some(other) = &other {
+                    self.name_is_gone(other, &to, new_name);
+                }
+                node.remove_link(&from, name);
+                node.add_link(&to, new_name);
+            }
+        }
+        self.set_mtime_of(*parent, *parent_mtime)?;
+        if parent != new_parent { self.set_mtime_of(*new_parent, *parent_mtime) } else { Ok(()) }
+    }
+
+    /// On a primary an object about to lose its last name keeps a descriptor: somebody may have it open, and its inode
+    /// number must not be used again before the kernel has forgotten it.
+    fn pin_if_last(&self, node: &Arc<Node>) -> Result<()> {
+        if self.side == Side::Primary && (node.is_directory() || self.stat(node)?.links <= 1) {
+            let path = self.path(node)?;
+            let mut state = node.state.lock();
+            state.path = Some(path);
+            state.nameless = true;
+        }
+        Ok(())
+    }
+
+    fn name_is_gone(&self, node: &Arc<Node>, directory: &Arc<Node>, name: &Name) {
+        let last_known = node.remove_link(directory, name);
+        if self.side == Side::Replica && last_known {
+            self.nodes.remove(node.id);
+        }
+    }
+
+    fn set_mtime_of(&self, file: FileId, mtime: FileTime) -> Result<()> {
+        let path = self.path(&self.node(file)?)?;
+        rustix::fs::utimensat(&*path, c"", &only_mtime(mtime), AtFlags::EMPTY_PATH)
+    }
+
+    /// Makes mode, owner and modification time be exactly these.
+    ///
+    /// # Errors
+    /// What the file system says; `ESTALE` for an object that is not known.
+    pub fn set_attributes(&self, file: FileId, wanted: &Attributes) -> Result<()> {
+        let node = self.node(file)?;
+        let path = self.path(&node)?;
+        let present = self.stat(&node)?;
+        let owner_differs = (present.uid, present.gid) != (wanted.uid, wanted.gid);
+        if owner_differs {
+            let owner = (Some(Uid::from_raw(wanted.uid)), Some(Gid::from_raw(wanted.gid)));
+            rustix::fs::chownat(&*path, c"", owner.0, owner.1, AtFlags::EMPTY_PATH)?;
+        }
+        if (owner_differs || present.mode != wanted.mode) && node.file_type != FileType::Symlink {
+            node.state.lock().harmless = false;
+            rustix::fs::chmodat(CWD, proc_path(&path), Mode::from_raw_mode(wanted.mode), AtFlags::empty())?;
+        }
+        rustix::fs::utimensat(&*path, c"", &only_mtime(wanted.mtime), AtFlags::EMPTY_PATH)
+    }
+
+    /// Makes the extended attributes and ACLs be exactly these.
+    ///
+    /// # Errors
+    /// What the file system says; `ESTALE` for an object that is not known.
+    pub fn set_xattrs_exact(&self, file: FileId, xattrs: &[Xattr]) -> Result<()> {
+        xattr::set_exact(self.path(&self.node(file)?)?, xattrs)
+    }
+
+    /// A further name for a known file; the directory's modification time is left to the caller.
+    ///
+    /// # Errors
+    /// What the file system says; `ESTALE` for an object that is not known.
+    pub fn link(&self, file: FileId, parent: FileId, name: &Name) -> Result<()> {
+        let (node, directory) = (self.node(file)?, self.node(parent)?);
+        let path = self.path(&node)?;
+        let flags = AtFlags::SYMLINK_FOLLOW; // follows /proc, not the object
+        rustix::fs::linkat(CWD, proc_path(&path), self.path(&directory)?, name.as_bytes(), flags)?;
+        node.add_link(&directory, name);
+        Ok(())
+    }
+
+    /// Makes an object with everything that it has but bytes; the directory's modification time is left to the caller.
+    ///
+    /// # Errors
+    /// What the file system says; `EEXIST` for an id that is known already.
+    pub fn make(
+        &self,
+        parent: FileId,
+        name: &Name,
+        file: FileId,
+        kind: &NodeKind,
+        attributes: &Attributes,
+        xattrs: &[Xattr],
+    ) -> Result<()> {
+        if self.knows(file) {
+            return Err(Errno::EXIST);
+        }
+        let parent = self.node(parent)?;
+        let directory = self.path(&parent)?;
+        let data = make_object(&directory, name, kind)?;
+        let node = self.nodes.intern(file, file_type(kind), 0);
+        node.add_link(&parent, name);
+        if let Some(data) = data {
+            node.state.lock().data = Some((Arc::new(data), true));
+            self.cache.noted(&node);
+        }
+        let owner = (Some(Uid::from_raw(attributes.uid)), Some(Gid::from_raw(attributes.gid)));
+        rustix::fs::chownat(&*directory, name.as_bytes(), owner.0, owner.1, AtFlags::SYMLINK_NOFOLLOW)?;
+        if self.side == Side::Replica {
+            let inherits = xattr::list(&*directory).is_ok_and(|names| !names.is_empty());
+            if inherits || !xattrs.is_empty() {
+                xattr::set_exact(self.path(&node)?, xattrs)?;
+            }
+        }
+        if !matches!(kind, NodeKind::Symlink(_)) {
+            rustix::fs::chmodat(&*directory, name.as_bytes(), Mode::from_raw_mode(attributes.mode), AtFlags::empty())?;
+        }
+        rustix::fs::utimensat(&*directory, name.as_bytes(), &only_mtime(attributes.mtime), AtFlags::SYMLINK_NOFOLLOW)
+    }
+
+    /// Writes bytes of a base copy, without its time.
+    ///
+    /// # Errors
+    /// What the file system says; `ENOSPC` when it is full.
+    pub fn put(&self, file: FileId, offset: u64, bytes: &[u8]) -> Result<()> {
+        let data = self.data(&self.node(file)?, true)?;
+        match write_all(&data, offset, bytes)? {
+            written if written == bytes.len() as u64 => Ok(()),
+            _ => Err(Errno::NOSPC),
+        }
+    }
+
+    /// Cuts or extends a file of a base copy, without its time.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn put_size(&self, file: FileId, size: u64) -> Result<()> {
+        rustix::fs::ftruncate(self.data(&self.node(file)?, true)?, size)
+    }
+}
+
+/// Content and attributes of one object: what a nameless object of a replica no longer needs.
+fn is_about_content(change: &Change<'_>) -> bool {
+    matches!(
+        change,
+        Change::Write { .. }
+            | Change::SetSize { .. }
+            | Change::Zero { .. }
+            | Change::Punch { .. }
+            | Change::Allocate { .. }
+            | Change::SetAttr { .. }
+            | Change::SetXattr { .. }
+            | Change::RemoveXattr { .. }
+    )
+}
+
+fn make_object(directory: &OwnedFd, name: &Name, kind: &NodeKind) -> Result<Option<OwnedFd>> {
+    let private = Mode::from_raw_mode(0o600);
+    let (special, device) = match kind {
+        NodeKind::File => {
+            let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+            return rustix::fs::openat(directory, name.as_bytes(), flags, private).map(Some);
+        }
+        NodeKind::Directory => {
+            return rustix::fs::mkdirat(directory, name.as_bytes(), Mode::from_raw_mode(0o700)).map(|()| None);
+        }
+        NodeKind::Symlink(target) => {
+            return rustix::fs::symlinkat(target.as_slice(), directory, name.as_bytes()).map(|()| None);
+        }
+        NodeKind::Fifo => (FileType::Fifo, 0),
+        NodeKind::Socket => (FileType::Socket, 0),
+        NodeKind::CharDevice(device) => (FileType::CharacterDevice, *device),
+        NodeKind::BlockDevice(device) => (FileType::BlockDevice, *device),
+    };
+    rustix::fs::mknodat(directory, name.as_bytes(), special, private, device_number(device)).map(|()| None)
+}
+
+/// The kernel's device number of `(major << 32) | minor`.
+pub(crate) fn device_number(device: u64) -> rustix::fs::Dev {
+    let (major, minor) = ((device >> 32) as u32, (device & 0xFFFF_FFFF) as u32);
+    rustix::fs::makedev(major, minor)
+}
+
+/// Writes until all is written or an error comes; an error after the first byte is a short count.
+fn write_all(file: &OwnedFd, mut offset: u64, mut bytes: &[u8]) -> Result<u64> {
+    let mut written = 0;
+    while !bytes.is_empty() {
+        match rustix::io::pwrite(file, bytes, offset) {
+            Ok(0) => break,
+            Ok(count) => {
+                (written, offset, bytes) = (written + count as u64, offset + count as u64, &bytes[count..]);
+            }
+            Err(Errno::INTR) => {}
+            Err(error) if written == 0 => return Err(error),
+            Err(_) => break,
+        }
+    }
+    Ok(written)
+}
+
+fn write_zeros(file: &OwnedFd, mut offset: u64, mut length: u64) -> Result<()> {
+    let zeros = [0; 65_536];
+    while length > 0 {
+        let count = length.min(zeros.len() as u64);
+        if write_all(file, offset, &zeros[..usize::try_from(count).map_err(|_| Errno::INVAL)?])? < count {
+            return Err(Errno::NOSPC);
+        }
+        (offset, length) = (offset + count, length - count);
+    }
+    Ok(())
+}
+
+fn enforce_size(file: &OwnedFd, size: u64) -> Result<()> {
+    if rustix::fs::fstat(file)?.st_size.unsigned_abs() == size { Ok(()) } else { rustix::fs::ftruncate(file, size) }
+}
+
+fn set_mtime(file: &OwnedFd, mtime: FileTime) -> Result<()> {
+    rustix::fs::futimens(file, &only_mtime(mtime))
+}
+
+pub(crate) fn only_mtime(mtime: FileTime) -> Timestamps {
+    Timestamps {
+        last_access: Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_OMIT },
+        last_modification: Timespec { tv_sec: mtime.seconds, tv_nsec: mtime.nanos.into() },
+    }
+}

@@ -1,0 +1,219 @@
+//! A directory tree on disk whose objects are addressed by file id, never by path.
+//!
+//! Objects are opened one component at a time from descriptors that are themselves inside the root, each time without
+//! following links: there is no way out.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use reelfs_journal::{FileId, Name};
+use rustix::fs::{CWD, FileType, Mode, OFlags};
+use rustix::io::{Errno, Result};
+
+use crate::node::{DescriptorCache, Link, Node, Nodes};
+use crate::stat::Stat;
+use crate::xattr::proc_path;
+
+/// Which end of the replication a volume is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// Behind the mount: file ids are its own inode numbers and generations, objects become known as they are looked up.
+    Primary,
+    /// Written by a restorer: file ids are the primary's, every object is known.
+    Replica,
+}
+
+/// A directory tree that changes are applied to.
+#[derive(Debug)]
+pub struct Volume {
+    pub(crate) side: Side,
+    pub(crate) root: Arc<Node>,
+    pub(crate) nodes: Nodes,
+    pub(crate) cache: DescriptorCache,
+    pub(crate) converging: AtomicBool,
+    /// The file system of the root: another one mounted inside is not part of the volume.
+    pub(crate) file_system: u64,
+}
+
+impl Volume {
+    /// A volume that a restorer writes: `root` is an open directory, `root_id` the primary's id of its own root.
+    ///
+    /// # Errors
+    /// `ENOTDIR`, or what the system says of the directory.
+    pub fn replica(root: OwnedFd, root_id: FileId) -> Result<Volume> {
+        Volume::new(Side::Replica, root, Some(root_id))
+    }
+
+    /// The volume behind a mount; the descriptor was opened before anything was mounted over the directory.
+    ///
+    /// # Errors
+    /// `EOPNOTSUPP` when the file system gives no file handles (no generations), otherwise what the system says.
+    pub fn primary(root: OwnedFd) -> Result<Volume> {
+        Volume::new(Side::Primary, root, None)
+    }
+
+    fn new(side: Side, root: OwnedFd, id: Option<FileId>) -> Result<Volume> {
+        let stat = match id {
+            None => Stat::identified(root.as_fd(), b"")?,
+            Some(_) => Stat::at(root.as_fd(), b"")?,
+        };
+        if !stat.is_directory() {
+            return Err(Errno::NOTDIR);
+        }
+        let nodes = Nodes::default();
+        let node = nodes.intern(id.unwrap_or(stat.id), FileType::Directory, 1);
+        {
+            let mut state = node.state.lock();
+            state.path = Some(Arc::new(root));
+            state.nameless = true; // its descriptor is all there is of it: never dropped by the cache
+        }
+        let budget = descriptor_budget();
+        Ok(Volume {
+            side,
+            root: node,
+            nodes,
+            cache: DescriptorCache::new(budget),
+            converging: AtomicBool::new(false),
+            file_system: stat.file_system,
+        })
+    }
+
+    /// The id of the root directory.
+    #[must_use]
+    pub fn root_id(&self) -> FileId {
+        self.root.id
+    }
+
+    /// Whether the object is known (on a replica: exists).
+    #[must_use]
+    pub fn knows(&self, file: FileId) -> bool {
+        self.nodes.get(file).is_some()
+    }
+
+    /// How many objects are known.
+    #[must_use]
+    pub fn known(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// While on, data changes make sizes exactly what the record says, whatever the file was: for bytes that were read
+    /// while they changed (a base copy), and for redo.
+    pub fn set_converging(&self, on: bool) {
+        self.converging.store(on, Ordering::Relaxed);
+    }
+
+    /// Writes everything of the file system to disk (`syncfs`).
+    ///
+    /// # Errors
+    /// What the system says; the error is reported once.
+    pub fn sync(&self) -> Result<()> {
+        let root = self.path(&self.root)?;
+        let readable = rustix::fs::openat(root, c".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        rustix::fs::syncfs(readable)
+    }
+
+    /// The node of an id; on a replica an id without a name is none.
+    pub(crate) fn node(&self, id: FileId) -> Result<Arc<Node>> {
+        self.nodes.get(id).ok_or(Errno::STALE)
+    }
+
+    /// An `O_PATH` descriptor of the object.
+    pub(crate) fn path(&self, node: &Arc<Node>) -> Result<Arc<OwnedFd>> {
+        node.used.store(true, Ordering::Relaxed);
+        if let Some(path) = cached_path(node) {
+            return Ok(path);
+        }
+        // the chain of names from the first ancestor that has a descriptor down to the object
+        let mut chain: Vec<(Arc<Node>, Name)> = Vec::new();
+        let mut at = node.clone();
+        let mut directory = loop {
+            if let Some(path) = cached_path(&at) {
+                break path;
+            }
+            let Link { parent, name } = at.state.lock().links.first().cloned().ok_or(Errno::STALE)?;
+            chain.push((at, name));
+            at = parent;
+        };
+        while let Some((child, name)) = chain.pop() {
+            directory = self.open_path(&child, &directory, &name)?;
+        }
+        Ok(directory)
+    }
+
+    fn open_path(&self, node: &Arc<Node>, directory: &OwnedFd, name: &Name) -> Result<Arc<OwnedFd>> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let path = Arc::new(rustix::fs::openat(directory, name.as_bytes(), flags, Mode::empty())?);
+        if self.side == Side::Primary && Stat::at(&path, b"")?.id.ino != node.id.ino {
+            return Err(Errno::STALE);
+        }
+        node.state.lock().path = Some(path.clone());
+        self.cache.noted(node);
+        Ok(path)
+    }
+
+    /// A descriptor of a regular file open for data, kept in the node.
+    pub(crate) fn data(&self, node: &Arc<Node>, write: bool) -> Result<Arc<OwnedFd>> {
+        node.used.store(true, Ordering::Relaxed);
+        if let Some((file, writable)) = &node.state.lock().data
+            && (*writable || !write)
+        {
+            return Ok(file.clone());
+        }
+        if node.file_type != FileType::RegularFile {
+            return Err(Errno::INVAL);
+        }
+        let path = self.path(node)?;
+        // read-write if possible, so that one descriptor serves all; else what was asked for
+        let (file, writable) = match reopen(&path, OFlags::RDWR) {
+            Ok(file) => (file, true),
+            Err(Errno::ACCESS | Errno::ROFS | Errno::PERM) if !write => (reopen(&path, OFlags::RDONLY)?, false),
+            Err(Errno::ACCESS | Errno::PERM) => (reopen(&path, OFlags::WRONLY)?, true),
+            Err(error) => return Err(error),
+        };
+        let file = Arc::new(file);
+        node.state.lock().data = Some((file.clone(), writable));
+        self.cache.noted(node);
+        Ok(file)
+    }
+
+    /// Stats an object by descriptor if it has one, else by name in its directory.
+    pub(crate) fn stat(&self, node: &Arc<Node>) -> Result<Stat> {
+        let (descriptor, link) = {
+            let state = node.state.lock();
+            let descriptor = state.path.clone().or_else(|| state.data.as_ref().map(|(file, _)| file.clone()));
+            (descriptor, state.links.first().cloned())
+        };
+        let mut stat = match (descriptor, link) {
+            (Some(descriptor), _) => Stat::at(descriptor, b"")?,
+            (None, Some(Link { parent, name })) => Stat::at(self.path(&parent)?, name.as_bytes())?,
+            (None, None) => return Err(Errno::STALE),
+        };
+        if self.side == Side::Primary && stat.id.ino != node.id.ino {
+            return Err(Errno::STALE);
+        }
+        stat.id = node.id;
+        Ok(stat)
+    }
+
+    /// The target of a symbolic link.
+    pub(crate) fn link_target(&self, node: &Arc<Node>) -> Result<Vec<u8>> {
+        let path = self.path(node)?;
+        Ok(rustix::fs::readlinkat(path, c"", Vec::new())?.into_bytes())
+    }
+}
+
+fn cached_path(node: &Node) -> Option<Arc<OwnedFd>> {
+    node.state.lock().path.clone()
+}
+
+/// Opens what an `O_PATH` descriptor stands for.
+pub(crate) fn reopen(path: impl AsFd, flags: OFlags) -> Result<OwnedFd> {
+    rustix::fs::openat(CWD, proc_path(path), flags | OFlags::CLOEXEC | OFlags::NOCTTY, Mode::empty())
+}
+
+/// How many descriptors may be cached: two fifths of the limit, for open files of the applications need the rest.
+fn descriptor_budget() -> usize {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(1 << 20);
+    usize::try_from(limit).unwrap_or(1 << 20).clamp(64, 1 << 16) * 2 / 5
+}
