@@ -1,0 +1,228 @@
+//! The in-flight table: operations whose record may be in the journal without having been applied, or the reverse.
+//!
+//! A small mapped file of 64 slots of 512 bytes. What is written to it is in the page cache at once, so it survives the
+//! death of the process. It is never synced: **after a power cut it may show any earlier moment**, so what it gives back
+//! then is a hint to be compared with the journal and the tree, never a reason to apply a record again blindly.
+
+use std::fs::OpenOptions;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use memmap2::MmapRaw;
+use parking_lot::{Condvar, Mutex};
+
+use crate::{FileId, JournalError, Name, Seq};
+
+const SLOTS: usize = 64;
+/// 64-bit words of a slot (512 bytes).
+const SLOT_WORDS: usize = 64;
+const FILE_LEN: u64 = (SLOTS * SLOT_WORDS * 8) as u64;
+
+/// Words of a slot: state (bits 0-7), name length (8-15) and generation (32-63) of the parent; then what they need.
+const STATE: usize = 0;
+const FIRST: usize = 1;
+const LAST: usize = 2;
+const PARENT: usize = 3;
+const NAME: usize = 4;
+const NAME_WORDS: usize = 32;
+
+const FREE: u64 = 0;
+const CREATING: u64 = 1;
+const APPENDED: u64 = 2;
+
+/// Not yet numbered.
+const UNNUMBERED: Seq = Seq(u64::MAX);
+
+/// What an unclean stop left unsettled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum InFlightState {
+    /// An object was about to be made, or was made, under this name; no record was numbered for it.
+    Creating {
+        /// The directory.
+        parent: FileId,
+        /// The name in it.
+        name: Name,
+    },
+    /// These numbers were given out. Their records may be in the journal or not, applied or not.
+    Appended {
+        /// The first number.
+        first: Seq,
+        /// The last number.
+        last: Seq,
+    },
+}
+
+/// The table of a group.
+#[derive(Debug)]
+pub struct InFlight {
+    map: MmapRaw,
+    table: Mutex<Table>,
+    /// Told whenever a slot is settled.
+    settled: Condvar,
+}
+
+#[derive(Debug)]
+struct Table {
+    /// A bit for each slot that can be taken.
+    free: u64,
+    /// The lowest unsettled number of each slot.
+    first: [Seq; SLOTS],
+}
+
+impl Table {
+    fn lowest(&self) -> Seq {
+        self.first.iter().copied().min().unwrap_or(UNNUMBERED)
+    }
+}
+
+/// An operation under way. Dropping it settles it.
+#[derive(Debug)]
+#[must_use = "dropping it settles the operation"]
+pub struct Slot<'a> {
+    owner: &'a InFlight,
+    index: usize,
+}
+
+impl InFlight {
+    /// Opens the table, making it when there is none (mode 0600), and reads what an unclean stop left. Those slots stay
+    /// taken until [`InFlight::clear`], so that a second crash before that finds them again.
+    ///
+    /// # Errors
+    /// [`JournalError::Io`].
+    pub fn open(path: &Path) -> Result<(InFlight, Vec<InFlightState>), JournalError> {
+        let failed = |operation| move |source| JournalError::Io { operation, path: path.to_owned(), source };
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        let file = options.open(path).map_err(failed("open"))?;
+        if file.metadata().map_err(failed("stat"))?.len() != FILE_LEN {
+            // never written whole, so never used; real blocks, or a full disk would kill us at a store
+            file.set_len(0).map_err(failed("truncate"))?;
+            file.write_all_at(&vec![0; SLOTS * SLOT_WORDS * 8], 0).map_err(failed("write"))?;
+        }
+        let map = MmapRaw::map_raw(&file).map_err(failed("map"))?;
+        let table = Table { free: 0, first: [UNNUMBERED; SLOTS] };
+        let inflight = InFlight { map, table: Mutex::new(table), settled: Condvar::new() };
+        let mut left = Vec::new();
+        let mut free = 0;
+        for index in 0..SLOTS {
+            match inflight.read_slot(index) {
+                Some(state) => left.push(state),
+                None => free |= 1 << index,
+            }
+        }
+        inflight.table.lock().free = free;
+        Ok((inflight, left))
+    }
+
+    /// Forgets what an unclean stop left, after it was dealt with. No slot may be in use.
+    pub fn clear(&self) {
+        let mut table = self.table.lock();
+        for index in 0..SLOTS {
+            self.slot(index)[STATE].store(FREE, Ordering::Release);
+        }
+        *table = Table { free: u64::MAX, first: [UNNUMBERED; SLOTS] };
+        self.settled.notify_all();
+    }
+
+    /// Takes a slot for an operation; waits while all 64 are taken.
+    pub fn begin(&self) -> Slot<'_> {
+        let mut table = self.table.lock();
+        while table.free == 0 {
+            self.settled.wait(&mut table);
+        }
+        let index = table.free.trailing_zeros();
+        table.free &= !(1 << index);
+        Slot { owner: self, index: index as usize }
+    }
+
+    /// Takes a slot for an operation that makes its object before its record.
+    pub fn begin_create(&self, parent: FileId, name: &Name) -> Slot<'_> {
+        let slot = self.begin();
+        let words = self.slot(slot.index);
+        words[PARENT].store(parent.ino, Ordering::Relaxed);
+        for (word, bytes) in words[NAME..].iter().zip(name.as_bytes().chunks(8)) {
+            let mut padded = [0; 8];
+            padded[..bytes.len()].copy_from_slice(bytes);
+            word.store(u64::from_le_bytes(padded), Ordering::Relaxed);
+        }
+        let head = CREATING | (name.as_bytes().len() as u64) << 8 | u64::from(parent.generation) << 32;
+        words[STATE].store(head, Ordering::Release);
+        slot
+    }
+
+    /// The lowest number that is given out and not settled. Everything below it may leave the machine.
+    #[must_use]
+    pub fn lowest_unsettled(&self) -> Option<Seq> {
+        Some(self.table.lock().lowest()).filter(|&lowest| lowest != UNNUMBERED)
+    }
+
+    /// Waits until every number up to `upto` that was given out is settled; false when the time is up.
+    #[must_use]
+    pub fn wait_settled(&self, upto: Seq, timeout: Duration) -> bool {
+        let mut table = self.table.lock();
+        !self.settled.wait_while_for(&mut table, |table| table.lowest() <= upto, timeout).timed_out()
+    }
+
+    fn slot(&self, index: usize) -> &[AtomicU64] {
+        debug_assert!(index < SLOTS);
+        // SAFETY: the mapping is FILE_LEN bytes long, page aligned, readable and writable, and lives as long as `self`;
+        // `index` is below SLOTS everywhere. All access is through these atomics. The file is 0600 under the group's
+        // lock and nobody shortens it, so no page of it vanishes.
+        unsafe { std::slice::from_raw_parts(self.map.as_ptr().cast::<AtomicU64>().add(index * SLOT_WORDS), SLOT_WORDS) }
+    }
+
+    /// What a slot says; nothing when it is free or, after a power cut, makes no sense.
+    fn read_slot(&self, index: usize) -> Option<InFlightState> {
+        let words: Vec<u64> = self.slot(index).iter().map(|word| word.load(Ordering::Acquire)).collect();
+        let head = words[STATE];
+        match head & 0xff {
+            CREATING => {
+                let bytes: Vec<u8> =
+                    words[NAME..NAME + NAME_WORDS].iter().flat_map(|word| word.to_le_bytes()).collect();
+                let name = Name::new(bytes.get(..(head >> 8 & 0xff) as usize)?).ok()?;
+                let parent = FileId { ino: words[PARENT], generation: (head >> 32) as u32 };
+                Some(InFlightState::Creating { parent, name })
+            }
+            APPENDED if 0 < words[FIRST] && words[FIRST] <= words[LAST] => {
+                Some(InFlightState::Appended { first: Seq(words[FIRST]), last: Seq(words[LAST]) })
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Slot<'_> {
+    /// These numbers were given out to the operation: to be called before their records are written, under the lock that
+    /// numbers them. A second call extends the range.
+    pub fn appended(&self, first: Seq, last: Seq) {
+        let words = self.owner.slot(self.index);
+        let mut table = self.owner.table.lock();
+        let known = &mut table.first[self.index];
+        if *known == UNNUMBERED {
+            words[FIRST].store(first.0, Ordering::Relaxed);
+            words[LAST].store(last.0, Ordering::Relaxed);
+            *known = first;
+            words[STATE].store(APPENDED, Ordering::Release);
+        } else {
+            *known = first.min(*known);
+            words[FIRST].store(known.0, Ordering::Release);
+            words[LAST].fetch_max(last.0, Ordering::Release);
+        }
+    }
+}
+
+impl Drop for Slot<'_> {
+    fn drop(&mut self) {
+        let mut table = self.owner.table.lock();
+        self.owner.slot(self.index)[STATE].store(FREE, Ordering::Release);
+        table.first[self.index] = UNNUMBERED;
+        table.free |= 1 << self.index;
+        drop(table);
+        self.owner.settled.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,225 @@
+//! The journal volume: a preallocated cyclic file in which records wait until they are on tape.
+//!
+//! Two rings share the file: 64-byte slots of control data, and journal data. An append writes the data first and the
+//! slot last; the slot's checksum covers both, so a record is there exactly when its slot says so. Nothing is repaired
+//! by reading: a torn tail is reported and cut off by [`Jvol::cut_tail`] alone, and what is broken below the durable
+//! watermark is [`crate::JournalError::Damaged`]. Byte tables: `docs/FORMAT-journal.md`.
+
+mod append;
+mod create;
+mod file;
+mod geometry;
+mod index;
+mod open;
+mod reader;
+mod superblock;
+mod sync;
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+use uuid::Uuid;
+
+use self::file::VolumeFile;
+use self::index::PositionIndex;
+use self::sync::Flusher;
+use crate::{Clock, Digest, HybridClock, JournalError, Seq, Timestamp};
+
+pub use self::append::{Appended, Reserve};
+pub use self::geometry::JvolGeometry;
+pub use self::reader::{JvolControls, JvolReader};
+
+/// Version of the format that this program writes and reads.
+pub const JVOL_FORMAT_VERSION: u32 = 1;
+
+/// An open journal volume. Dropping it without [`Jvol::close`] leaves it as a killed process does.
+///
+/// It takes no lock on the file: that only one process appends is the business of the group's lock.
+#[derive(Debug)]
+pub struct Jvol {
+    file: VolumeFile,
+    group: Uuid,
+    geometry: JvolGeometry,
+    tail: Mutex<Tail>,
+    /// Told when space was freed.
+    freed: Condvar,
+    flusher: Mutex<Flusher>,
+    /// Told when a sync ended.
+    flushed: Condvar,
+    /// Set for good by the first failed write or sync.
+    failed: AtomicBool,
+}
+
+/// What the append lock protects: both ends of the rings.
+#[derive(Debug)]
+struct Tail {
+    out: u64,
+    out_position: u64,
+    out_digest: Digest,
+    /// Number and position of the next record.
+    next: u64,
+    position: u64,
+    /// Up to here whole pages of this lap were written; beyond, they may not be in memory.
+    data_written: u64,
+    /// The same for slots, as a record number.
+    slots_written: u64,
+    index: PositionIndex,
+    /// Made with the first time that is asked for.
+    clock: Option<HybridClock>,
+    last_time: Timestamp,
+    torn: bool,
+    scratch: Vec<u8>,
+}
+
+impl Tail {
+    fn tick(&mut self, clock: &dyn Clock, count: usize, mut each: impl FnMut(usize, Timestamp)) {
+        let now = clock.read();
+        let last = self.last_time;
+        let hybrid = self.clock.get_or_insert_with(|| HybridClock::new(now, last));
+        for index in 0..count {
+            self.last_time = hybrid.tick(now);
+            each(index, self.last_time);
+        }
+    }
+
+    fn data_used(&self) -> u64 {
+        self.position - self.out_position
+    }
+
+    fn slots_used(&self) -> u64 {
+        self.next - self.out
+    }
+}
+
+/// Where the rings of a journal volume begin and end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct JvolPointers {
+    /// Journal-out: the first record held (or the next one, when none is held).
+    pub out: Seq,
+    /// Journal-in: the number that the next record gets.
+    pub next: Seq,
+    /// Every record up to here is known to be durable.
+    pub durable: Seq,
+    /// Slots of control data in use.
+    pub control_used: u64,
+    /// Slots of control data in all.
+    pub control_slots: u64,
+    /// Bytes of journal data in use, padding included.
+    pub data_used: u64,
+    /// Bytes of the data area.
+    pub data_size: u64,
+    /// Length of the file in bytes.
+    pub size: u64,
+    /// The last hybrid time given out; `Timestamp(i64::MIN)` if none was.
+    pub last_time: Timestamp,
+}
+
+impl Jvol {
+    /// The first record of a torn tail. Nothing is appended before [`Jvol::cut_tail`].
+    #[must_use]
+    pub fn torn(&self) -> Option<Seq> {
+        let tail = self.tail.lock();
+        tail.torn.then_some(Seq(tail.next))
+    }
+
+    /// Whether there is room for that much journal data in that many records, without touching the reserve and with a
+    /// margin for whoever asks at the same moment.
+    #[must_use]
+    pub fn has_room(&self, data_bytes: u64, records: u64) -> bool {
+        self.fits(&self.tail.lock(), data_bytes, records)
+    }
+
+    /// Waits until [`Jvol::has_room`], woken by [`Jvol::free`]; false when the time is up.
+    #[must_use]
+    pub fn wait_for_room(&self, data_bytes: u64, records: u64, timeout: Duration) -> bool {
+        let mut tail = self.tail.lock();
+        let full = |tail: &mut Tail| !self.fits(tail, data_bytes, records);
+        !self.freed.wait_while_for(&mut tail, full, timeout).timed_out()
+    }
+
+    fn fits(&self, tail: &Tail, data_bytes: u64, records: u64) -> bool {
+        // every record may need a few bytes of padding
+        let data = data_bytes.saturating_add(records.saturating_mul(8));
+        tail.data_used().saturating_add(data) <= self.geometry.data_usable()
+            && tail.slots_used().saturating_add(records) <= self.geometry.slots_usable()
+    }
+
+    /// The last number given out and a hybrid time: every later record is later than it, and no earlier one is.
+    #[must_use]
+    pub fn tick(&self, clock: &dyn Clock) -> (Seq, Timestamp) {
+        let mut tail = self.tail.lock();
+        tail.tick(clock, 1, |_, _| {});
+        (Seq(tail.next - 1), tail.last_time)
+    }
+
+    /// Chained digest of everything before journal-out.
+    #[must_use]
+    pub fn out_digest(&self) -> Digest {
+        self.tail.lock().out_digest
+    }
+
+    /// Both ends of the rings.
+    #[must_use]
+    pub fn pointers(&self) -> JvolPointers {
+        let durable = Seq(self.flusher.lock().durable);
+        let tail = self.tail.lock();
+        JvolPointers {
+            out: Seq(tail.out),
+            next: Seq(tail.next),
+            durable,
+            control_used: tail.slots_used(),
+            control_slots: self.geometry.control_slots,
+            data_used: tail.data_used(),
+            data_size: self.geometry.data_size,
+            size: self.geometry.size,
+            last_time: tail.last_time,
+        }
+    }
+
+    /// The layout of the file.
+    #[must_use]
+    pub fn geometry(&self) -> JvolGeometry {
+        self.geometry
+    }
+
+    /// The file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.file.path
+    }
+
+    /// How often the disk was asked to flush since this was opened.
+    #[must_use]
+    pub fn file_sync_count(&self) -> u64 {
+        self.file.sync_count()
+    }
+
+    fn check_failed(&self) -> Result<(), JournalError> {
+        if self.failed.load(Ordering::Acquire) { Err(JournalError::Failed(self.file.path.clone())) } else { Ok(()) }
+    }
+
+    /// What was on its way to the disk may be lost and the kernel will not tell again: nothing more is taken.
+    fn fail<T>(&self, result: Result<T, JournalError>) -> Result<T, JournalError> {
+        if let Err(error) = &result {
+            self.failed.store(true, Ordering::Release);
+            tracing::error!(%error, "the journal volume takes nothing more");
+        }
+        result
+    }
+}
+
+impl JvolPointers {
+    /// How full the journal volume is, 0 to 1: of what applications may fill before they wait.
+    #[must_use]
+    pub fn occupancy(&self) -> f64 {
+        let geometry = JvolGeometry::new(self.size);
+        let data = self.data_used as f64 / geometry.data_usable() as f64;
+        let control = self.control_used as f64 / geometry.slots_usable() as f64;
+        data.max(control).min(1.0)
+    }
+}
+
+#[cfg(test)]
+mod tests;

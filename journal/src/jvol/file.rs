@@ -1,0 +1,68 @@
+//! The file under a journal volume: whole reads and writes, errors with the operation and the path.
+
+use std::fs::File;
+use std::io::{self, IoSlice};
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::JournalError;
+
+/// Most parts of one vectored write (`IOV_MAX`).
+const PARTS_MAX: usize = 1024;
+
+/// An open file that knows its path.
+#[derive(Debug)]
+pub(super) struct VolumeFile {
+    pub(super) file: File,
+    pub(super) path: PathBuf,
+    syncs: AtomicU64,
+}
+
+impl VolumeFile {
+    pub(super) fn new(file: File, path: PathBuf) -> VolumeFile {
+        VolumeFile { file, path, syncs: AtomicU64::new(0) }
+    }
+
+    pub(super) fn error(&self, operation: &'static str, source: io::Error) -> JournalError {
+        JournalError::Io { operation, path: self.path.clone(), source }
+    }
+
+    pub(super) fn read(&self, bytes: &mut [u8], offset: u64) -> Result<(), JournalError> {
+        self.file.read_exact_at(bytes, offset).map_err(|source| self.error("read", source))
+    }
+
+    pub(super) fn write(&self, bytes: &[u8], offset: u64) -> Result<(), JournalError> {
+        self.file.write_all_at(bytes, offset).map_err(|source| self.error("write", source))
+    }
+
+    /// Writes the parts one after the other.
+    pub(super) fn write_parts(&self, parts: &[&[u8]], mut offset: u64) -> Result<(), JournalError> {
+        let mut slices: Vec<IoSlice<'_>> = parts.iter().map(|part| IoSlice::new(part)).collect();
+        let mut rest = slices.as_mut_slice();
+        IoSlice::advance_slices(&mut rest, 0);
+        while !rest.is_empty() {
+            let count = rest.len().min(PARTS_MAX);
+            match rustix::io::pwritev(&self.file, &rest[..count], offset) {
+                Ok(0) => return Err(self.error("write", io::ErrorKind::WriteZero.into())),
+                Ok(written) => {
+                    offset += written as u64;
+                    IoSlice::advance_slices(&mut rest, written);
+                }
+                Err(rustix::io::Errno::INTR) => {}
+                Err(errno) => return Err(self.error("write", errno.into())),
+            }
+        }
+        Ok(())
+    }
+
+    /// `fdatasync`, counted.
+    pub(super) fn sync(&self) -> Result<(), JournalError> {
+        self.syncs.fetch_add(1, Ordering::Relaxed);
+        self.file.sync_data().map_err(|source| self.error("sync", source))
+    }
+
+    pub(super) fn sync_count(&self) -> u64 {
+        self.syncs.load(Ordering::Relaxed)
+    }
+}

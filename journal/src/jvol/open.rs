@@ -1,0 +1,262 @@
+//! Opening: which records are there, what is torn, what is damaged. Nothing is written here but by `cut_tail`.
+
+use std::fs::OpenOptions;
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+
+use parking_lot::{Condvar, Mutex};
+use uuid::Uuid;
+
+use super::file::VolumeFile;
+use super::geometry::{PAGE, SLOT};
+use super::index::PositionIndex;
+use super::reader::JvolControls;
+use super::superblock::{Chosen, SUPERBLOCK_LEN, Superblock};
+use super::sync::{Flusher, SuperblockWriter};
+use super::{Jvol, Tail};
+use crate::{CONTROL_LEN, FLAG_MORE, JournalError, Record, RecordError, Seq};
+
+/// So many bytes of journal data before the end are compared with their checksums, durable or not.
+const VERIFIED: u64 = 4 << 20;
+
+impl Jvol {
+    /// Opens the journal volume of a group and finds journal-in. Nothing is repaired: see [`Jvol::torn`].
+    ///
+    /// # Errors
+    /// [`JournalError::Foreign`], [`JournalError::Version`], [`JournalError::OtherGroup`], [`JournalError::Truncated`];
+    /// [`JournalError::Damaged`] when a record at or before the durable watermark is not there.
+    pub fn open(path: &Path, group: Uuid) -> Result<Jvol, JournalError> {
+        let failed = |operation| move |source| JournalError::Io { operation, path: path.to_owned(), source };
+        let file = OpenOptions::new().read(true).write(true).open(path).map_err(failed("open"))?;
+        let length = file.metadata().map_err(failed("stat"))?.len();
+        let file = VolumeFile::new(file, path.to_owned());
+        let chosen = read_superblock(&file, length)?;
+        let superblock = &chosen.superblock;
+        if superblock.group != group {
+            return Err(JournalError::OtherGroup { path: file.path, found: superblock.group, wanted: group });
+        }
+        if length < superblock.geometry.size {
+            return Err(JournalError::Truncated { path: file.path, found: length, wanted: superblock.geometry.size });
+        }
+        let watermark = superblock.durable;
+        let mut jvol = Jvol::assemble(file, &chosen);
+        jvol.scan(&chosen.superblock)?;
+        let is_cut_short = jvol.verify(watermark)?;
+        jvol.settle_end()?;
+        let torn = is_cut_short || jvol.first_stray()?.is_some();
+        jvol.tail.get_mut().torn = torn;
+        if torn {
+            tracing::warn!(path = %path.display(), record = jvol.tail.get_mut().next, "the journal has a torn tail");
+        }
+        Ok(jvol)
+    }
+
+    fn assemble(file: VolumeFile, chosen: &Chosen) -> Jvol {
+        let superblock = &chosen.superblock;
+        let tail = Tail {
+            out: superblock.out,
+            out_position: superblock.out_position,
+            out_digest: superblock.out_digest,
+            next: superblock.out,
+            position: superblock.out_position,
+            data_written: 0,
+            slots_written: 0,
+            index: PositionIndex::default(),
+            clock: None,
+            last_time: superblock.last_time,
+            torn: false,
+            scratch: Vec::new(),
+        };
+        // the chosen slot may be on its way to the disk still; when the other is whole, it alone may be written again
+        let (slot, dirty) = if chosen.both { (chosen.slot, true) } else { (1 - chosen.slot, false) };
+        let writer = SuperblockWriter {
+            generation: superblock.generation,
+            slot,
+            dirty,
+            durable: superblock.durable,
+            written: super::sync::now(),
+        };
+        Jvol {
+            file,
+            group: superblock.group,
+            geometry: superblock.geometry,
+            tail: Mutex::new(tail),
+            freed: Condvar::new(),
+            flusher: Mutex::new(Flusher {
+                durable: superblock.durable,
+                durable_position: superblock.durable_position,
+                writer: Some(writer),
+            }),
+            flushed: Condvar::new(),
+            failed: AtomicBool::new(false),
+        }
+    }
+
+    /// Goes from journal-out through all slots that carry the number expected.
+    fn scan(&mut self, superblock: &Superblock) -> Result<(), JournalError> {
+        let to = superblock.out + self.geometry.control_slots - 1;
+        let mut index = PositionIndex::default();
+        let mut controls = JvolControls::new(self, superblock.out, to, superblock.out_position);
+        let mut fault = None;
+        let (mut next, mut position) = (superblock.out, superblock.out_position);
+        let mut at_watermark = superblock.out_position;
+        loop {
+            match controls.next().map(|control| control.map(|_| ())) {
+                Some(Ok(())) if controls.position() - superblock.out_position <= self.geometry.data_size => {}
+                Some(Err(error @ JournalError::Damaged { .. })) => {
+                    fault = Some(error);
+                    break;
+                }
+                Some(Err(error)) => return Err(error),
+                Some(Ok(())) | None => break,
+            }
+            index.note(next, position);
+            (next, position) = (controls.next_seq(), controls.position());
+            if next - 1 == superblock.durable {
+                at_watermark = position;
+            }
+        }
+        let tail = self.tail.get_mut();
+        (tail.next, tail.position, tail.index) = (next, position, index);
+        if next <= superblock.durable || at_watermark != superblock.durable_position {
+            return Err(self.find_damage(fault, superblock));
+        }
+        Ok(())
+    }
+
+    /// Numbers or lengths at or before the watermark are wrong: the first record that does not read back.
+    fn find_damage(&self, fault: Option<JournalError>, superblock: &Superblock) -> JournalError {
+        let damaged = |seq: u64, reason| JournalError::Damaged {
+            path: self.file.path.clone(),
+            seq: Seq(seq),
+            offset: self.geometry.slot_offset(seq),
+            reason,
+        };
+        let next = self.tail.lock().next;
+        let first_broken = self.read(Seq(superblock.out), Seq(next - 1)).map(|mut records| {
+            loop {
+                match records.next() {
+                    Some(Ok(_)) => {}
+                    Some(Err(error)) => break Some(error),
+                    None => break None,
+                }
+            }
+        });
+        match first_broken {
+            Ok(Some(error)) | Err(error) => error,
+            Ok(None) if next <= superblock.durable => {
+                fault.unwrap_or_else(|| damaged(next, RecordError::Range("length")))
+            }
+            Ok(None) => damaged(superblock.durable, RecordError::Range("position")),
+        }
+    }
+
+    /// Compares checksums near the end and of everything beyond the watermark: after a power cut a slot may be there
+    /// without its data. Takes back what is not whole, incomplete operations included; says whether that was anything.
+    fn verify(&mut self, watermark: u64) -> Result<bool, JournalError> {
+        let tail = self.tail.get_mut();
+        let (out, end) = (tail.out, tail.next);
+        let near = tail.index.at_position(tail.position.saturating_sub(VERIFIED)).unwrap_or(out);
+        let from = near.min(watermark + 1).max(out);
+        let (mut good, mut operation, mut more) = (from, from, false);
+        let mut records = self.read(Seq(from), Seq(end - 1))?;
+        loop {
+            match records.next() {
+                None => break,
+                Some(Ok((control, _))) => {
+                    operation = if more { operation } else { good };
+                    more = control[1] & FLAG_MORE != 0;
+                    good += 1;
+                }
+                Some(Err(JournalError::Damaged { .. })) if good > watermark => break,
+                Some(Err(error)) => return Err(error),
+            }
+        }
+        if more && good > watermark + 1 {
+            good = operation.max(watermark + 1);
+        }
+        if good == end {
+            return Ok(false);
+        }
+        let position = self.locate(good)?;
+        let tail = self.tail.get_mut();
+        (tail.next, tail.position) = (good, position);
+        tail.index.cut(good);
+        Ok(true)
+    }
+
+    /// Goes on where the last record ended: its page is in memory now, later ones may not be.
+    fn settle_end(&mut self) -> Result<(), JournalError> {
+        let mut slot = Vec::new();
+        let tail = self.tail.get_mut();
+        let (out, next) = (tail.out, tail.next);
+        (tail.data_written, tail.slots_written) =
+            (tail.position.next_multiple_of(PAGE), next.next_multiple_of(PAGE / SLOT));
+        if next > out {
+            self.read_slots(next - 1, 1, &mut slot)?;
+            let mut control = [0; CONTROL_LEN];
+            control.copy_from_slice(&slot);
+            let tail = self.tail.get_mut();
+            tail.last_time = tail.last_time.max(Record::peek(&control).1);
+        }
+        Ok(())
+    }
+
+    /// The first slot outside the held ones that is neither empty nor of an older lap: a record whose predecessors a
+    /// power cut lost. It must not come back when the numbers reach it again.
+    fn first_stray(&self) -> Result<Option<u64>, JournalError> {
+        let (out, next) = {
+            let tail = self.tail.lock();
+            (tail.out, tail.next)
+        };
+        self.stray(next, next, out + self.geometry.control_slots)
+    }
+
+    /// The first stray slot, given as a record number from..to, when `next` is the next record.
+    fn stray(&self, next: u64, from: u64, to: u64) -> Result<Option<u64>, JournalError> {
+        let mut bytes = Vec::new();
+        let mut at = from;
+        while at < to {
+            self.read_slots(at, to - at, &mut bytes)?;
+            for slot in bytes.as_chunks::<CONTROL_LEN>().0 {
+                let (Seq(seq), _) = Record::peek(slot);
+                let is_older =
+                    seq != 0 && seq < next && seq % self.geometry.control_slots == at % self.geometry.control_slots;
+                if !is_older && *slot != [0; CONTROL_LEN] {
+                    return Ok(Some(at));
+                }
+                at += 1;
+            }
+        }
+        Ok(None)
+    }
+
+    /// Cuts a torn tail off: a step of recovery, taken knowingly. Whatever follows the last whole operation is made
+    /// zeros, and that made durable.
+    ///
+    /// # Errors
+    /// [`JournalError::Io`].
+    pub fn cut_tail(&mut self) -> Result<(), JournalError> {
+        let tail = self.tail.get_mut();
+        let (next, to) = (tail.next, tail.out + self.geometry.control_slots);
+        let mut from = next;
+        while let Some(stray) = self.stray(next, from, to)? {
+            let zeroed = self.file.write(&[0; CONTROL_LEN], self.geometry.slot_offset(stray));
+            self.fail(zeroed)?;
+            from = stray + 1;
+        }
+        self.flush_all()?;
+        self.tail.get_mut().torn = false;
+        Ok(())
+    }
+}
+
+fn read_superblock(file: &VolumeFile, length: u64) -> Result<Chosen, JournalError> {
+    let mut slots = vec![0; 2 * SUPERBLOCK_LEN];
+    if length < slots.len() as u64 {
+        return Err(JournalError::Foreign(file.path.clone()));
+    }
+    file.read(&mut slots, 0)?;
+    let (first, second) = slots.split_at(SUPERBLOCK_LEN);
+    Superblock::choose(&file.path, [first, second])
+}

@@ -1,0 +1,33 @@
+//! The vocabulary of reelfs and its log.
+//!
+//! A replicated directory is a sequence of [`Change`]s. A [`Record`] is a change with its place in the order: a dense
+//! [`Seq`], a strictly rising hybrid [`Timestamp`] and the requester. The journal volume ([`Jvol`]) is the preallocated
+//! cyclic store where records wait until they are on tape. A [`Position`] names a point of a history together with a
+//! digest of everything before it, so that a gap, a fork and a foreign tape are all one comparison.
+//!
+//! This crate knows no directory, no kernel and no tape; everything else knows it.
+
+mod bytes;
+mod change;
+mod clock;
+mod digest;
+mod error;
+mod id;
+mod inflight;
+mod jvol;
+mod name;
+mod record;
+mod seal;
+mod time;
+
+pub use change::{AmendOutcome, Attributes, Change, MarkerKind, NodeKind, RENAME_EXCHANGE, RENAME_NOREPLACE, Xattr};
+pub use clock::{Clock, ClockReading, HybridClock, ManualClock, SystemClock};
+pub use digest::{Digest, Position};
+pub use error::{JournalError, RecordError};
+pub use id::{Epoch, FileId, GroupName, GroupNameError, Seq, VolumeIndex};
+pub use inflight::{InFlight, InFlightState, Slot};
+pub use jvol::{Appended, JVOL_FORMAT_VERSION, Jvol, JvolControls, JvolGeometry, JvolPointers, JvolReader, Reserve};
+pub use name::{Name, NameError};
+pub use record::{CONTROL_LEN, DATA_MAX, EncodedRecord, FLAG_MORE, RECORD_DATA_MAX, Record};
+pub use seal::Seal;
+pub use time::{FileTime, Timestamp};
