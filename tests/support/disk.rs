@@ -1,0 +1,96 @@
+//! A small disk of its own: a file system on a loop device, for what needs a full disk, another disk, or a fresh one.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use super::{Sandbox, tools};
+
+/// What a disk is formatted with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileSystem {
+    /// ext4, without blocks reserved for root.
+    Ext4,
+    /// XFS; needs 300 MiB.
+    Xfs,
+    /// FAT: no owners, no xattrs, times of two seconds.
+    Fat,
+}
+
+/// A mounted loop device; unmounted and freed on drop.
+pub struct Disk {
+    image: PathBuf,
+    point: PathBuf,
+}
+
+impl Disk {
+    /// Makes and mounts a disk of `mebibytes` at the sandbox's directory `name`. Root only.
+    pub fn new(sandbox: &Sandbox, name: &str, file_system: FileSystem, mebibytes: u64) -> Disk {
+        let image = sandbox.path(&format!("{name}.img"));
+        File::create(&image)
+            .and_then(|file| file.set_len(mebibytes << 20))
+            .expect("an image in the sandbox");
+        let path = text(&image);
+        match file_system {
+            FileSystem::Ext4 => tools::run("mkfs.ext4", &["-q", "-m", "0", "-E", "lazy_itable_init=1", path]),
+            FileSystem::Xfs => tools::run("mkfs.xfs", &["-q", path]),
+            FileSystem::Fat => tools::run("mkfs.vfat", &[path]),
+        };
+        let disk = Disk {
+            image: image.clone(),
+            point: sandbox.directory(name),
+        };
+        disk.mount();
+        disk
+    }
+
+    /// Mounts it (again).
+    pub fn mount(&self) {
+        tools::run("mount", &["-o", "loop", text(&self.image), text(&self.point)]);
+    }
+
+    /// Unmounts it; it must not be in use.
+    pub fn umount(&self) {
+        tools::run("umount", &[text(&self.point)]);
+    }
+
+    /// Pulls it out: whoever has it open loses it by and by.
+    pub fn unplug(&self) {
+        tools::run("umount", &["-l", text(&self.point)]);
+    }
+
+    /// Where it is mounted.
+    pub fn path(&self) -> &Path {
+        &self.point
+    }
+
+    /// A directory on it, made when it is missing.
+    pub fn directory(&self, name: &str) -> PathBuf {
+        let path = self.point.join(name);
+        std::fs::create_dir_all(&path).expect("a directory on the disk");
+        path
+    }
+
+    /// Fills it up to `left` KiB.
+    pub fn fill(&self, left: u64) -> PathBuf {
+        let free = rustix::fs::statvfs(&self.point).expect("a mounted disk");
+        let size = (free.f_bavail * free.f_frsize).saturating_sub(left << 10);
+        let path = self.point.join("filler");
+        tools::run("fallocate", &["-l", &size.max(1).to_string(), text(&path)]);
+        path
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        drop(
+            std::process::Command::new("umount")
+                .args(["-l", "-q"])
+                .arg(&self.point)
+                .status(),
+        );
+    }
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("sandboxes have UTF-8 paths")
+}

@@ -1,0 +1,16 @@
+//! What the integration tests stand on: sandboxes, mounts that are always taken down, trees that can be compared.
+#![allow(dead_code, unused_imports, reason = "every test binary uses another part of it")]
+
+pub mod disk;
+pub mod mount;
+pub mod program;
+pub mod sandbox;
+pub mod tools;
+pub mod tree;
+pub mod wait;
+
+pub use disk::{Disk, FileSystem};
+pub use mount::Mount;
+pub use program::Outcome;
+pub use sandbox::Sandbox;
+pub use tree::Tree;
