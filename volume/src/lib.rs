@@ -8,11 +8,16 @@ pub mod compare;
 mod apply;
 mod bracket;
 mod node;
+mod primary;
 mod stat;
 mod sys;
 mod volume;
 mod xattr;
 
 pub use bracket::Bracket;
+pub use primary::{
+    Adopted, DirEntry, Handle, Identity, OpenError, OpenOptions, Opened, Primary, Recovered, Requester, Session,
+    SetAttr, TimeSet, Visit, WalkError,
+};
 pub use stat::Stat;
 pub use volume::{Side, Volume};

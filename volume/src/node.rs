@@ -34,8 +34,8 @@ pub(crate) struct NodeState {
     pub(crate) links: Vec<Link>,
     /// `O_PATH` descriptor, dropped by the cache unless `pinned`.
     pub(crate) path: Option<Arc<OwnedFd>>,
-    /// Open for data, and whether for writing.
-    pub(crate) data: Option<(Arc<OwnedFd>, bool)>,
+    /// Open for reading and writing data.
+    pub(crate) data: Option<Arc<OwnedFd>>,
     /// The last name is gone, the descriptors are all that is left of it.
     pub(crate) nameless: bool,
     /// Open handles (primary).
@@ -63,18 +63,27 @@ impl Node {
 
     pub(crate) fn add_link(&self, parent: &Arc<Node>, name: &Name) {
         let mut state = self.state.lock();
-        if !state.links.iter().any(|link| Arc::ptr_eq(&link.parent, parent) && link.name == *name) {
+        if !state
+            .links
+            .iter()
+            .any(|link| Arc::ptr_eq(&link.parent, parent) && link.name == *name)
+        {
             if self.is_directory() {
                 state.links.clear();
             }
-            state.links.push(Link { parent: parent.clone(), name: name.clone() });
+            state.links.push(Link {
+                parent: parent.clone(),
+                name: name.clone(),
+            });
         }
     }
 
     /// Forgets a name; true when no known one is left.
     pub(crate) fn remove_link(&self, parent: &Node, name: &Name) -> bool {
         let mut state = self.state.lock();
-        state.links.retain(|link| link.parent.id != parent.id || link.name != *name);
+        state
+            .links
+            .retain(|link| link.parent.id != parent.id || link.name != *name);
         state.links.is_empty()
     }
 }
@@ -153,7 +162,10 @@ pub(crate) struct DescriptorCache {
 
 impl DescriptorCache {
     pub(crate) fn new(budget: usize) -> DescriptorCache {
-        DescriptorCache { budget, ring: Mutex::default() }
+        DescriptorCache {
+            budget,
+            ring: Mutex::default(),
+        }
     }
 
     /// Notes that a node just got a cached descriptor; takes some from others when there are too many.

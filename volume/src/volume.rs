@@ -109,7 +109,12 @@ impl Volume {
     /// What the system says; the error is reported once.
     pub fn sync(&self) -> Result<()> {
         let root = self.path(&self.root)?;
-        let readable = rustix::fs::openat(root, c".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        let readable = rustix::fs::openat(
+            root,
+            c".",
+            OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )?;
         rustix::fs::syncfs(readable)
     }
 
@@ -152,36 +157,37 @@ impl Volume {
         Ok(path)
     }
 
-    /// A descriptor of a regular file open for data, kept in the node.
+    /// A descriptor of a regular file open for data. The one for reading and writing is kept in the node; where the
+    /// daemon may do only one of the two, it is opened for this call.
     pub(crate) fn data(&self, node: &Arc<Node>, write: bool) -> Result<Arc<OwnedFd>> {
         node.used.store(true, Ordering::Relaxed);
-        if let Some((file, writable)) = &node.state.lock().data
-            && (*writable || !write)
-        {
+        if let Some(file) = &node.state.lock().data {
             return Ok(file.clone());
         }
         if node.file_type != FileType::RegularFile {
             return Err(Errno::INVAL);
         }
         let path = self.path(node)?;
-        // read-write if possible, so that one descriptor serves all; else what was asked for
-        let (file, writable) = match reopen(&path, OFlags::RDWR) {
-            Ok(file) => (file, true),
-            Err(Errno::ACCESS | Errno::ROFS | Errno::PERM) if !write => (reopen(&path, OFlags::RDONLY)?, false),
-            Err(Errno::ACCESS | Errno::PERM) => (reopen(&path, OFlags::WRONLY)?, true),
-            Err(error) => return Err(error),
-        };
-        let file = Arc::new(file);
-        node.state.lock().data = Some((file.clone(), writable));
-        self.cache.noted(node);
-        Ok(file)
+        match reopen(&path, OFlags::RDWR) {
+            Ok(file) => {
+                let file = Arc::new(file);
+                node.state.lock().data = Some(file.clone());
+                self.cache.noted(node);
+                Ok(file)
+            }
+            Err(Errno::ACCESS | Errno::PERM | Errno::ROFS | Errno::TXTBSY) => Ok(Arc::new(reopen(
+                &path,
+                if write { OFlags::WRONLY } else { OFlags::RDONLY },
+            )?)),
+            Err(error) => Err(error),
+        }
     }
 
     /// Stats an object by descriptor if it has one, else by name in its directory.
     pub(crate) fn stat(&self, node: &Arc<Node>) -> Result<Stat> {
         let (descriptor, link) = {
             let state = node.state.lock();
-            let descriptor = state.path.clone().or_else(|| state.data.as_ref().map(|(file, _)| file.clone()));
+            let descriptor = state.path.clone().or_else(|| state.data.clone());
             (descriptor, state.links.first().cloned())
         };
         let mut stat = match (descriptor, link) {
@@ -209,11 +215,18 @@ fn cached_path(node: &Node) -> Option<Arc<OwnedFd>> {
 
 /// Opens what an `O_PATH` descriptor stands for.
 pub(crate) fn reopen(path: impl AsFd, flags: OFlags) -> Result<OwnedFd> {
-    rustix::fs::openat(CWD, proc_path(path), flags | OFlags::CLOEXEC | OFlags::NOCTTY, Mode::empty())
+    rustix::fs::openat(
+        CWD,
+        proc_path(path),
+        flags | OFlags::CLOEXEC | OFlags::NOCTTY,
+        Mode::empty(),
+    )
 }
 
 /// How many descriptors may be cached: two fifths of the limit, for open files of the applications need the rest.
 fn descriptor_budget() -> usize {
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(1 << 20);
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile)
+        .current
+        .unwrap_or(1 << 20);
     usize::try_from(limit).unwrap_or(1 << 20).clamp(64, 1 << 16) * 2 / 5
 }

@@ -1,0 +1,313 @@
+//! The one door: every mutation of a primary volume is journaled and applied here, in one order.
+//!
+//! Append first, apply second, reply last. A create makes its object first, because its id exists only then, while it
+//! holds the lock that lookups take too. Names change one at a time; the bytes and attributes of one file change one at a
+//! time, under the lock of its node. An apply that fails or falls short is settled by an [`Change::Amend`] before the
+//! reply.
+
+mod adopt;
+mod attributes;
+mod committer;
+mod data;
+mod directory;
+mod lifecycle;
+mod names;
+mod recovery;
+mod walk;
+
+pub use adopt::{Adopted, Identity};
+pub use attributes::{SetAttr, TimeSet};
+pub use directory::{DirEntry, Handle};
+pub use lifecycle::{OpenError, OpenOptions, Opened, Session};
+pub use recovery::Recovered;
+pub use walk::{Visit, WalkError};
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::{Mutex, RwLock};
+use reelfs_journal::{
+    AmendOutcome, Change, Clock, EncodedRecord, Epoch, FileId, FileTime, InFlight, JournalError, Jvol, MarkerKind,
+    Record, Reserve, Seal, Seq, Slot, Timestamp, VolumeIndex,
+};
+use rustix::io::{Errno, Result};
+
+use crate::node::Node;
+use crate::volume::Volume;
+
+/// Who asked for a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Requester {
+    /// User.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Process, 0 if unknown.
+    pub pid: u32,
+}
+
+impl Requester {
+    /// reelfs itself: markers, adoption, recovery.
+    #[must_use]
+    pub fn reelfs() -> Requester {
+        Requester {
+            uid: rustix::process::geteuid().as_raw(),
+            gid: rustix::process::getegid().as_raw(),
+            pid: rustix::process::getpid().as_raw_nonzero().get().unsigned_abs(),
+        }
+    }
+}
+
+/// Room that one operation may need in the journal, payload aside: attributes, a name, extended attributes.
+const OPERATION_BYTES: u64 = 256 << 10;
+/// Records that one operation may need.
+const OPERATION_RECORDS: u64 = 8;
+
+/// A primary volume with its journal.
+pub struct Primary {
+    pub(crate) volume: Volume,
+    jvol: Arc<Jvol>,
+    in_flight: InFlight,
+    clock: Arc<dyn Clock>,
+    epoch: Epoch,
+    /// Lookups read, changes of names write.
+    names: RwLock<()>,
+    /// The last record that an [`Change::Amend`] followed up: a seal must not part the two.
+    last_amend: AtomicU64,
+    directories: directory::Directories,
+    known: Mutex<adopt::KnownDirectories>,
+    committer: committer::Committer,
+    walk: walk::Announcements,
+    failed: AtomicBool,
+    open_files: AtomicU64,
+}
+
+impl std::fmt::Debug for Primary {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Primary")
+            .field("epoch", &self.epoch)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Primary {
+    /// The inode number of the root directory.
+    #[must_use]
+    pub fn root(&self) -> u64 {
+        self.volume.root_id().ino
+    }
+
+    /// The present epoch.
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// The journal volume.
+    #[must_use]
+    pub fn jvol(&self) -> &Arc<Jvol> {
+        &self.jvol
+    }
+
+    /// The volume's clock.
+    #[must_use]
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
+    }
+
+    /// Files open for anything right now.
+    #[must_use]
+    pub fn open_files(&self) -> u64 {
+        self.open_files.load(Ordering::Relaxed)
+    }
+
+    /// Waits until the journal has room for an operation again; false when the time is over.
+    #[must_use]
+    pub fn wait_for_room(&self, payload: u64, timeout: Duration) -> bool {
+        self.jvol
+            .wait_for_room(payload + OPERATION_BYTES, OPERATION_RECORDS, timeout)
+    }
+
+    /// `EAGAIN` when the journal has no room for an operation: the caller parks the request and tries again.
+    fn admit(&self, payload: u64) -> Result<()> {
+        if self.failed.load(Ordering::Relaxed) {
+            return Err(Errno::ROFS);
+        }
+        if self.jvol.has_room(payload + OPERATION_BYTES, OPERATION_RECORDS) {
+            Ok(())
+        } else {
+            Err(Errno::AGAIN)
+        }
+    }
+
+    fn node(&self, ino: u64) -> Result<Arc<Node>> {
+        if ino == self.root() {
+            Ok(self.volume.root.clone())
+        } else {
+            self.volume.nodes.by_ino(ino).ok_or(Errno::STALE)
+        }
+    }
+
+    /// The wall clock as a file time.
+    fn now(&self) -> FileTime {
+        self.clock.read().wall.into()
+    }
+
+    /// Journals the changes of one operation and applies them in order. Returns the bytes written by the last.
+    fn commit(&self, slot: &Slot<'_>, who: &Requester, changes: &[Change<'_>]) -> Result<u64> {
+        let first = self.journal(Some(slot), who, changes, Reserve::Keep)?.0;
+        let mut done = 0;
+        for (index, change) in changes.iter().enumerate() {
+            let seq = Seq(first.0 + index as u64);
+            match self.volume.apply(change) {
+                Ok(written) => {
+                    done = written;
+                    if let Change::Write { file, data, .. } = change
+                        && written < data.len() as u64
+                    {
+                        self.amend_short(slot, who, seq, *file, written)?;
+                    }
+                }
+                Err(error) => {
+                    for void in seq.0..first.0 + changes.len() as u64 {
+                        self.amend(slot, who, Seq(void), AmendOutcome::Void)?;
+                    }
+                    return Err(error);
+                }
+            }
+        }
+        Ok(done)
+    }
+
+    fn amend_short(&self, slot: &Slot<'_>, who: &Requester, seq: Seq, file: FileId, length: u64) -> Result<()> {
+        let node = self.volume.node(file)?;
+        let size = self.volume.stat(&node)?.size;
+        self.amend(slot, who, seq, AmendOutcome::Short { length, size })
+    }
+
+    fn amend(&self, slot: &Slot<'_>, who: &Requester, amended: Seq, outcome: AmendOutcome) -> Result<()> {
+        let (_, last) = self.journal(Some(slot), who, &[Change::Amend { amended, outcome }], Reserve::Use)?;
+        self.last_amend.fetch_max(last.0, Ordering::SeqCst);
+        Ok(())
+    }
+
+    /// Appends without applying: control information, and what is true of the volume already. One operation: all but the
+    /// last record carry MORE.
+    fn journal(
+        &self,
+        slot: Option<&Slot<'_>>,
+        who: &Requester,
+        changes: &[Change<'_>],
+        reserve: Reserve,
+    ) -> Result<(Seq, Seq)> {
+        let wall = self.clock.read().wall;
+        let records: Vec<Record<'_>> = changes
+            .iter()
+            .enumerate()
+            .map(|(index, change)| Record {
+                seq: Seq::ZERO,
+                more: index + 1 < changes.len(),
+                time: Timestamp(0),
+                wall,
+                uid: who.uid,
+                pid: who.pid,
+                volume: VolumeIndex(0),
+                change: lend(change),
+            })
+            .collect();
+        let mut encoded: Vec<EncodedRecord<'_>> = records.iter().map(Record::encode).collect();
+        let reserved = |first, last| {
+            if let Some(slot) = slot {
+                slot.appended(first, last);
+            }
+        };
+        match self.jvol.append(&mut encoded, &*self.clock, reserve, reserved) {
+            Ok(appended) => {
+                self.committer
+                    .appended(appended.last, changes.iter().map(payload).sum());
+                Ok((appended.first, appended.last))
+            }
+            Err(JournalError::Full) => Err(Errno::AGAIN),
+            Err(error) => {
+                tracing::error!(%error, "the journal cannot be written: the mount takes no more changes");
+                self.failed.store(true, Ordering::Relaxed);
+                Err(Errno::IO)
+            }
+        }
+    }
+
+    /// Sets a named point.
+    ///
+    /// # Errors
+    /// `EIO` when the journal cannot be written or made durable.
+    pub fn mark(&self, name: &str, note: &str) -> Result<(Seq, Timestamp)> {
+        let seq = self.marker(MarkerKind::Named, name, note, self.clock.read().wall)?;
+        let time = self.jvol.pointers().last_time;
+        self.jvol.sync(seq).map_err(|_| Errno::IO)?;
+        Ok((seq, time))
+    }
+
+    fn marker(&self, kind: MarkerKind, name: &str, note: &str, since: Timestamp) -> Result<Seq> {
+        let marker = Change::Marker {
+            kind,
+            epoch: self.epoch,
+            name: name.to_owned(),
+            note: note.to_owned(),
+            since,
+        };
+        Ok(self.journal(None, &Requester::reelfs(), &[marker], Reserve::Use)?.1)
+    }
+
+    /// Appends control information of a base copy; waits until everything before it is settled.
+    ///
+    /// # Errors
+    /// `EIO` when the journal cannot be written.
+    pub fn control(&self, change: &Change<'_>) -> Result<Seq> {
+        let (_, last) = self.journal(None, &Requester::reelfs(), &[lend(change)], Reserve::Use)?;
+        while !self.in_flight.wait_settled(last, Duration::from_secs(1)) {}
+        Ok(last)
+    }
+
+    /// A settled, durable end of the journal, and the time until which it speaks.
+    ///
+    /// # Errors
+    /// `EIO` when the journal cannot be made durable.
+    pub fn seal(&self) -> Result<Seal> {
+        loop {
+            let (last, time) = self.jvol.tick(&*self.clock);
+            while !self.in_flight.wait_settled(last, Duration::from_secs(1)) {}
+            if self.last_amend.load(Ordering::SeqCst) <= last.0 {
+                self.jvol.sync(last).map_err(|_| Errno::IO)?;
+                return Ok(Seal { last, time });
+            }
+        }
+    }
+}
+
+/// The same change, borrowing the bytes of a write.
+fn lend<'a>(change: &'a Change<'_>) -> Change<'a> {
+    match change {
+        Change::Write {
+            file,
+            offset,
+            data,
+            size,
+            mtime,
+        } => Change::Write {
+            file: *file,
+            offset: *offset,
+            data: std::borrow::Cow::Borrowed(data),
+            size: *size,
+            mtime: *mtime,
+        },
+        other => other.clone(),
+    }
+}
+
+fn payload(change: &Change<'_>) -> u64 {
+    match change {
+        Change::Write { data, .. } => data.len() as u64,
+        _ => 0,
+    }
+}

@@ -1,0 +1,239 @@
+//! Attributes: stat, mode, owner, times, size, extended attributes and ACLs.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
+
+use reelfs_journal::{Change, FileTime, Xattr};
+use rustix::fs::{AtFlags, FileType, StatVfs, Timespec, Timestamps};
+use rustix::io::{Errno, Result};
+
+use super::{Primary, Requester};
+use crate::node::Node;
+use crate::stat::Stat;
+use crate::xattr;
+
+const CAPABILITY: &[u8] = b"security.capability";
+
+/// A time to set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TimeSet {
+    /// The present one.
+    Now,
+    /// This one.
+    To(FileTime),
+}
+
+/// What a setattr asks for; `None` leaves things as they are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SetAttr {
+    /// Permission bits.
+    pub mode: Option<u32>,
+    /// Owner.
+    pub uid: Option<u32>,
+    /// Group.
+    pub gid: Option<u32>,
+    /// Size in bytes.
+    pub size: Option<u64>,
+    /// Access time: set on the primary, never journaled.
+    pub atime: Option<TimeSet>,
+    /// Modification time.
+    pub mtime: Option<TimeSet>,
+}
+
+impl Primary {
+    /// What the file system says of an object.
+    ///
+    /// # Errors
+    /// `ESTALE` when it is no longer there.
+    pub fn stat(&self, ino: u64) -> Result<Stat> {
+        let _names = self.names.read();
+        self.volume.stat(&self.node(ino)?)
+    }
+
+    /// The file system's room.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn statfs(&self) -> Result<StatVfs> {
+        rustix::fs::fstatvfs(self.volume.path(&self.volume.root)?)
+    }
+
+    /// Sets attributes and size.
+    ///
+    /// # Errors
+    /// What the file system says; `EAGAIN` when the journal has no room now.
+    pub fn set_attr(&self, who: &Requester, ino: u64, asked: SetAttr) -> Result<Stat> {
+        self.admit(0)?;
+        let _names = self.names.read();
+        let node = self.node(ino)?;
+        let _order = node.order.lock();
+        let before = self.volume.stat(&node)?;
+        let now = self.now();
+        let time = |set: TimeSet| match set {
+            TimeSet::Now => now,
+            TimeSet::To(time) => time,
+        };
+        let mut changes = Vec::new();
+        let mut left = before;
+        if let Some(size) = asked.size {
+            changes.extend(self.take_privileges(&node, &before, who.uid != 0)?);
+            for change in &changes {
+                if let Change::SetAttr { attributes, .. } = change {
+                    left.mode = attributes.mode;
+                }
+            }
+            left.mtime = now;
+            changes.push(Change::SetSize {
+                file: node.id,
+                size,
+                mtime: now,
+            });
+        }
+        let size_only = left;
+        if asked.uid.is_some() || asked.gid.is_some() {
+            left.uid = asked.uid.unwrap_or(left.uid);
+            left.gid = asked.gid.unwrap_or(left.gid);
+            if !before.is_directory() {
+                left.mode &= !dropped_by_chown(left.mode);
+                changes.extend(self.remove_capability(&node));
+            }
+        }
+        left.mode = asked.mode.unwrap_or(left.mode) & 0o7777;
+        left.mtime = asked.mtime.map_or(left.mtime, time);
+        let own = asked.mode.is_some() || asked.uid.is_some() || asked.gid.is_some() || asked.mtime.is_some();
+        if own || left.attributes() != size_only.attributes() {
+            changes.push(Change::SetAttr {
+                file: node.id,
+                attributes: left.attributes(),
+            });
+        }
+        if !changes.is_empty() {
+            let slot = self.in_flight.begin();
+            self.commit(&slot, who, &changes)?;
+        }
+        if let Some(atime) = asked.atime.map(time) {
+            self.set_atime(&node, atime)?;
+        }
+        self.volume.stat(&node)
+    }
+
+    fn set_atime(&self, node: &Arc<Node>, atime: FileTime) -> Result<()> {
+        let times = Timestamps {
+            last_access: Timespec {
+                tv_sec: atime.seconds,
+                tv_nsec: atime.nanos.into(),
+            },
+            last_modification: Timespec {
+                tv_sec: 0,
+                tv_nsec: rustix::fs::UTIME_OMIT,
+            },
+        };
+        rustix::fs::utimensat(self.volume.path(node)?, c"", &times, AtFlags::EMPTY_PATH)
+    }
+
+    /// What a change of content takes away: suid and sgid when `kill` says so, file capabilities always. Remembers a
+    /// file that has none of them.
+    pub(super) fn take_privileges(&self, node: &Arc<Node>, before: &Stat, kill: bool) -> Result<Vec<Change<'static>>> {
+        let mut changes = Vec::new();
+        if node.file_type != FileType::RegularFile || node.state.lock().harmless {
+            return Ok(changes);
+        }
+        changes.extend(self.remove_capability(node));
+        let dropped = if kill { dropped_by_chown(before.mode) } else { 0 };
+        if dropped != 0 {
+            let attributes = Stat {
+                mode: before.mode & !dropped,
+                ..*before
+            }
+            .attributes();
+            changes.push(Change::SetAttr {
+                file: node.id,
+                attributes,
+            });
+        }
+        node.state.lock().harmless = changes.is_empty() && before.mode & 0o6000 == 0;
+        Ok(changes)
+    }
+
+    fn remove_capability(&self, node: &Arc<Node>) -> Option<Change<'static>> {
+        let path = self.volume.path(node).ok()?;
+        xattr::get(&path, CAPABILITY).ok()?;
+        Some(Change::RemoveXattr {
+            file: node.id,
+            name: CAPABILITY.to_vec(),
+        })
+    }
+
+    /// One extended attribute.
+    ///
+    /// # Errors
+    /// `ENODATA` when there is none of that name.
+    pub fn getxattr(&self, ino: u64, name: &OsStr) -> Result<Vec<u8>> {
+        let _names = self.names.read();
+        xattr::get(self.volume.path(&self.node(ino)?)?, name.as_bytes())
+    }
+
+    /// The names of all extended attributes, each with a NUL behind it.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn listxattr(&self, ino: u64) -> Result<Vec<u8>> {
+        let _names = self.names.read();
+        xattr::list(self.volume.path(&self.node(ino)?)?)
+    }
+
+    /// Sets an extended attribute or ACL; `flags`: `XATTR_CREATE` 1, `XATTR_REPLACE` 2.
+    ///
+    /// # Errors
+    /// `EEXIST`, `ENODATA`; what the file system says; `EAGAIN` when the journal has no room now.
+    pub fn setxattr(&self, who: &Requester, ino: u64, name: &OsStr, value: &[u8], flags: i32) -> Result<()> {
+        self.admit(value.len() as u64)?;
+        let _names = self.names.read();
+        let node = self.node(ino)?;
+        let _order = node.order.lock();
+        let present = xattr::get(self.volume.path(&node)?, name.as_bytes());
+        match (flags, &present) {
+            (libc::XATTR_CREATE, Ok(_)) => return Err(Errno::EXIST),
+            (libc::XATTR_REPLACE, Err(error)) => return Err(*error),
+            (_, Err(error)) if *error != Errno::NODATA => return Err(*error),
+            _ => {}
+        }
+        let xattr = Xattr {
+            name: name.as_bytes().to_vec(),
+            value: value.to_vec(),
+        };
+        let slot = self.in_flight.begin();
+        self.commit(&slot, who, &[Change::SetXattr { file: node.id, xattr }])
+            .map(|_| ())
+    }
+
+    /// Removes an extended attribute or ACL.
+    ///
+    /// # Errors
+    /// `ENODATA`; what the file system says; `EAGAIN` when the journal has no room now.
+    pub fn removexattr(&self, who: &Requester, ino: u64, name: &OsStr) -> Result<()> {
+        self.admit(0)?;
+        let _names = self.names.read();
+        let node = self.node(ino)?;
+        let _order = node.order.lock();
+        let is_acl = name.as_bytes().starts_with(b"system.posix_acl_");
+        match xattr::get(self.volume.path(&node)?, name.as_bytes()) {
+            Err(Errno::NODATA) if is_acl => return Ok(()), // as ext4: an ACL that is not there is removed already
+            Err(error) => return Err(error),
+            Ok(_) => {}
+        }
+        let slot = self.in_flight.begin();
+        let change = Change::RemoveXattr {
+            file: node.id,
+            name: name.as_bytes().to_vec(),
+        };
+        self.commit(&slot, who, &[change]).map(|_| ())
+    }
+}
+
+/// The bits that a change of owner, and a write by somebody without `CAP_FSETID`, take from a file: suid, and sgid where it
+/// means "run as" and not "mandatory lock".
+fn dropped_by_chown(mode: u32) -> u32 {
+    (mode & 0o4000) | if mode & 0o2010 == 0o2010 { 0o2000 } else { 0 }
+}

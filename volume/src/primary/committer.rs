@@ -1,0 +1,180 @@
+//! Answers syncs outside the event loops, and keeps the journal durable in the background.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+use reelfs_journal::{Jvol, Seq};
+use rustix::io::{Errno, Result};
+
+/// The journal is synced at least this often while it grows: `sync(2)` does not reach a FUSE daemon.
+const SYNC_INTERVAL: Duration = Duration::from_secs(1);
+/// ... and at least every so many bytes of payload (4 MiB).
+const SYNC_BYTES: u64 = 4 << 20;
+/// Threads that wait for the backing file system; more of them only queue at the disk.
+const FILE_SYNC_THREADS: usize = 4;
+
+/// Called when a sync is done.
+pub(crate) type Done = Box<dyn FnOnce(Result<()>) + Send>;
+
+struct Request {
+    file: Option<Arc<OwnedFd>>,
+    data_only: bool,
+    upto: Seq,
+    done: Done,
+}
+
+#[derive(Default)]
+struct Shared {
+    requests: Mutex<std::collections::VecDeque<Request>>,
+    wake_files: Condvar,
+    wanted: AtomicU64,
+    wake_journal: Condvar,
+    journal: Mutex<()>,
+    unsynced_bytes: AtomicU64,
+    last: AtomicU64,
+    stop: AtomicBool,
+}
+
+/// One thread that syncs the journal for everybody who waits, and a few that sync files.
+pub(crate) struct Committer {
+    shared: Arc<Shared>,
+    jvol: Arc<Jvol>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Committer {
+    pub(crate) fn new(jvol: Arc<Jvol>) -> std::io::Result<Committer> {
+        let shared = Arc::new(Shared::default());
+        let mut threads = Vec::new();
+        for index in 0..FILE_SYNC_THREADS {
+            let (shared, jvol) = (shared.clone(), jvol.clone());
+            let thread = std::thread::Builder::new().name(format!("sync-{index}"));
+            threads.push(thread.spawn(move || sync_files(&shared, &jvol))?);
+        }
+        let (theirs, journal) = (shared.clone(), jvol.clone());
+        threads.push(
+            std::thread::Builder::new()
+                .name("sync-jvol".into())
+                .spawn(move || sync_journal(&theirs, &journal))?,
+        );
+        Ok(Committer {
+            shared,
+            jvol,
+            threads: Mutex::new(threads),
+        })
+    }
+
+    /// Notes that records up to `last` are in the journal, `bytes` of payload with them.
+    pub(crate) fn appended(&self, last: Seq, bytes: u64) {
+        self.shared.last.fetch_max(last.0, Ordering::Relaxed);
+        if self.shared.unsynced_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes >= SYNC_BYTES {
+            self.want(last);
+        }
+    }
+
+    /// Makes the journal durable up to `upto` and the file itself durable, both at once, then calls `done`.
+    pub(crate) fn sync(&self, file: Option<Arc<OwnedFd>>, data_only: bool, upto: Seq, done: Done) {
+        self.want(upto);
+        self.shared.requests.lock().push_back(Request {
+            file,
+            data_only,
+            upto,
+            done,
+        });
+        self.shared.wake_files.notify_one();
+    }
+
+    fn want(&self, upto: Seq) {
+        self.shared.wanted.fetch_max(upto.0, Ordering::SeqCst);
+        let _journal = self.shared.journal.lock();
+        self.shared.wake_journal.notify_one();
+    }
+
+    /// Ends the threads; what waits is answered first.
+    pub(crate) fn stop(&self) {
+        self.shared.stop.store(true, Ordering::SeqCst);
+        self.shared.wake_files.notify_all();
+        {
+            let _journal = self.shared.journal.lock();
+            self.shared.wake_journal.notify_all();
+        }
+        for thread in self.threads.lock().drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a sync thread panicked");
+            }
+        }
+        if let Err(error) = self.jvol.sync(Seq(self.shared.last.load(Ordering::SeqCst))) {
+            tracing::error!(%error, "the journal could not be synced at the end");
+        }
+    }
+}
+
+fn sync_files(shared: &Shared, jvol: &Jvol) {
+    loop {
+        let request = {
+            let mut requests = shared.requests.lock();
+            loop {
+                if let Some(request) = requests.pop_front() {
+                    break request;
+                }
+                if shared.stop.load(Ordering::SeqCst) {
+                    return;
+                }
+                shared.wake_files.wait(&mut requests);
+            }
+        };
+        let file = request.file.as_ref().map_or(Ok(()), |file| {
+            if request.data_only {
+                rustix::fs::fdatasync(file)
+            } else {
+                rustix::fs::fsync(file)
+            }
+        });
+        if let Err(error) = &file {
+            tracing::error!(%error, "a file of the volume could not be synced");
+        }
+        let journal = jvol.sync(request.upto).map(|_| ()).map_err(|error| {
+            tracing::error!(%error, "the journal could not be synced");
+            Errno::IO
+        });
+        (request.done)(file.and(journal));
+    }
+}
+
+fn sync_journal(shared: &Shared, jvol: &Jvol) {
+    let mut synced = 0;
+    loop {
+        let stop = shared.stop.load(Ordering::SeqCst);
+        let wanted = shared.wanted.load(Ordering::SeqCst);
+        let upto = {
+            let mut journal = shared.journal.lock();
+            if wanted > synced || stop {
+                wanted.max(synced)
+            } else {
+                let timed_out = shared.wake_journal.wait_for(&mut journal, SYNC_INTERVAL).timed_out();
+                if timed_out {
+                    shared.last.load(Ordering::Relaxed)
+                } else {
+                    shared.wanted.load(Ordering::SeqCst)
+                }
+            }
+        };
+        if upto > synced {
+            shared.unsynced_bytes.store(0, Ordering::Relaxed);
+            match jvol.sync(Seq(upto)) {
+                Ok(durable) => synced = durable.0.max(upto),
+                Err(error) => {
+                    tracing::error!(%error, "the journal could not be synced");
+                    return;
+                }
+            }
+        }
+        if stop {
+            return;
+        }
+    }
+}

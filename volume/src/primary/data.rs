@@ -1,0 +1,221 @@
+//! Bytes: open, read, write, allocate, copy, sync.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use reelfs_journal::{Change, DATA_MAX, Reserve, Seq};
+use rustix::fs::{FileType, SeekFrom};
+use rustix::io::{Errno, Result};
+
+use super::committer::Done;
+use super::{Primary, Requester};
+use crate::node::Node;
+
+/// `fallocate(2)` modes.
+const FALLOC_KEEP_SIZE: i32 = 1;
+const FALLOC_PUNCH_HOLE: i32 = 2;
+const FALLOC_ZERO_RANGE: i32 = 16;
+
+impl Primary {
+    /// Opens a regular file; `write` when the handle may write.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn open(&self, ino: u64, write: bool) -> Result<()> {
+        let _names = self.names.read();
+        let node = self.node(ino)?;
+        if node.file_type == FileType::RegularFile {
+            self.volume.data(&node, write)?;
+        }
+        node.state.lock().opens += 1;
+        self.open_files.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Closes one handle. The last one of a nameless file ends it.
+    pub fn release(&self, ino: u64) {
+        let Ok(node) = self.node(ino) else { return };
+        self.open_files.fetch_sub(1, Ordering::Relaxed);
+        let mut state = node.state.lock();
+        state.opens = state.opens.saturating_sub(1);
+        if state.opens > 0 {
+            return;
+        }
+        let (nameless, lookups) = (state.nameless && ino != self.root(), state.lookups);
+        // a file of a daemon without privileges may not be opened again once its mode has changed
+        state.data = None;
+        drop(state);
+        if nameless {
+            let dropped = Change::Drop { file: node.id };
+            if let Err(error) = self.journal(None, &Requester::reelfs(), &[dropped], Reserve::Use) {
+                tracing::warn!(%error, "the end of a nameless file is not in the journal");
+            }
+        }
+        if lookups == 0 {
+            self.volume.nodes.drop_unused(node);
+        }
+    }
+
+    /// Reads up to `length` bytes.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn read(&self, ino: u64, offset: u64, length: usize) -> Result<Vec<u8>> {
+        let file = self.volume.data(&self.node(ino)?, false)?;
+        let mut bytes = Vec::with_capacity(length);
+        while bytes.len() < length {
+            let at = offset + bytes.len() as u64;
+            match rustix::io::pread(&file, rustix::buffer::spare_capacity(&mut bytes), at) {
+                Ok(0) => break,
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        bytes.truncate(length);
+        Ok(bytes)
+    }
+
+    /// `lseek(2)` with `SEEK_DATA` or `SEEK_HOLE`.
+    ///
+    /// # Errors
+    /// `ENXIO` beyond the end; `EINVAL` for another whence.
+    pub fn seek(&self, ino: u64, offset: u64, whence: i32) -> Result<u64> {
+        let file = self.volume.data(&self.node(ino)?, false)?;
+        let position = match whence {
+            libc::SEEK_DATA => SeekFrom::Data(offset),
+            libc::SEEK_HOLE => SeekFrom::Hole(offset),
+            _ => return Err(Errno::INVAL),
+        };
+        rustix::fs::seek(&file, position)
+    }
+
+    /// Writes bytes; more than [`DATA_MAX`] are answered short. `kill` asks to take suid and sgid away.
+    ///
+    /// # Errors
+    /// What the file system says; `EAGAIN` when the journal has no room now.
+    pub fn write(&self, who: &Requester, ino: u64, offset: u64, bytes: &[u8], kill: bool) -> Result<u32> {
+        let bytes = &bytes[..bytes.len().min(DATA_MAX)];
+        self.admit(bytes.len() as u64)?;
+        let node = self.node(ino)?;
+        let harmless = node.state.lock().harmless;
+        // what takes privileges away goes by name
+        let _names = (!harmless).then(|| self.names.read());
+        let _order = node.order.lock();
+        self.write_ordered(who, &node, offset, bytes, kill)
+    }
+
+    fn write_ordered(&self, who: &Requester, node: &Arc<Node>, offset: u64, bytes: &[u8], kill: bool) -> Result<u32> {
+        let end = offset
+            .checked_add(bytes.len() as u64)
+            .filter(|&end| i64::try_from(end).is_ok())
+            .ok_or(Errno::FBIG)?;
+        let before = self.volume.stat(node)?;
+        let write = Change::Write {
+            file: node.id,
+            offset,
+            data: Cow::Borrowed(bytes),
+            size: before.size.max(end),
+            mtime: self.now(),
+        };
+        let slot = self.in_flight.begin();
+        let written = if node.state.lock().harmless {
+            self.commit(&slot, who, std::slice::from_ref(&write))?
+        } else {
+            let mut changes = self.take_privileges(node, &before, kill)?;
+            changes.push(write);
+            self.commit(&slot, who, &changes)?
+        };
+        u32::try_from(written).map_err(|_| Errno::IO)
+    }
+
+    /// Reserves, zeroes or punches a range (`fallocate(2)`).
+    ///
+    /// # Errors
+    /// `EOPNOTSUPP` for modes that move bytes; what the file system says; `EAGAIN` when the journal has no room now.
+    pub fn allocate(&self, who: &Requester, ino: u64, mode: i32, offset: u64, length: u64) -> Result<()> {
+        self.admit(0)?;
+        let end = offset
+            .checked_add(length)
+            .filter(|&end| i64::try_from(end).is_ok())
+            .ok_or(Errno::FBIG)?;
+        let _names = self.names.read();
+        let node = self.node(ino)?;
+        let _order = node.order.lock();
+        let before = self.volume.stat(&node)?;
+        let (file, mtime) = (node.id, self.now());
+        let size = if mode & FALLOC_KEEP_SIZE != 0 {
+            before.size
+        } else {
+            before.size.max(end)
+        };
+        let change = match mode & !FALLOC_KEEP_SIZE {
+            0 => Change::Allocate {
+                file,
+                offset,
+                length,
+                size,
+                mtime,
+            },
+            FALLOC_ZERO_RANGE => Change::Zero {
+                file,
+                offset,
+                length,
+                size,
+                mtime,
+            },
+            FALLOC_PUNCH_HOLE if mode & FALLOC_KEEP_SIZE != 0 => Change::Punch {
+                file,
+                offset,
+                length,
+                mtime,
+            },
+            _ => return Err(Errno::OPNOTSUPP),
+        };
+        let mut changes = self.take_privileges(&node, &before, who.uid != 0)?;
+        changes.push(change);
+        let slot = self.in_flight.begin();
+        self.commit(&slot, who, &changes).map(|_| ())
+    }
+
+    /// Copies bytes between files; answered short after [`DATA_MAX`].
+    ///
+    /// # Errors
+    /// What the file system says; `EAGAIN` when the journal has no room now.
+    pub fn copy_range(
+        &self,
+        who: &Requester,
+        (from, from_offset): (u64, u64),
+        (to, to_offset): (u64, u64),
+        length: u64,
+    ) -> Result<u64> {
+        let length = usize::try_from(length).unwrap_or(DATA_MAX).min(DATA_MAX);
+        let bytes = self.read(from, from_offset, length)?;
+        if bytes.is_empty() {
+            return Ok(0);
+        }
+        self.write(who, to, to_offset, &bytes, who.uid != 0).map(u64::from)
+    }
+
+    /// Makes a file or directory durable, with the journal up to its last change; `done` is called from another thread.
+    pub fn sync_file(&self, who: &Requester, ino: u64, data_only: bool, done: Done) {
+        match self.sync_point(who, ino) {
+            Ok((file, upto)) => self.committer.sync(Some(file), data_only, upto, done),
+            Err(error) => done(Err(error)),
+        }
+    }
+
+    fn sync_point(&self, who: &Requester, ino: u64) -> Result<(Arc<std::os::fd::OwnedFd>, Seq)> {
+        let _names = self.names.read();
+        let node = self.node(ino)?;
+        let file = if node.is_directory() {
+            let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::DIRECTORY;
+            Arc::new(crate::volume::reopen(self.volume.path(&node)?, flags)?)
+        } else {
+            self.volume.data(&node, false)?
+        };
+        let _order = node.order.lock();
+        let (_, upto) = self.journal(None, who, &[Change::Sync { file: node.id }], Reserve::Use)?;
+        Ok((file, upto))
+    }
+}

@@ -1,0 +1,321 @@
+//! Opening and closing a primary volume: recovery, adoption, identity.
+
+use std::collections::HashSet;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::{Mutex, RwLock};
+use reelfs_journal::{Clock, Epoch, InFlight, InFlightState, JournalError, Jvol, MarkerKind, Record, Seq, Timestamp};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::adopt::{Adopted, Identity, KnownDirectories, ScanFor};
+use super::recovery::{Recovered, Unsettled};
+use super::{Primary, committer, directory, walk};
+use crate::volume::Volume;
+
+/// Kernel timestamps are coarse: after a clean stop we wait this long, so that whatever changes later carries a later
+/// change time than anything that we did.
+const TIME_GRAIN: Duration = Duration::from_millis(25);
+
+/// What a group remembers of its volume between two openings.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Session {
+    /// Which directory it was.
+    pub identity: Identity,
+    /// When it was opened.
+    pub started: Timestamp,
+    /// Boot of the machine in which it was opened.
+    pub boot: String,
+    /// When it was closed cleanly, every change of ours before it; `None` while it is open and after a kill.
+    pub clean: Option<Timestamp>,
+}
+
+/// What to open.
+pub struct OpenOptions {
+    /// The volume's root, opened before anything is mounted over it.
+    pub root: OwnedFd,
+    /// The journal volume.
+    pub jvol: PathBuf,
+    /// The group's UUID.
+    pub group: Uuid,
+    /// Where the in-flight table and the list of known directories live.
+    pub state: PathBuf,
+    /// The epoch of the last session.
+    pub epoch: Epoch,
+    /// What the last session left.
+    pub session: Option<Session>,
+    /// Refuse instead of adopting what changed behind the mount.
+    pub strict: bool,
+    /// Times.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl std::fmt::Debug for OpenOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("OpenOptions")
+            .field("jvol", &self.jvol)
+            .field("epoch", &self.epoch)
+            .finish_non_exhaustive()
+    }
+}
+
+/// An open volume, and what happened while it was opened.
+#[derive(Debug)]
+pub struct Opened {
+    /// The volume.
+    pub primary: Arc<Primary>,
+    /// To be saved before the first change.
+    pub session: Session,
+    /// The epoch; a new one when the volume was replaced.
+    pub epoch: Epoch,
+    /// A new epoch began: the next export writes a new base.
+    pub replaced: bool,
+    /// What changed behind the mount.
+    pub adopted: Adopted,
+    /// What an unclean stop left; `None` after a clean one.
+    pub recovered: Option<Recovered>,
+}
+
+/// Why a volume cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The journal volume.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The directory, or the state beside it.
+    #[error("{what}: {source}")]
+    Volume {
+        /// What was tried.
+        what: &'static str,
+        /// What the system said.
+        source: Errno,
+    },
+    /// The file system cannot tell objects apart.
+    #[error(
+        "the file system of the volume gives no file handles, so a new file cannot be told from an old one of the same inode number"
+    )]
+    NoGenerations,
+    /// Changed behind the mount, and `strict` refuses to adopt.
+    #[error("{directories} directories and {files} files changed behind the mount, or it is another disk")]
+    Changed {
+        /// Directories whose entries changed.
+        directories: u64,
+        /// Objects that changed.
+        files: u64,
+    },
+}
+
+fn volume_error(what: &'static str) -> impl Fn(Errno) -> OpenError {
+    move |source| match source {
+        Errno::OPNOTSUPP => OpenError::NoGenerations,
+        source => OpenError::Volume { what, source },
+    }
+}
+
+fn io_error(what: &'static str) -> impl Fn(std::io::Error) -> OpenError {
+    move |error| OpenError::Volume {
+        what,
+        source: Errno::from_io_error(&error).unwrap_or(Errno::IO),
+    }
+}
+
+impl Primary {
+    /// Opens the volume: cuts a torn tail off the journal, finishes what was in flight, journals what changed behind
+    /// our back, and starts to journal.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub fn start(options: OpenOptions) -> Result<Opened, OpenError> {
+        let identity = Identity::of(&options.root).map_err(volume_error("look at the volume"))?;
+        let mut jvol = Jvol::open(&options.jvol, options.group)?;
+        if let Some(seq) = jvol.torn() {
+            tracing::warn!(%seq, "the journal ends in a torn record: cut off");
+            jvol.cut_tail()?;
+        }
+        let (in_flight, states) = InFlight::open(&options.state.join("inflight"))?;
+        let known_path = options.state.join("directories");
+        let known = KnownDirectories::load(&known_path).map_err(io_error("read the known directories"))?;
+        let jvol = Arc::new(jvol);
+        let mut primary = Primary {
+            volume: Volume::primary(options.root).map_err(volume_error("open the volume"))?,
+            committer: committer::Committer::new(jvol.clone()).map_err(io_error("start threads"))?,
+            jvol,
+            in_flight,
+            clock: options.clock,
+            epoch: options.epoch,
+            names: RwLock::new(()),
+            last_amend: AtomicU64::new(0),
+            directories: directory::Directories::default(),
+            known: Mutex::default(),
+            walk: walk::Announcements::default(),
+            failed: AtomicBool::new(false),
+            open_files: AtomicU64::new(0),
+        };
+        let session = Session {
+            identity,
+            started: primary.clock.read().wall,
+            boot: boot_id(),
+            clean: None,
+        };
+        let found = primary.catch_up(options.session.as_ref(), &session, states, &known, options.strict);
+        let found = match found {
+            Ok(found) => found,
+            Err(error) => {
+                primary.committer.stop();
+                return Err(error);
+            }
+        };
+        let mut known = KnownDirectories::create(&known_path, found.directories)
+            .map_err(io_error("write the known directories"))?;
+        known.add(primary.volume.root_id());
+        primary.known = Mutex::new(known);
+        let started = primary.marker(MarkerKind::AcquisitionStart, "", "", session.started);
+        let started = started.map_err(volume_error("write the journal"))?;
+        primary.jvol.sync(started)?;
+        primary.in_flight.clear();
+        let (epoch, replaced) = (primary.epoch, found.replaced);
+        Ok(Opened {
+            primary: Arc::new(primary),
+            session,
+            epoch,
+            replaced,
+            adopted: found.adopted,
+            recovered: found.recovered,
+        })
+    }
+
+    fn catch_up(
+        &mut self,
+        last: Option<&Session>,
+        session: &Session,
+        states: Vec<InFlightState>,
+        known: &HashSet<reelfs_journal::FileId>,
+        strict: bool,
+    ) -> Result<CaughtUp, OpenError> {
+        let unsettled = self.unsettled(states)?;
+        let wanted = unsettled.wanted();
+        let same = last.is_none_or(|last| last.identity == session.identity);
+        let since = match last {
+            Some(last) if same => Some(self.news_since(last, &session.boot)?),
+            _ => None,
+        };
+        let look = ScanFor {
+            since,
+            known,
+            wanted: &wanted,
+        };
+        let scan = self
+            .scan(&look)
+            .map_err(volume_error("look for changes behind the mount"))?;
+        if strict && (!same || (!scan.is_empty() && last.is_some_and(|last| last.clean.is_some()))) {
+            let (directories, files) = scan.counts();
+            return Err(OpenError::Changed { directories, files });
+        }
+        // what would fill half of the journal is cheaper as a new base
+        let pointers = self.jvol.pointers();
+        if !same || scan.estimate() > (pointers.data_size - pointers.data_used) / 2 {
+            self.epoch = Epoch(self.epoch.0 + 1);
+            self.marker(MarkerKind::EpochStart, "", "", session.started)
+                .map_err(volume_error("write the journal"))?;
+            return Ok(CaughtUp {
+                directories: scan.directories,
+                replaced: true,
+                ..CaughtUp::default()
+            });
+        }
+        let unclean = last.is_some_and(|last| last.clean.is_none());
+        let recovered = if unclean { Some(self.recover(&unsettled)?) } else { None };
+        let mut adopted = Adopted::default();
+        if !scan.is_empty() {
+            let since = since.unwrap_or_default();
+            let write = volume_error("journal what changed behind the mount");
+            self.marker(MarkerKind::AdoptBegin, "", "", since).map_err(&write)?;
+            adopted = self.tell_scan(&scan).map_err(&write)?;
+            self.marker(MarkerKind::AdoptEnd, "", "", since).map_err(&write)?;
+        }
+        Ok(CaughtUp {
+            directories: scan.directories,
+            replaced: false,
+            adopted,
+            recovered,
+        })
+    }
+
+    fn recover(&self, unsettled: &Unsettled) -> Result<Recovered, OpenError> {
+        let write = volume_error("recover the volume");
+        let since = unsettled.since().unwrap_or_else(|| self.jvol.pointers().last_time);
+        let mut recovered = self.finish(unsettled).map_err(&write)?;
+        self.marker(MarkerKind::RecoveryBegin, "", "", since).map_err(&write)?;
+        recovered.announced = self.announce_created(unsettled).map_err(&write)?;
+        self.marker(MarkerKind::RecoveryEnd, "", "", since).map_err(&write)?;
+        Ok(recovered)
+    }
+
+    /// Since when changes are not ours. After a kill of the daemon alone: since its last record, for the kernel kept all
+    /// that it did. After a power cut: since the session began.
+    fn news_since(&self, last: &Session, boot: &str) -> Result<Timestamp, OpenError> {
+        if let Some(clean) = last.clean {
+            return Ok(clean);
+        }
+        if last.boot != boot {
+            return Ok(last.started);
+        }
+        let pointers = self.jvol.pointers();
+        let end = pointers.next.previous();
+        if end < pointers.out {
+            return Ok(last.started);
+        }
+        let mut reader = self.jvol.read(end, end)?;
+        let wall = match reader.next() {
+            Some(record) => {
+                let (control, data) = record?;
+                Record::decode(control, data).map_or(last.started, |record| record.wall)
+            }
+            None => last.started,
+        };
+        Ok(wall.max(last.started))
+    }
+
+    /// Stops journaling cleanly: everything settled and durable, the volume on disk. Returns the session to be saved.
+    ///
+    /// # Errors
+    /// When journal or volume cannot be made durable; the next opening then counts as after a kill.
+    pub fn close(&self, session: &Session) -> Result<Session, OpenError> {
+        let stop = self.marker(MarkerKind::AcquisitionStop, "", "", session.started);
+        let stop = stop.map_err(volume_error("write the journal"))?;
+        while !self.in_flight.wait_settled(stop, Duration::from_secs(1)) {}
+        self.committer.stop();
+        self.volume.sync().map_err(volume_error("sync the volume"))?;
+        let durable: Seq = self.jvol.sync(stop)?;
+        tracing::debug!(%durable, "closed");
+        if self.failed.load(Ordering::Relaxed) {
+            return Ok(session.clone());
+        }
+        let clean = self.clock.read().wall;
+        std::thread::park_timeout(TIME_GRAIN);
+        Ok(Session {
+            clean: Some(clean),
+            ..session.clone()
+        })
+    }
+}
+
+/// What catching up found.
+#[derive(Default)]
+struct CaughtUp {
+    directories: HashSet<reelfs_journal::FileId>,
+    replaced: bool,
+    adopted: Adopted,
+    recovered: Option<Recovered>,
+}
+
+fn boot_id() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .map(|id| id.trim().to_owned())
+        .unwrap_or_default()
+}
