@@ -134,7 +134,12 @@ impl Record<'_> {
         writer.u64(control.offset);
         writer.u64(control.length);
         writer.u64(control.size);
-        let mut encoded = EncodedRecord { control: [0; CONTROL_LEN], head, payload, data_checksum };
+        let mut encoded = EncodedRecord {
+            control: [0; CONTROL_LEN],
+            head,
+            payload,
+            data_checksum,
+        };
         encoded.control.copy_from_slice(&bytes);
         encoded.stamp(self.seq, self.time);
         encoded
@@ -147,7 +152,11 @@ impl Record<'_> {
     pub fn data_len(control: &[u8; CONTROL_LEN]) -> Result<usize, RecordError> {
         let mut reader = Reader(&control[36..40]);
         let length = usize::try_from(reader.u32("length")?).map_err(|_| RecordError::Range("length"))?;
-        if (PREFIX_LEN..=RECORD_DATA_MAX).contains(&length) { Ok(length) } else { Err(RecordError::Range("length")) }
+        if (PREFIX_LEN..=RECORD_DATA_MAX).contains(&length) {
+            Ok(length)
+        } else {
+            Err(RecordError::Range("length"))
+        }
     }
 
     /// Compares length and checksum, without taking the record apart.
@@ -176,7 +185,10 @@ impl Record<'_> {
             bytes.copy_from_slice(&control[at..at + 8]);
             bytes
         };
-        (Seq(u64::from_le_bytes(word(OFFSET_SEQ))), Timestamp(i64::from_le_bytes(word(OFFSET_TIME))))
+        (
+            Seq(u64::from_le_bytes(word(OFFSET_SEQ))),
+            Timestamp(i64::from_le_bytes(word(OFFSET_TIME))),
+        )
     }
 }
 
@@ -197,20 +209,55 @@ impl<'a> Record<'a> {
         if flags & !FLAG_MORE != 0 {
             return Err(RecordError::Range("flags"));
         }
-        let control = Control { kind, flags, volume, file, offset, length, size };
+        let control = Control {
+            kind,
+            flags,
+            volume,
+            file,
+            offset,
+            length,
+            size,
+        };
         let mut reader = Reader(data);
         let wall = Timestamp(reader.i64("wall time")?);
         let (uid, pid) = (reader.u32("uid")?, reader.u32("pid")?);
         let change = decode_change(&control, &mut reader)?;
         reader.end()?;
-        Ok(Record { seq, more: flags & FLAG_MORE != 0, time, wall, uid, pid, volume: VolumeIndex(volume), change })
+        Ok(Record {
+            seq,
+            more: flags & FLAG_MORE != 0,
+            time,
+            wall,
+            uid,
+            pid,
+            volume: VolumeIndex(volume),
+            change,
+        })
     }
 
     /// The same record with its bytes owned.
     #[must_use]
     pub fn into_owned(self) -> Record<'static> {
-        let Record { seq, more, time, wall, uid, pid, volume, change } = self;
-        Record { seq, more, time, wall, uid, pid, volume, change: change.into_owned() }
+        let Record {
+            seq,
+            more,
+            time,
+            wall,
+            uid,
+            pid,
+            volume,
+            change,
+        } = self;
+        Record {
+            seq,
+            more,
+            time,
+            wall,
+            uid,
+            pid,
+            volume,
+            change: change.into_owned(),
+        }
     }
 }
 
@@ -241,7 +288,13 @@ mod kind {
 
 fn encode_change<'c>(change: &'c Change<'_>, control: &mut Control, writer: &mut Writer<'_>) -> &'c [u8] {
     match change {
-        Change::Write { offset, data, size, mtime, .. } => {
+        Change::Write {
+            offset,
+            data,
+            size,
+            mtime,
+            ..
+        } => {
             control.kind = kind::WRITE;
             (control.offset, control.length, control.size) = (*offset, data.len() as u64, *size);
             writer.file_time(*mtime);
@@ -251,22 +304,44 @@ fn encode_change<'c>(change: &'c Change<'_>, control: &mut Control, writer: &mut
             (control.kind, control.size) = (kind::SET_SIZE, *size);
             writer.file_time(*mtime);
         }
-        Change::Zero { offset, length, size, mtime, .. } => {
+        Change::Zero {
+            offset,
+            length,
+            size,
+            mtime,
+            ..
+        } => {
             control.kind = kind::ZERO;
             (control.offset, control.length, control.size) = (*offset, *length, *size);
             writer.file_time(*mtime);
         }
-        Change::Punch { offset, length, mtime, .. } => {
+        Change::Punch {
+            offset, length, mtime, ..
+        } => {
             control.kind = kind::PUNCH;
             (control.offset, control.length) = (*offset, *length);
             writer.file_time(*mtime);
         }
-        Change::Allocate { offset, length, size, mtime, .. } => {
+        Change::Allocate {
+            offset,
+            length,
+            size,
+            mtime,
+            ..
+        } => {
             control.kind = kind::ALLOCATE;
             (control.offset, control.length, control.size) = (*offset, *length, *size);
             writer.file_time(*mtime);
         }
-        Change::Create { parent, name, kind, attributes, xattrs, parent_mtime, .. } => {
+        Change::Create {
+            parent,
+            name,
+            kind,
+            attributes,
+            xattrs,
+            parent_mtime,
+            ..
+        } => {
             control.kind = kind::CREATE;
             writer.file_id(*parent);
             writer.name(name);
@@ -275,13 +350,37 @@ fn encode_change<'c>(change: &'c Change<'_>, control: &mut Control, writer: &mut
             writer.xattrs(xattrs);
             writer.file_time(*parent_mtime);
         }
-        Change::Link { parent, name, parent_mtime, .. } | Change::Unlink { parent, name, parent_mtime, .. } => {
-            control.kind = if matches!(change, Change::Link { .. }) { kind::LINK } else { kind::UNLINK };
+        Change::Link {
+            parent,
+            name,
+            parent_mtime,
+            ..
+        }
+        | Change::Unlink {
+            parent,
+            name,
+            parent_mtime,
+            ..
+        } => {
+            control.kind = if matches!(change, Change::Link { .. }) {
+                kind::LINK
+            } else {
+                kind::UNLINK
+            };
             writer.file_id(*parent);
             writer.name(name);
             writer.file_time(*parent_mtime);
         }
-        Change::Rename { parent, name, new_parent, new_name, replaced, flags, parent_mtime, .. } => {
+        Change::Rename {
+            parent,
+            name,
+            new_parent,
+            new_name,
+            replaced,
+            flags,
+            parent_mtime,
+            ..
+        } => {
             control.kind = kind::RENAME;
             writer.file_id(*parent);
             writer.name(name);
@@ -320,7 +419,15 @@ fn encode_change<'c>(change: &'c Change<'_>, control: &mut Control, writer: &mut
             control.kind = kind::BASE_BEGIN;
             writer.0.extend_from_slice(base.as_bytes());
         }
-        Change::Entry { parent, name, kind, attributes, xattrs, size, .. } => {
+        Change::Entry {
+            parent,
+            name,
+            kind,
+            attributes,
+            xattrs,
+            size,
+            ..
+        } => {
             (control.kind, control.size) = (kind::ENTRY, *size);
             writer.file_id(*parent);
             writer.name(name);
@@ -328,7 +435,12 @@ fn encode_change<'c>(change: &'c Change<'_>, control: &mut Control, writer: &mut
             encode_attributes(attributes, writer);
             writer.xattrs(xattrs);
         }
-        Change::BaseData { stream_offset, stream_length, size, .. } => {
+        Change::BaseData {
+            stream_offset,
+            stream_length,
+            size,
+            ..
+        } => {
             control.kind = kind::BASE_DATA;
             (control.offset, control.length, control.size) = (*stream_offset, *stream_length, *size);
         }
@@ -339,7 +451,13 @@ fn encode_change<'c>(change: &'c Change<'_>, control: &mut Control, writer: &mut
         }
         Change::ListBegin { .. } => control.kind = kind::LIST_BEGIN,
         Change::ListEnd { .. } => control.kind = kind::LIST_END,
-        Change::Marker { kind, epoch, name, note, since } => {
+        Change::Marker {
+            kind,
+            epoch,
+            name,
+            note,
+            since,
+        } => {
             control.kind = kind::MARKER;
             writer.u8(marker_code(*kind));
             writer.u32(epoch.0);
@@ -352,7 +470,14 @@ fn encode_change<'c>(change: &'c Change<'_>, control: &mut Control, writer: &mut
 }
 
 fn decode_change<'a>(control: &Control, reader: &mut Reader<'a>) -> Result<Change<'a>, RecordError> {
-    let &Control { kind, file, offset, length, size, .. } = control;
+    let &Control {
+        kind,
+        file,
+        offset,
+        length,
+        size,
+        ..
+    } = control;
     let range_fits = offset.checked_add(length).is_some_and(|end| i64::try_from(end).is_ok());
     if !range_fits || i64::try_from(size).is_err() {
         return Err(RecordError::Range("range"));
@@ -364,12 +489,39 @@ fn decode_change<'a>(control: &Control, reader: &mut Reader<'a>) -> Result<Chang
             if data.len() as u64 != length || data.len() > DATA_MAX {
                 return Err(RecordError::Range("data"));
             }
-            Change::Write { file, offset, data: Cow::Borrowed(data), size, mtime }
+            Change::Write {
+                file,
+                offset,
+                data: Cow::Borrowed(data),
+                size,
+                mtime,
+            }
         }
-        kind::SET_SIZE => Change::SetSize { file, size, mtime: reader.file_time("mtime")? },
-        kind::ZERO => Change::Zero { file, offset, length, size, mtime: reader.file_time("mtime")? },
-        kind::PUNCH => Change::Punch { file, offset, length, mtime: reader.file_time("mtime")? },
-        kind::ALLOCATE => Change::Allocate { file, offset, length, size, mtime: reader.file_time("mtime")? },
+        kind::SET_SIZE => Change::SetSize {
+            file,
+            size,
+            mtime: reader.file_time("mtime")?,
+        },
+        kind::ZERO => Change::Zero {
+            file,
+            offset,
+            length,
+            size,
+            mtime: reader.file_time("mtime")?,
+        },
+        kind::PUNCH => Change::Punch {
+            file,
+            offset,
+            length,
+            mtime: reader.file_time("mtime")?,
+        },
+        kind::ALLOCATE => Change::Allocate {
+            file,
+            offset,
+            length,
+            size,
+            mtime: reader.file_time("mtime")?,
+        },
         kind::CREATE => Change::Create {
             file,
             parent: reader.file_id("parent")?,
@@ -405,15 +557,24 @@ fn decode_change<'a>(control: &Control, reader: &mut Reader<'a>) -> Result<Chang
             parent_mtime: reader.file_time("parent mtime")?,
         },
         kind::DROP => Change::Drop { file },
-        kind::SET_ATTR => Change::SetAttr { file, attributes: decode_attributes(reader)? },
+        kind::SET_ATTR => Change::SetAttr {
+            file,
+            attributes: decode_attributes(reader)?,
+        },
         kind::SET_XATTR => {
             let (name, value) = (decode_xattr_name(reader)?, reader.blob("value")?.to_vec());
             if value.len() > 65_536 {
                 return Err(RecordError::Range("value"));
             }
-            Change::SetXattr { file, xattr: Xattr { name, value } }
+            Change::SetXattr {
+                file,
+                xattr: Xattr { name, value },
+            }
         }
-        kind::REMOVE_XATTR => Change::RemoveXattr { file, name: decode_xattr_name(reader)? },
+        kind::REMOVE_XATTR => Change::RemoveXattr {
+            file,
+            name: decode_xattr_name(reader)?,
+        },
         kind::SYNC => Change::Sync { file },
         kind::AMEND => Change::Amend {
             amended: Seq(offset),
@@ -423,7 +584,10 @@ fn decode_change<'a>(control: &Control, reader: &mut Reader<'a>) -> Result<Chang
                 _ => return Err(RecordError::Range("outcome")),
             },
         },
-        kind::BASE_BEGIN => Change::BaseBegin { base: decode_uuid(reader)?, root: file },
+        kind::BASE_BEGIN => Change::BaseBegin {
+            base: decode_uuid(reader)?,
+            root: file,
+        },
         kind::ENTRY => Change::Entry {
             file,
             parent: reader.file_id("parent")?,
@@ -433,12 +597,21 @@ fn decode_change<'a>(control: &Control, reader: &mut Reader<'a>) -> Result<Chang
             xattrs: reader.xattrs("extended attributes")?,
             size,
         },
-        kind::BASE_DATA => Change::BaseData { file, stream_offset: offset, stream_length: length, size },
+        kind::BASE_DATA => Change::BaseData {
+            file,
+            stream_offset: offset,
+            stream_length: length,
+            size,
+        },
         kind::BASE_END => {
             let base = decode_uuid(reader)?;
             let mut digest = [0; 32];
             digest.copy_from_slice(reader.take(32, "digest")?);
-            Change::BaseEnd { base, began: Seq(offset), digest }
+            Change::BaseEnd {
+                base,
+                began: Seq(offset),
+                digest,
+            }
         }
         kind::LIST_BEGIN => Change::ListBegin { directory: file },
         kind::LIST_END => Change::ListEnd { directory: file },
@@ -465,7 +638,12 @@ fn decode_attributes(reader: &mut Reader<'_>) -> Result<Attributes, RecordError>
     if mode & !0o7777 != 0 {
         return Err(RecordError::Range("mode"));
     }
-    Ok(Attributes { mode, uid: reader.u32("uid")?, gid: reader.u32("gid")?, mtime: reader.file_time("mtime")? })
+    Ok(Attributes {
+        mode,
+        uid: reader.u32("uid")?,
+        gid: reader.u32("gid")?,
+        mtime: reader.file_time("mtime")?,
+    })
 }
 
 fn encode_node(kind: &NodeKind, writer: &mut Writer<'_>) {

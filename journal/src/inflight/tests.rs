@@ -1,1 +1,121 @@
+use std::mem;
+use std::sync::mpsc;
 
+use super::*;
+
+const PARENT: FileId = FileId {
+    ino: 9,
+    generation: 0xdead_beef,
+};
+
+fn name(bytes: &[u8]) -> Name {
+    Name::new(bytes).expect("a legal name")
+}
+
+#[test]
+fn what_a_killed_process_left_is_there_until_it_is_cleared() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let path = directory.path().join("inflight");
+    let (table, left) = InFlight::open(&path).expect("open");
+    assert_eq!(left, []);
+    table.clear();
+    let longest = name(&[b'\xff'; 255]);
+    let creating = table.begin_create(PARENT, &longest);
+    let begun = table.begin();
+    let appended = table.begin();
+    appended.appended(Seq(7), Seq(8));
+    appended.appended(Seq(9), Seq(9));
+    let settled = table.begin();
+    settled.appended(Seq(5), Seq(6));
+    drop(settled);
+    let numbered = table.begin_create(PARENT, &name(b"a"));
+    numbered.appended(Seq(10), Seq(10));
+    for slot in [creating, begun, appended, numbered] {
+        mem::forget(slot);
+    }
+    drop(table);
+
+    for _ in 0..2 {
+        let (_, mut left) = InFlight::open(&path).expect("open");
+        left.sort_by_key(|state| matches!(state, InFlightState::Appended { .. }));
+        assert_eq!(
+            left,
+            [
+                InFlightState::Creating {
+                    parent: PARENT,
+                    name: longest.clone()
+                },
+                InFlightState::Appended {
+                    first: Seq(7),
+                    last: Seq(9)
+                },
+                InFlightState::Appended {
+                    first: Seq(10),
+                    last: Seq(10)
+                },
+            ]
+        );
+    }
+    let (table, _) = InFlight::open(&path).expect("open");
+    drop(table.begin_create(PARENT, &longest));
+    table.clear();
+    drop(table);
+    assert_eq!(InFlight::open(&path).expect("open").1, []);
+}
+
+#[test]
+fn nonsense_is_nothing() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let path = directory.path().join("inflight");
+    let mut bytes = vec![0xff; SLOTS * SLOT_WORDS * 8];
+    bytes[0] = 1; // a create whose name is 255 bytes of 0xff: legal
+    bytes[512] = 1;
+    bytes[513] = 0; // no name
+    bytes[1024] = 2;
+    bytes[1032..1040].fill(9);
+    bytes[1040..1048].fill(3); // ends before it begins
+    std::fs::write(&path, &bytes).expect("write");
+    assert_eq!(InFlight::open(&path).expect("open").1.len(), 1);
+    std::fs::write(&path, b"short").expect("write");
+    assert_eq!(InFlight::open(&path).expect("open").1, []);
+    assert_eq!(std::fs::metadata(&path).expect("stat").len(), FILE_LEN);
+}
+
+#[test]
+fn the_lowest_unsettled_number_holds_the_seal_back() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let (table, _) = InFlight::open(&directory.path().join("inflight")).expect("open");
+    assert_eq!(table.lowest_unsettled(), None);
+    let (early, late) = (table.begin(), table.begin());
+    assert_eq!(table.lowest_unsettled(), None);
+    late.appended(Seq(6), Seq(9));
+    early.appended(Seq(4), Seq(5));
+    assert_eq!(table.lowest_unsettled(), Some(Seq(4)));
+    assert!(table.wait_settled(Seq(3), Duration::ZERO));
+    assert!(!table.wait_settled(Seq(4), Duration::from_millis(5)));
+    drop(early);
+    assert_eq!(table.lowest_unsettled(), Some(Seq(6)));
+    assert!(table.wait_settled(Seq(5), Duration::ZERO));
+    std::thread::scope(|scope| {
+        let waiter = scope.spawn(|| table.wait_settled(Seq(9), Duration::from_secs(60)));
+        drop(late);
+        assert!(waiter.join().expect("joins"));
+    });
+}
+
+#[test]
+fn the_sixty_fifth_waits_for_a_slot() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let (table, _) = InFlight::open(&directory.path().join("inflight")).expect("open");
+    let mut slots: Vec<Slot<'_>> = (0..SLOTS).map(|_| table.begin()).collect();
+    let (sender, taken) = mpsc::channel();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let _slot = table.begin();
+            sender.send(()).expect("somebody listens");
+        });
+        assert!(taken.recv_timeout(Duration::from_millis(20)).is_err());
+        slots.pop();
+        taken.recv_timeout(Duration::from_secs(60)).expect("a slot came free");
+    });
+}
