@@ -4,53 +4,12 @@ use std::borrow::Cow;
 
 use uuid::Uuid;
 
-use crate::{Epoch, FileId, FileTime, Name, Seq, Timestamp};
+use crate::{Attributes, Epoch, FileId, FileTime, MarkerKind, Name, NodeKind, Seq, Timestamp, Xattr};
 
 /// `renameat2`: fail when the new name exists.
 pub const RENAME_NOREPLACE: u32 = 1;
 /// `renameat2`: exchange the two names.
 pub const RENAME_EXCHANGE: u32 = 2;
-
-/// What an object is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum NodeKind {
-    /// A regular file.
-    File,
-    /// A directory.
-    Directory,
-    /// A symbolic link and its target, which is never followed by us.
-    Symlink(Vec<u8>),
-    /// A named pipe.
-    Fifo,
-    /// A socket's name.
-    Socket,
-    /// A character device, `(major << 32) | minor`.
-    CharDevice(u64),
-    /// A block device, `(major << 32) | minor`.
-    BlockDevice(u64),
-}
-
-/// Mode, owner and modification time, as they stand.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Attributes {
-    /// Permission bits with suid, sgid and sticky: `mode & 0o7777`.
-    pub mode: u32,
-    /// Owner.
-    pub uid: u32,
-    /// Group.
-    pub gid: u32,
-    /// Modification time.
-    pub mtime: FileTime,
-}
-
-/// One extended attribute, POSIX ACLs (`system.posix_acl_*`) included.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Xattr {
-    /// Full name with its name space, `user.mime_type` say.
-    pub name: Vec<u8>,
-    /// Value, at most 64 KiB.
-    pub value: Vec<u8>,
-}
 
 /// What an earlier record really did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,27 +23,6 @@ pub enum AmendOutcome {
         /// File size left behind.
         size: u64,
     },
-}
-
-/// Why a marker stands in the journal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MarkerKind {
-    /// A point that a person or a program named.
-    Named,
-    /// The journal of a new epoch starts here; nothing before it leads to what comes after.
-    EpochStart,
-    /// A mount began to journal.
-    AcquisitionStart,
-    /// A mount ended cleanly.
-    AcquisitionStop,
-    /// What follows, up to the end marker, was found changed behind the mount.
-    AdoptBegin,
-    /// The volume is again what the journal says.
-    AdoptEnd,
-    /// What follows, up to the end marker, is read back after an unclean stop.
-    RecoveryBegin,
-    /// The volume is again what the journal says.
-    RecoveryEnd,
 }
 
 /// A change to a volume. Every change is absolute and says what was *left*, not what was asked for.

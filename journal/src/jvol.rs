@@ -29,7 +29,7 @@ use crate::{Clock, Digest, HybridClock, JournalError, Seq, Timestamp};
 
 pub use self::append::{Appended, Reserve};
 pub use self::geometry::JvolGeometry;
-pub use self::reader::{JvolControls, JvolReader};
+pub use self::reader::{JvolControls, JvolReader, RecordBytes};
 
 /// Version of the format that this program writes and reads.
 pub const JVOL_FORMAT_VERSION: u32 = 1;

@@ -15,19 +15,25 @@ mod error;
 mod id;
 mod inflight;
 mod jvol;
+mod marker;
 mod name;
+mod node;
 mod record;
 mod seal;
 mod time;
 
-pub use change::{AmendOutcome, Attributes, Change, MarkerKind, NodeKind, RENAME_EXCHANGE, RENAME_NOREPLACE, Xattr};
+pub use change::{AmendOutcome, Change, RENAME_EXCHANGE, RENAME_NOREPLACE};
 pub use clock::{Clock, ClockReading, HybridClock, ManualClock, SystemClock};
 pub use digest::{Digest, Position};
 pub use error::{JournalError, RecordError};
 pub use id::{Epoch, FileId, GroupName, GroupNameError, Seq, VolumeIndex};
 pub use inflight::{InFlight, InFlightState, Slot};
-pub use jvol::{Appended, JVOL_FORMAT_VERSION, Jvol, JvolControls, JvolGeometry, JvolPointers, JvolReader, Reserve};
+pub use jvol::{
+    Appended, JVOL_FORMAT_VERSION, Jvol, JvolControls, JvolGeometry, JvolPointers, JvolReader, RecordBytes, Reserve,
+};
+pub use marker::MarkerKind;
 pub use name::{Name, NameError};
+pub use node::{Attributes, NodeKind, Xattr};
 pub use record::{CONTROL_LEN, DATA_MAX, EncodedRecord, FLAG_MORE, RECORD_DATA_MAX, Record};
 pub use seal::Seal;
 pub use time::{FileTime, Timestamp};

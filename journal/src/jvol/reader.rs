@@ -9,6 +9,9 @@ const SLOTS_MAX: u64 = 16_384;
 /// Journal data read at once, in bytes.
 const DATA_CHUNK: u64 = 4 << 20;
 
+/// A record as it stands in the journal volume: control data and journal data.
+pub type RecordBytes<'a> = (&'a [u8; CONTROL_LEN], &'a [u8]);
+
 /// Control data in order, lent one by one. Its checksum covers the journal data too, so only number and length are
 /// checked here.
 #[derive(Debug)]
@@ -188,7 +191,7 @@ impl<'a> JvolControls<'a> {
 impl JvolReader<'_> {
     /// The next one, control data and journal data; after an error nothing more comes.
     #[expect(clippy::should_implement_trait, reason = "it lends, which Iterator cannot")]
-    pub fn next(&mut self) -> Option<Result<(&[u8; CONTROL_LEN], &[u8]), JournalError>> {
+    pub fn next(&mut self) -> Option<Result<RecordBytes<'_>, JournalError>> {
         let (seq, position) = (self.controls.next, self.controls.position);
         let checked = self
             .controls

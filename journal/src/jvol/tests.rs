@@ -287,8 +287,8 @@ fn reads_any_range_and_nothing_that_is_not_held() {
     for _ in 0..3000 {
         fixture.append(&jvol, &[40]).expect("append");
     }
-    for reopened in [false, true] {
-        let jvol = if reopened { fixture.open() } else { fixture.open() };
+    let reopened = fixture.open();
+    for jvol in [&jvol, &reopened] {
         for (from, to) in [
             (1, 1),
             (1, 3000),
