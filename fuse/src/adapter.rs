@@ -1,0 +1,616 @@
+//! The kernel's requests, one thin handler each: take it apart, call the volume, answer. The only file that names `fuser`'s
+//! requests and replies. It is long because it is one implementation of one large trait.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use fuser::{
+    AccessFlags, CopyFileRangeFlags, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo, InitFlags,
+    KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
+    ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request,
+    TimeOrNow, WriteFlags,
+};
+use reelfs_journal::{FileTime, NodeKind};
+use reelfs_volume::{Handle, Primary, Requester, SetAttr, Stat, TimeSet};
+use rustix::fs::FileType as NativeType;
+use rustix::io::{Errno, Result};
+
+use crate::parker::Parker;
+
+/// How long the kernel may keep names and attributes: reelfs is the only writer, and the kernel itself forgets what its own
+/// requests change.
+const TTL: Duration = Duration::from_secs(60);
+/// Largest request: one record (1 MiB).
+const REQUEST_MAX: u32 = 1 << 20;
+
+/// The file system that the kernel talks to.
+pub(crate) struct Adapter {
+    pub(crate) primary: Arc<Primary>,
+    pub(crate) parker: Arc<Parker>,
+}
+
+impl Adapter {
+    /// Runs a change and answers it; parks it when the journal is full.
+    fn change<T: 'static, R: Send + 'static>(
+        &self,
+        payload: u64,
+        reply: R,
+        mut run: impl FnMut(&Primary) -> Result<T> + Send + 'static,
+        answer: fn(R, Result<T>),
+    ) {
+        if !self.parker.is_busy() {
+            match run(&self.primary) {
+                Err(Errno::AGAIN) => {}
+                result => return answer(reply, result),
+            }
+        }
+        let mut reply = Some(reply);
+        let request = move |primary: &Primary, give_up: bool| {
+            let result = match run(primary) {
+                Err(Errno::AGAIN) if !give_up => return false,
+                Err(Errno::AGAIN) => Err(Errno::NOSPC),
+                result => result,
+            };
+            if let Some(reply) = reply.take() {
+                answer(reply, result);
+            }
+            true
+        };
+        self.parker.park(payload, Box::new(request));
+    }
+
+    fn real(&self, ino: INodeNo) -> u64 {
+        if ino == INodeNo::ROOT { self.primary.root() } else { ino.0 }
+    }
+}
+
+fn who(request: &Request) -> Requester {
+    Requester { uid: request.uid(), gid: request.gid(), pid: request.pid() }
+}
+
+fn code(error: Errno) -> fuser::Errno {
+    fuser::Errno::from_i32(error.raw_os_error())
+}
+
+fn empty(reply: ReplyEmpty, result: Result<()>) {
+    match result {
+        Ok(()) => reply.ok(),
+        Err(error) => reply.error(code(error)),
+    }
+}
+
+fn entry(reply: ReplyEntry, result: Result<Stat>) {
+    match result {
+        Ok(stat) => reply.entry(&TTL, &attributes(&stat), Generation(stat.id.generation.into())),
+        Err(error) => reply.error(code(error)),
+    }
+}
+
+fn attr(reply: ReplyAttr, result: Result<Stat>) {
+    match result {
+        Ok(stat) => reply.attr(&TTL, &attributes(&stat)),
+        Err(error) => reply.error(code(error)),
+    }
+}
+
+fn written(reply: ReplyWrite, result: Result<u32>) {
+    match result {
+        Ok(count) => reply.written(count),
+        Err(error) => reply.error(code(error)),
+    }
+}
+
+fn xattr(reply: ReplyXattr, size: u32, result: Result<Vec<u8>>) {
+    match result {
+        Ok(value) if size == 0 => reply.size(u32::try_from(value.len()).unwrap_or(u32::MAX)),
+        Ok(value) if value.len() > size as usize => reply.error(code(Errno::RANGE)),
+        Ok(value) => reply.data(&value),
+        Err(error) => reply.error(code(error)),
+    }
+}
+
+fn attributes(stat: &Stat) -> FileAttr {
+    FileAttr {
+        ino: INodeNo(stat.id.ino),
+        size: stat.size,
+        blocks: stat.blocks,
+        atime: system_time(stat.atime),
+        mtime: system_time(stat.mtime),
+        ctime: system_time(stat.ctime),
+        crtime: UNIX_EPOCH,
+        kind: kind(stat.file_type),
+        perm: u16::try_from(stat.mode).unwrap_or(0),
+        nlink: stat.links,
+        uid: stat.uid,
+        gid: stat.gid,
+        rdev: encode_device(stat.device),
+        blksize: stat.block_size,
+        flags: 0,
+    }
+}
+
+fn kind(native: NativeType) -> FileType {
+    match native {
+        NativeType::Directory => FileType::Directory,
+        NativeType::Symlink => FileType::Symlink,
+        NativeType::Fifo => FileType::NamedPipe,
+        NativeType::Socket => FileType::Socket,
+        NativeType::CharacterDevice => FileType::CharDevice,
+        NativeType::BlockDevice => FileType::BlockDevice,
+        NativeType::RegularFile | NativeType::Unknown => FileType::RegularFile,
+    }
+}
+
+fn system_time(time: FileTime) -> SystemTime {
+    let nanos = Duration::from_nanos(time.nanos.into());
+    match u64::try_from(time.seconds) {
+        Ok(seconds) => UNIX_EPOCH + Duration::from_secs(seconds) + nanos,
+        Err(_) => UNIX_EPOCH - Duration::from_secs(time.seconds.unsigned_abs()) + nanos,
+    }
+}
+
+/// Undoes fuser 0.18's reading of a time: before 1970 it *subtracts* the nanoseconds that it should add.
+fn file_time(time: SystemTime) -> FileTime {
+    match time.duration_since(UNIX_EPOCH) {
+        Ok(after) => FileTime { seconds: i64::try_from(after.as_secs()).unwrap_or(i64::MAX), nanos: after.subsec_nanos() },
+        Err(before) => {
+            let before = before.duration();
+            let seconds = i64::try_from(before.as_secs()).map_or(i64::MIN, |seconds| -seconds);
+            FileTime { seconds, nanos: before.subsec_nanos() }
+        }
+    }
+}
+
+fn time_set(time: TimeOrNow) -> TimeSet {
+    match time {
+        TimeOrNow::Now => TimeSet::Now,
+        TimeOrNow::SpecificTime(time) => TimeSet::To(file_time(time)),
+    }
+}
+
+/// `(major << 32) | minor` as the kernel's 32-bit device number.
+fn encode_device(device: u64) -> u32 {
+    let (major, minor) = ((device >> 32) as u32, (device & 0xFFFF_FFFF) as u32);
+    (minor & 0xFF) | (major << 8) | ((minor & !0xFF) << 12)
+}
+
+fn decode_device(device: u32) -> u64 {
+    let (major, minor) = ((device & 0xF_FF00) >> 8, (device & 0xFF) | ((device >> 12) & 0xF_FF00));
+    u64::from(major) << 32 | u64::from(minor)
+}
+
+/// A handle that only writes goes to the daemon as it is, whole and without a copy in the page cache; one that may read
+/// uses the page cache, written through, so that its mappings are captured too.
+fn open_mode(flags: i32) -> FopenFlags {
+    if flags & libc::O_ACCMODE == libc::O_WRONLY { FopenFlags::FOPEN_DIRECT_IO } else { FopenFlags::FOPEN_KEEP_CACHE }
+}
+
+impl Filesystem for Adapter {
+    fn init(&mut self, _request: &Request, config: &mut KernelConfig) -> std::io::Result<()> {
+        // never FUSE_WRITEBACK_CACHE: it loses the order, the number and the time of writes
+        let wanted = [
+            InitFlags::FUSE_ASYNC_READ,
+            InitFlags::FUSE_BIG_WRITES,
+            InitFlags::FUSE_DONT_MASK,
+            InitFlags::FUSE_DO_READDIRPLUS,
+            InitFlags::FUSE_READDIRPLUS_AUTO,
+            InitFlags::FUSE_PARALLEL_DIROPS,
+            InitFlags::FUSE_HANDLE_KILLPRIV_V2,
+            InitFlags::FUSE_POSIX_ACL,
+            InitFlags::FUSE_CACHE_SYMLINKS,
+            InitFlags::FUSE_EXPLICIT_INVAL_DATA,
+            InitFlags::FUSE_MAX_PAGES,
+        ];
+        for flag in wanted {
+            if config.add_capabilities(flag).is_err() {
+                tracing::info!(?flag, "the kernel does not offer a capability");
+            }
+        }
+        if config.set_max_write(REQUEST_MAX).is_err() {
+            tracing::info!("the kernel limits requests to less than 1 MiB");
+        }
+        let _ = config.set_max_background(64);
+        Ok(())
+    }
+
+    fn lookup(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        entry(reply, self.primary.lookup(self.real(parent), name));
+    }
+
+    fn forget(&self, _request: &Request, ino: INodeNo, count: u64) {
+        self.primary.forget(self.real(ino), count);
+    }
+
+    fn getattr(&self, _request: &Request, ino: INodeNo, _handle: Option<FileHandle>, reply: ReplyAttr) {
+        attr(reply, self.primary.stat(self.real(ino)));
+    }
+
+    fn setattr(
+        &self,
+        request: &Request,
+        ino: INodeNo,
+        mode: Option<u32>,
+        uid: Option<u32>,
+        gid: Option<u32>,
+        size: Option<u64>,
+        atime: Option<TimeOrNow>,
+        mtime: Option<TimeOrNow>,
+        _ctime: Option<SystemTime>,
+        _handle: Option<FileHandle>,
+        _crtime: Option<SystemTime>,
+        _chgtime: Option<SystemTime>,
+        _bkuptime: Option<SystemTime>,
+        _flags: Option<fuser::BsdFileFlags>,
+        reply: ReplyAttr,
+    ) {
+        let (who, ino) = (who(request), self.real(ino));
+        let (atime, mtime) = (atime.map(time_set), mtime.map(time_set));
+        let asked = SetAttr { mode, uid, gid, size, atime, mtime };
+        self.change(0, reply, move |primary| primary.set_attr(&who, ino, asked), attr);
+    }
+
+    fn readlink(&self, _request: &Request, ino: INodeNo, reply: ReplyData) {
+        match self.primary.readlink(self.real(ino)) {
+            Ok(target) => reply.data(&target),
+            Err(error) => reply.error(code(error)),
+        }
+    }
+
+    fn mknod(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
+        rdev: u32,
+        reply: ReplyEntry,
+    ) {
+        let kind = match mode & libc::S_IFMT {
+            libc::S_IFREG => NodeKind::File,
+            libc::S_IFIFO => NodeKind::Fifo,
+            libc::S_IFSOCK => NodeKind::Socket,
+            libc::S_IFCHR => NodeKind::CharDevice(decode_device(rdev)),
+            libc::S_IFBLK => NodeKind::BlockDevice(decode_device(rdev)),
+            _ => return reply.error(code(Errno::INVAL)),
+        };
+        self.make(request, parent, name, kind, mode, umask, reply);
+    }
+
+    fn mkdir(&self, request: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, reply: ReplyEntry) {
+        self.make(request, parent, name, NodeKind::Directory, mode, umask, reply);
+    }
+
+    fn symlink(&self, request: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
+        let kind = NodeKind::Symlink(target.as_os_str().as_bytes().to_vec());
+        self.make(request, parent, name, kind, 0o777, 0, reply);
+    }
+
+    fn unlink(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let (who, parent, name) = (who(request), self.real(parent), name.to_owned());
+        self.change(0, reply, move |primary| primary.unlink(&who, parent, &name), empty);
+    }
+
+    fn rmdir(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let (who, parent, name) = (who(request), self.real(parent), name.to_owned());
+        self.change(0, reply, move |primary| primary.rmdir(&who, parent, &name), empty);
+    }
+
+    fn rename(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        new_parent: INodeNo,
+        new_name: &OsStr,
+        flags: RenameFlags,
+        reply: ReplyEmpty,
+    ) {
+        let who = who(request);
+        let (old, new) = ((self.real(parent), name.to_owned()), (self.real(new_parent), new_name.to_owned()));
+        let flags = flags.bits();
+        let run = move |primary: &Primary| primary.rename(&who, (old.0, &old.1), (new.0, &new.1), flags);
+        self.change(0, reply, run, empty);
+    }
+
+    fn link(&self, request: &Request, ino: INodeNo, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let (who, ino, parent, name) = (who(request), self.real(ino), self.real(parent), name.to_owned());
+        self.change(0, reply, move |primary| primary.link(&who, ino, parent, &name), entry);
+    }
+
+    fn open(&self, _request: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        let write = flags.0 & libc::O_ACCMODE != libc::O_RDONLY;
+        match self.primary.open(self.real(ino), write) {
+            Ok(()) => reply.opened(FileHandle(0), open_mode(flags.0)),
+            Err(error) => reply.error(code(error)),
+        }
+    }
+
+    fn read(
+        &self,
+        _request: &Request,
+        ino: INodeNo,
+        _handle: FileHandle,
+        offset: u64,
+        size: u32,
+        _flags: OpenFlags,
+        _owner: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        match self.primary.read(self.real(ino), offset, size as usize) {
+            Ok(bytes) => reply.data(&bytes),
+            Err(error) => reply.error(code(error)),
+        }
+    }
+
+    fn write(
+        &self,
+        request: &Request,
+        ino: INodeNo,
+        _handle: FileHandle,
+        offset: u64,
+        data: &[u8],
+        write_flags: WriteFlags,
+        _flags: OpenFlags,
+        _owner: Option<LockOwner>,
+        reply: ReplyWrite,
+    ) {
+        let (who, ino) = (who(request), self.real(ino));
+        let kill = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
+        // without a copy unless it must wait
+        if !self.parker.is_busy() {
+            match self.primary.write(&who, ino, offset, data, kill) {
+                Err(Errno::AGAIN) => {}
+                result => return written(reply, result),
+            }
+        }
+        let (data, payload) = (data.to_vec(), data.len() as u64);
+        self.change(payload, reply, move |primary| primary.write(&who, ino, offset, &data, kill), written);
+    }
+
+    fn flush(&self, _request: &Request, _ino: INodeNo, _handle: FileHandle, _owner: LockOwner, reply: ReplyEmpty) {
+        reply.error(code(Errno::NOSYS)); // nothing happens at close(2); the kernel need not ask again
+    }
+
+    fn release(
+        &self,
+        _request: &Request,
+        ino: INodeNo,
+        _handle: FileHandle,
+        _flags: OpenFlags,
+        _owner: Option<LockOwner>,
+        _flush: bool,
+        reply: ReplyEmpty,
+    ) {
+        self.primary.release(self.real(ino));
+        reply.ok();
+    }
+
+    fn fsync(&self, request: &Request, ino: INodeNo, _handle: FileHandle, data_only: bool, reply: ReplyEmpty) {
+        let done = Box::new(move |result| empty(reply, result));
+        self.primary.sync_file(&who(request), self.real(ino), data_only, done);
+    }
+
+    fn opendir(&self, _request: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        match self.primary.opendir(self.real(ino)) {
+            Ok(handle) => reply.opened(FileHandle(handle.0), FopenFlags::empty()),
+            Err(error) => reply.error(code(error)),
+        }
+    }
+
+    fn readdir(&self, _request: &Request, _ino: INodeNo, handle: FileHandle, offset: u64, mut reply: ReplyDirectory) {
+        let result = self.primary.read_dir(Handle(handle.0), offset, &mut |entry| {
+            reply.add(INodeNo(entry.ino), entry.next_offset, kind(entry.file_type), OsStr::from_bytes(entry.name))
+        });
+        match result {
+            Ok(()) => reply.ok(),
+            Err(error) => reply.error(code(error)),
+        }
+    }
+
+    fn readdirplus(
+        &self,
+        _request: &Request,
+        ino: INodeNo,
+        handle: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectoryPlus,
+    ) {
+        let parent = self.real(ino);
+        let result = self.primary.read_dir(Handle(handle.0), offset, &mut |entry| {
+            let name = OsStr::from_bytes(entry.name);
+            // `.` and `..` are told without a lookup; what is gone since, or on another file system, not at all
+            let dots = matches!(entry.name, b"." | b"..");
+            let found = if dots { self.primary.stat(parent) } else { self.primary.lookup(parent, name) };
+            let Ok(stat) = found else { return false };
+            let mut told = attributes(&stat);
+            if dots {
+                (told.ino, told.kind) = (INodeNo(entry.ino), FileType::Directory);
+            }
+            let generation = Generation(stat.id.generation.into());
+            let full = reply.add(told.ino, entry.next_offset, name, &TTL, &told, generation);
+            if full && !dots {
+                self.primary.forget(stat.id.ino, 1);
+            }
+            full
+        });
+        match result {
+            Ok(()) => reply.ok(),
+            Err(error) => reply.error(code(error)),
+        }
+    }
+
+    fn releasedir(
+        &self,
+        _request: &Request,
+        _ino: INodeNo,
+        handle: FileHandle,
+        _flags: OpenFlags,
+        reply: ReplyEmpty,
+    ) {
+        self.primary.releasedir(Handle(handle.0));
+        reply.ok();
+    }
+
+    fn fsyncdir(&self, request: &Request, ino: INodeNo, handle: FileHandle, data_only: bool, reply: ReplyEmpty) {
+        self.fsync(request, ino, handle, data_only, reply);
+    }
+
+    fn statfs(&self, _request: &Request, _ino: INodeNo, reply: ReplyStatfs) {
+        match self.primary.statfs() {
+            Ok(s) => {
+                let small = |value: u64| u32::try_from(value).unwrap_or(u32::MAX);
+                let (block, fragment) = (small(s.f_bsize), small(s.f_frsize));
+                reply.statfs(s.f_blocks, s.f_bfree, s.f_bavail, s.f_files, s.f_ffree, block, small(s.f_namemax), fragment);
+            }
+            Err(error) => reply.error(code(error)),
+        }
+    }
+
+    fn setxattr(
+        &self,
+        request: &Request,
+        ino: INodeNo,
+        name: &OsStr,
+        value: &[u8],
+        flags: i32,
+        _position: u32,
+        reply: ReplyEmpty,
+    ) {
+        let (who, ino, name, value) = (who(request), self.real(ino), name.to_owned(), value.to_vec());
+        let run = move |primary: &Primary| primary.setxattr(&who, ino, &name, &value, flags);
+        self.change(0, reply, run, empty);
+    }
+
+    fn getxattr(&self, _request: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        xattr(reply, size, self.primary.getxattr(self.real(ino), name));
+    }
+
+    fn listxattr(&self, _request: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
+        xattr(reply, size, self.primary.listxattr(self.real(ino)));
+    }
+
+    fn removexattr(&self, request: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let (who, ino, name) = (who(request), self.real(ino), name.to_owned());
+        self.change(0, reply, move |primary| primary.removexattr(&who, ino, &name), empty);
+    }
+
+    fn access(&self, _request: &Request, _ino: INodeNo, _mask: AccessFlags, reply: ReplyEmpty) {
+        reply.error(code(Errno::NOSYS)); // the kernel checks: default_permissions
+    }
+
+    fn create(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
+        flags: i32,
+        reply: ReplyCreate,
+    ) {
+        let (who, parent, name) = (who(request), self.real(parent), name.to_owned());
+        let run = move |primary: &Primary| created(primary, &who, parent, &name, (mode, umask, flags));
+        self.change(0, (reply, open_mode(flags)), run, |(reply, open_mode), result| match result {
+            Ok(stat) => {
+                let generation = Generation(stat.id.generation.into());
+                reply.created(&TTL, &attributes(&stat), generation, FileHandle(0), open_mode);
+            }
+            Err(error) => reply.error(code(error)),
+        });
+    }
+
+    fn fallocate(
+        &self,
+        request: &Request,
+        ino: INodeNo,
+        _handle: FileHandle,
+        offset: u64,
+        length: u64,
+        mode: i32,
+        reply: ReplyEmpty,
+    ) {
+        let (who, ino) = (who(request), self.real(ino));
+        self.change(0, reply, move |primary| primary.allocate(&who, ino, mode, offset, length), empty);
+    }
+
+    fn lseek(
+        &self,
+        _request: &Request,
+        ino: INodeNo,
+        _handle: FileHandle,
+        offset: i64,
+        whence: i32,
+        reply: ReplyLseek,
+    ) {
+        let offset = u64::try_from(offset).map_err(|_| Errno::NXIO);
+        match offset.and_then(|offset| self.primary.seek(self.real(ino), offset, whence)) {
+            Ok(position) => reply.offset(i64::try_from(position).unwrap_or(i64::MAX)),
+            Err(error) => reply.error(code(error)),
+        }
+    }
+
+    fn copy_file_range(
+        &self,
+        request: &Request,
+        from: INodeNo,
+        _from_handle: FileHandle,
+        from_offset: u64,
+        to: INodeNo,
+        _to_handle: FileHandle,
+        to_offset: u64,
+        length: u64,
+        _flags: CopyFileRangeFlags,
+        reply: ReplyWrite,
+    ) {
+        let (who, from, to) = (who(request), (self.real(from), from_offset), (self.real(to), to_offset));
+        let run = move |primary: &Primary| {
+            let copied = primary.copy_range(&who, from, to, length)?;
+            u32::try_from(copied).map_err(|_| Errno::IO)
+        };
+        self.change(u64::from(REQUEST_MAX), reply, run, written);
+    }
+}
+
+impl Adapter {
+    #[expect(clippy::too_many_arguments, reason = "what mknod, mkdir and symlink have in common")]
+    fn make(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        kind: NodeKind,
+        mode: u32,
+        umask: u32,
+        reply: ReplyEntry,
+    ) {
+        let (who, parent, name) = (who(request), self.real(parent), name.to_owned());
+        let run = move |primary: &Primary| primary.make(&who, parent, &name, kind.clone(), mode & 0o7777, umask);
+        self.change(0, reply, run, entry);
+    }
+}
+
+fn created(
+    primary: &Primary,
+    who: &Requester,
+    parent: u64,
+    name: &OsString,
+    (mode, umask, flags): (u32, u32, i32),
+) -> Result<Stat> {
+    match primary.create(who, parent, name, mode & 0o7777, umask) {
+        // made by somebody else since the kernel looked
+        Err(Errno::EXIST) if flags & libc::O_EXCL == 0 => {
+            let stat = primary.lookup(parent, name)?;
+            let opened = primary.open(stat.id.ino, flags & libc::O_ACCMODE != libc::O_RDONLY);
+            if let Err(error) = opened {
+                primary.forget(stat.id.ino, 1);
+                return Err(error);
+            }
+            Ok(stat)
+        }
+        result => result,
+    }
+}
