@@ -1,0 +1,330 @@
+//! What can be gone back to: windows, gaps, bases, markers and uncertain stretches of one epoch's history, worked out
+//! from what tapes (or the journal) say about themselves.
+
+use reelfs_journal::{Change, Epoch, MarkerKind, Record, Seq, Timestamp};
+use uuid::Uuid;
+
+use crate::error::Result;
+
+mod resolve;
+
+pub use resolve::{Resolver, Target};
+
+/// Records that follow each other without a hole on one tape (or in the journal).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stretch {
+    /// First record.
+    pub first: Seq,
+    /// Last record; before `first` when there is none.
+    pub last: Seq,
+    /// Time of the first record.
+    pub first_time: Timestamp,
+    /// The time that it vouches for: later than its last record when it was quiet before the seal.
+    pub sealed: Timestamp,
+    /// The tape's name, for people.
+    pub name: String,
+}
+
+/// A base tape that is at hand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BaseTape {
+    /// The base copy.
+    pub base: Uuid,
+    /// Its `BaseBegin`: what it holds counts as standing there.
+    pub began: Seq,
+    /// Root digest of the tape.
+    pub digest: [u8; 32],
+    /// The tape's name, for people.
+    pub name: String,
+}
+
+/// A control record that matters for points, with its place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Happening {
+    /// Its number.
+    pub seq: Seq,
+    /// Its hybrid time.
+    pub time: Timestamp,
+    /// What it says.
+    pub what: What,
+}
+
+/// What a [`Happening`] says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum What {
+    /// A base copy is complete.
+    BaseEnd {
+        /// The base copy.
+        base: Uuid,
+        /// Its `BaseBegin`.
+        began: Seq,
+        /// Root digest of its tape.
+        digest: [u8; 32],
+    },
+    /// A marker.
+    Marker {
+        /// Why.
+        kind: MarkerKind,
+        /// The name of a named point, else empty.
+        name: String,
+        /// Free text.
+        note: String,
+        /// Since when the state is uncertain (begin markers).
+        since: Timestamp,
+    },
+}
+
+impl Happening {
+    /// The record as a happening, when it is one.
+    #[must_use]
+    pub fn of(record: &Record<'_>) -> Option<Happening> {
+        let what = match &record.change {
+            Change::BaseEnd { base, began, digest } => What::BaseEnd { base: *base, began: *began, digest: *digest },
+            Change::Marker { kind, name, note, since, .. } => {
+                What::Marker { kind: *kind, name: name.clone(), note: note.clone(), since: *since }
+            }
+            _ => return None,
+        };
+        Some(Happening { seq: record.seq, time: record.time, what })
+    }
+}
+
+/// A named point.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mark {
+    /// Its number.
+    pub seq: Seq,
+    /// Its time.
+    pub time: Timestamp,
+    /// Its name.
+    pub name: String,
+    /// Free text.
+    pub note: String,
+}
+
+/// A base copy whose end is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Base {
+    /// The base copy.
+    pub base: Uuid,
+    /// Its `BaseBegin`.
+    pub began: Seq,
+    /// Its `BaseEnd`: the first point that it leads to.
+    pub ended: Seq,
+    /// Time of the `BaseEnd`.
+    pub time: Timestamp,
+    /// Its tape, when that is at hand and the right one.
+    pub tape: Option<String>,
+}
+
+/// Records that tell what was found afterwards, not what happened: no point in them was ever a state of the volume.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bracket {
+    /// Found behind the mount, or read back after an unclean stop.
+    pub adoption: bool,
+    /// First record of it.
+    pub first: Seq,
+    /// Its end marker, the first certain point again; `Seq(u64::MAX)` while that is not known.
+    pub end: Seq,
+    /// Since when the state is uncertain.
+    pub since: Timestamp,
+    /// Time of the end marker.
+    pub until: Timestamp,
+}
+
+impl Bracket {
+    /// The record is inside.
+    #[must_use]
+    pub fn holds(&self, seq: Seq) -> bool {
+        (self.first..self.end).contains(&seq)
+    }
+
+    /// The time is inside.
+    #[must_use]
+    pub fn holds_time(&self, time: Timestamp) -> bool {
+        (self.since..self.until).contains(&time)
+    }
+}
+
+/// Stretches that follow each other without a hole, and the bases that stand in them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Run {
+    /// First record.
+    pub first: Seq,
+    /// Last record.
+    pub last: Seq,
+    /// Time of the first record.
+    pub first_time: Timestamp,
+    /// The time that the last stretch vouches for.
+    pub sealed: Timestamp,
+    /// The first restorable point, when a usable base stands in it.
+    pub from: Option<(Seq, Timestamp)>,
+}
+
+/// Everything about points of one epoch.
+#[derive(Debug, Clone, Default)]
+pub struct History {
+    /// Which epoch.
+    pub epoch: Option<Epoch>,
+    /// In order, without overlap.
+    pub stretches: Vec<Stretch>,
+    /// Maximal stretches of stretches.
+    pub runs: Vec<Run>,
+    /// In the order of their ends.
+    pub bases: Vec<Base>,
+    /// In order.
+    pub marks: Vec<Mark>,
+    /// In order.
+    pub brackets: Vec<Bracket>,
+}
+
+impl History {
+    /// Puts what is known together. Stretches may come in any order but must not overlap.
+    #[must_use]
+    pub fn new(epoch: Epoch, mut stretches: Vec<Stretch>, bases: &[BaseTape], mut told: Vec<Happening>) -> History {
+        stretches.retain(|stretch| stretch.first <= stretch.last);
+        stretches.sort_by_key(|stretch| stretch.first);
+        told.sort_by_key(|happening| happening.seq);
+        let mut history = History { epoch: Some(epoch), stretches, ..History::default() };
+        history.find_runs();
+        for happening in told {
+            history.tell(happening, bases);
+        }
+        history.find_windows();
+        history
+    }
+
+    fn find_runs(&mut self) {
+        for stretch in &self.stretches {
+            match self.runs.last_mut() {
+                Some(run) if run.last.next() == stretch.first => {
+                    (run.last, run.sealed) = (stretch.last, stretch.sealed);
+                }
+                _ => self.runs.push(Run {
+                    first: stretch.first,
+                    last: stretch.last,
+                    first_time: stretch.first_time,
+                    sealed: stretch.sealed,
+                    from: None,
+                }),
+            }
+        }
+    }
+
+    fn tell(&mut self, happening: Happening, tapes: &[BaseTape]) {
+        let Happening { seq, time, what } = happening;
+        match what {
+            What::BaseEnd { base, began, digest } => {
+                let right = |tape: &&BaseTape| (tape.base, tape.began, tape.digest) == (base, began, digest);
+                let tape = tapes.iter().find(right).map(|tape| tape.name.clone());
+                self.bases.push(Base { base, began, ended: seq, time, tape });
+            }
+            What::Marker { kind: MarkerKind::Named, name, note, .. } => {
+                self.marks.push(Mark { seq, time, name, note });
+            }
+            What::Marker { kind: MarkerKind::AdoptBegin | MarkerKind::RecoveryBegin, since, .. } if self.in_bracket() => {
+                // killed in the middle of a bracket: the next one goes on where this one stopped
+                if let Some(open) = self.brackets.last_mut() {
+                    open.since = open.since.min(since);
+                }
+            }
+            What::Marker { kind: kind @ (MarkerKind::AdoptBegin | MarkerKind::RecoveryBegin), since, .. } => {
+                self.brackets.push(Bracket {
+                    adoption: kind == MarkerKind::AdoptBegin,
+                    first: seq,
+                    end: Seq(u64::MAX),
+                    since: since.min(time),
+                    until: Timestamp(i64::MAX),
+                });
+            }
+            What::Marker { kind: kind @ (MarkerKind::AdoptEnd | MarkerKind::RecoveryEnd), .. } => {
+                if !self.in_bracket() {
+                    // its begin is on a tape that is not here
+                    let run = self.runs.iter().find(|run| (run.first..=run.last).contains(&seq));
+                    let (first, since) = run.map_or((seq, time), |run| (run.first, run.first_time));
+                    let adoption = kind == MarkerKind::AdoptEnd;
+                    self.brackets.push(Bracket { adoption, first, end: seq, since, until: time });
+                }
+                if let Some(open) = self.brackets.last_mut() {
+                    (open.end, open.until) = (seq, time);
+                }
+            }
+            What::Marker { .. } => {}
+        }
+    }
+
+    fn in_bracket(&self) -> bool {
+        self.brackets.last().is_some_and(|bracket| bracket.end == Seq(u64::MAX))
+    }
+
+    fn find_windows(&mut self) {
+        for run in &mut self.runs {
+            let mut usable = self.bases.iter().filter(|base| usable(base, run));
+            run.from = usable.next().map(|base| (base.ended, base.time));
+        }
+    }
+
+    /// The latest usable base that leads to this record.
+    #[must_use]
+    pub fn base_for(&self, seq: Seq) -> Option<&Base> {
+        let run = self.run(seq)?;
+        self.bases.iter().rev().find(|base| base.ended <= seq && usable(base, run))
+    }
+
+    /// The run that holds a record.
+    #[must_use]
+    pub fn run(&self, seq: Seq) -> Option<&Run> {
+        self.runs.iter().find(|run| (run.first..=run.last).contains(&seq))
+    }
+
+    /// Records that are missing between what is at hand: first and last of each gap.
+    #[must_use]
+    pub fn gaps(&self) -> Vec<(Seq, Seq)> {
+        self.runs.windows(2).map(|pair| (pair[0].last.next(), pair[1].first.previous())).collect()
+    }
+
+    /// The bracket that holds a record.
+    #[must_use]
+    pub fn bracket(&self, seq: Seq) -> Option<&Bracket> {
+        self.brackets.iter().find(|bracket| bracket.holds(seq))
+    }
+
+    /// The stretch that holds a record.
+    #[must_use]
+    pub fn stretch(&self, seq: Seq) -> Option<&Stretch> {
+        self.stretches.iter().find(|stretch| (stretch.first..=stretch.last).contains(&seq))
+    }
+
+    /// The runs from which something can be restored.
+    pub fn windows(&self) -> impl Iterator<Item = &Run> {
+        self.runs.iter().filter(|run| run.from.is_some())
+    }
+}
+
+fn usable(base: &Base, run: &Run) -> bool {
+    let held = run.first <= base.began.next() && (run.first..=run.last).contains(&base.ended);
+    base.tape.is_some() && held
+}
+
+/// A look at a record without its change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Glance {
+    /// Its number.
+    pub seq: Seq,
+    /// Its hybrid time.
+    pub time: Timestamp,
+    /// Its operation goes on in the next record.
+    pub more: bool,
+}
+
+/// Where single records of a stretch can be looked up; reads control data only.
+pub trait Glances {
+    /// Visits every record of a stretch in order, until the visitor says no.
+    ///
+    /// # Errors
+    /// The tape cannot be read.
+    fn glance(&self, epoch: Epoch, stretch: &Stretch, visit: &mut dyn FnMut(Glance) -> bool) -> Result<()>;
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,147 @@
+//! Verified tapes put together: one run of records from many tapes, each as it really was.
+
+use std::path::{Path, PathBuf};
+
+use reelfs_archive::{BaseBytes, TapeError, VerifiedTape};
+use reelfs_journal::{Change, Record, Seq, Timestamp};
+
+use super::deck::tape_error;
+use super::told::{self, Amends};
+use crate::error::{Error, ErrorKind, Result};
+
+/// A record as it really was.
+#[derive(Debug)]
+pub struct Step<'a> {
+    /// Its number.
+    pub seq: Seq,
+    /// Its hybrid time.
+    pub time: Timestamp,
+    /// The change, amended.
+    pub change: Change<'a>,
+}
+
+/// What one update tape gives.
+pub struct Winding {
+    tape: VerifiedTape,
+    path: PathBuf,
+    from: Seq,
+    to: Seq,
+    amends: Amends,
+}
+
+impl Winding {
+    /// The records `from` to `to` of a tape.
+    ///
+    /// # Errors
+    /// The tape does not read back (19).
+    pub fn new(tape: VerifiedTape, path: &Path, from: Seq, to: Seq) -> Result<Winding> {
+        let amends = told::read(&tape).map_err(|error| tape_error(path, error))?.amends;
+        Ok(Winding { tape, path: path.to_owned(), from, to, amends })
+    }
+
+    /// This tape goes on where the other one ends: the digests of the histories agree there.
+    ///
+    /// # Errors
+    /// They do not (21).
+    pub fn check_follows(&self, before: &Winding) -> Result<()> {
+        let Some(end) = before.tape.head().after() else { return Ok(()) };
+        let here = self.tape.head().label.before;
+        let known = match here {
+            Some(position) if position.seq == end.seq => position,
+            _ if end.seq >= self.tape.head().first() && end.seq <= self.tape.head().last() => {
+                self.tape.position_at(end.seq).map_err(|error| tape_error(&self.path, error))?
+            }
+            _ => return Ok(()),
+        };
+        if known.digest == end.digest {
+            return Ok(());
+        }
+        let message = format!(
+            "two histories: tape {} does not go on from {} at record {}",
+            self.path.display(),
+            before.path.display(),
+            end.seq
+        );
+        Err(Error::new(ErrorKind::Foreign, message)
+            .hint("keep the tapes of one history in a directory of their own and restore from there"))
+    }
+
+    fn fail(&self) -> impl Fn(TapeError) -> Error {
+        |error| tape_error(&self.path, error)
+    }
+}
+
+/// Everything that a restore reads.
+pub struct Reel {
+    base: VerifiedTape,
+    base_path: PathBuf,
+    windings: Vec<Winding>,
+}
+
+impl Reel {
+    /// A base tape and the update tapes that follow it.
+    #[must_use]
+    pub fn new(base: VerifiedTape, base_path: &Path, windings: Vec<Winding>) -> Reel {
+        Reel { base, base_path: base_path.to_owned(), windings }
+    }
+
+    /// Visits the records of the base tape: entries, and where the bytes are.
+    ///
+    /// # Errors
+    /// The tape does not read back (19), or the visitor's.
+    pub fn base_records(&self, visit: &mut dyn FnMut(Change<'_>) -> Result<()>) -> Result<()> {
+        let fail = |error| tape_error(&self.base_path, error);
+        let mut records = self.base.records(self.base.head().first()).map_err(fail)?;
+        while let Some(raw) = records.next().map_err(fail)? {
+            visit(raw.decode().map_err(fail)?.change)?;
+        }
+        Ok(())
+    }
+
+    /// The bytes on the base tape.
+    ///
+    /// # Errors
+    /// The tape cannot be read.
+    pub fn base_bytes(&self) -> Result<BaseBytes> {
+        self.base.base_bytes().map_err(|error| tape_error(&self.base_path, error))
+    }
+
+    /// An error of the base tape with its path.
+    pub(super) fn base_error(&self, error: TapeError) -> Error {
+        tape_error(&self.base_path, error)
+    }
+
+    /// Visits the records `from` to `to` in order, each as it really was; those that came to nothing are left out.
+    ///
+    /// # Errors
+    /// A tape does not read back (19), or the visitor's.
+    pub fn records(&self, from: Seq, to: Seq, visit: &mut dyn FnMut(Step<'_>) -> Result<()>) -> Result<()> {
+        let mut next = from;
+        for winding in &self.windings {
+            let last = winding.to.min(to);
+            if last < next || winding.from > next {
+                continue;
+            }
+            let fail = winding.fail();
+            let mut records = winding.tape.records(next).map_err(&fail)?;
+            while next <= last {
+                let missing = || TapeError::NotHeld { asked: next, first: winding.from, last: winding.to };
+                let raw = records.next().map_err(&fail)?.ok_or_else(|| fail(missing()))?;
+                let record: Record<'_> = raw.decode().map_err(&fail)?;
+                let (seq, time) = (record.seq, record.time);
+                if seq != next {
+                    return Err(fail(missing()));
+                }
+                if let Some(change) = winding.amends.real(record) {
+                    visit(Step { seq, time, change })?;
+                }
+                next = seq.next();
+            }
+        }
+        if next <= to {
+            let message = format!("a tape is missing: record {next} is on none of the tapes");
+            return Err(Error::new(ErrorKind::TapeNeeded, message));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,142 @@
+//! What restore refuses, with which code, and that nothing has changed then.
+
+use reelfs_journal::{NodeKind, Seq, Timestamp};
+
+use super::world::World;
+use super::{Bench, restore_from, tree_of};
+use crate::point::Point;
+
+#[test]
+fn outside_the_window_is_13_with_the_nearest_points() {
+    let bench = Bench::filled();
+    let first = bench.world.first_point.expect("a base");
+    let last = bench.world.last();
+    let after_seal = Timestamp(World::time_of(last).0 + 501);
+    let points = [
+        Point::Seq(first.previous()),
+        Point::Seq(last.next()),
+        Point::Time(World::time_of(Seq(1))),
+        Point::Time(Timestamp(0)),
+        Point::Time(after_seal),
+    ];
+    for point in points {
+        let error = bench.restore(&point).expect_err("outside");
+        assert_eq!(error.code(), 13, "{point}: {error}");
+        assert!(error.hint_text().is_some_and(|hint| hint.contains("--at seq:")), "{point}: {error:?}");
+        assert!(!bench.target().exists(), "{point}");
+    }
+}
+
+#[test]
+fn unknown_markers_and_tapes_are_10() {
+    let bench = Bench::filled();
+    for point in [
+        Point::Marker { name: "none".to_owned(), back: 0 },
+        Point::Marker { name: "first".to_owned(), back: 2 },
+        Point::Tape("docs-9".to_owned()),
+    ] {
+        assert_eq!(bench.restore(&point).expect_err("unknown").code(), 10);
+    }
+}
+
+#[test]
+fn a_missing_tape_is_15_only_when_the_point_needs_it() {
+    let bench = Bench::filled();
+    let (base, middle) = (&bench.world.written[0], &bench.world.written[2]);
+    std::fs::remove_file(middle).expect("removed");
+    let error = bench.restore(&Point::Latest).expect_err("a gap");
+    assert_eq!(error.code(), 15, "{error}");
+    assert!(!bench.target().exists());
+    let first = bench.world.first_point.expect("a base");
+    bench.assert_exact(first);
+    std::fs::remove_file(base).expect("removed");
+    assert_eq!(bench.restore(&Point::Seq(first)).expect_err("no base").code(), 15);
+}
+
+#[test]
+fn a_damaged_tape_is_19_when_it_is_needed_and_a_warning_when_not() {
+    let bench = Bench::filled();
+    let last = &bench.world.written[3];
+    let whole = std::fs::read(last).expect("read");
+    for damage in 0..3 {
+        let mut bytes = whole.clone();
+        match damage {
+            0 => bytes.truncate(whole.len() / 2),
+            1 => bytes.truncate(0),
+            _ => bytes[whole.len() / 3] ^= 1,
+        }
+        std::fs::write(last, &bytes).expect("damaged");
+        let error = bench.restore(&Point::Latest).expect_err("damaged");
+        assert_eq!(error.code(), 19, "{damage}: {error}");
+        assert!(!bench.target().exists());
+        let first = bench.world.first_point.expect("a base");
+        bench.assert_exact(first);
+        let deck = super::Deck::open(&bench.tapes(), None).expect("tapes");
+        assert_eq!(deck.warnings.len(), 1, "{damage}: {:?}", deck.warnings);
+    }
+    let base = &bench.world.written[0];
+    let mut bytes = std::fs::read(base).expect("read");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0x80;
+    std::fs::write(base, &bytes).expect("damaged");
+    assert_eq!(bench.restore(&Point::Oldest).expect_err("damaged base").code(), 19);
+    assert!(!bench.target().exists());
+}
+
+#[test]
+fn another_group_of_the_same_name_and_a_diverged_history_are_21() {
+    let bench = Bench::filled();
+    let other = bench.directory.path().join("other");
+    std::fs::create_dir(&other).expect("directory");
+    let mut foreign = World::new(&other);
+    foreign.uuid = uuid::Uuid::from_u128(5);
+    foreign.begin_base();
+    foreign.end_base();
+    foreign.export();
+    let both = [bench.world.tapes.clone(), other];
+    let error = restore_from(&both, &bench.target(), &Point::Latest, |_| {}).expect_err("foreign");
+    assert_eq!(error.code(), 21, "{error}");
+
+    let third = bench.directory.path().join("third");
+    std::fs::create_dir(&third).expect("directory");
+    let mut forked = World::new(&third);
+    let root = forked.model.root;
+    forked.create(root, "other", NodeKind::File);
+    forked.begin_base();
+    forked.end_base();
+    while forked.last() < Seq(bench.world.last().0 - 3) {
+        let file = forked.create(root, &format!("file{}", forked.last()), NodeKind::File);
+        forked.write(file, 0, b"x");
+    }
+    forked.export();
+    let both = [bench.world.tapes.clone(), third];
+    let error = restore_from(&both, &bench.target(), &Point::Latest, |_| {}).expect_err("diverged");
+    assert_eq!(error.code(), 21, "{error}");
+    assert!(!bench.target().exists());
+}
+
+#[test]
+fn a_target_that_is_not_empty_is_14_and_stays_as_it_is() {
+    let bench = Bench::filled();
+    std::fs::create_dir(bench.target()).expect("directory");
+    std::fs::write(bench.target().join("mine"), "data").expect("a file");
+    let before = tree_of(&bench.target());
+    assert_eq!(bench.restore(&Point::Latest).expect_err("not empty").code(), 14);
+    assert_eq!(tree_of(&bench.target()), before);
+}
+
+#[test]
+fn a_directory_without_tapes_is_10() {
+    let bench = Bench::new();
+    assert_eq!(bench.restore(&Point::Latest).expect_err("no tape").code(), 10);
+    let nowhere = [bench.directory.path().join("nowhere")];
+    assert_eq!(restore_from(&nowhere, &bench.target(), &Point::Latest, |_| {}).expect_err("nowhere").code(), 10);
+}
+
+#[test]
+fn a_base_that_never_ended_leads_nowhere() {
+    let mut bench = Bench::new();
+    bench.world.begin_base();
+    bench.world.export();
+    assert_eq!(bench.restore(&Point::Latest).expect_err("no base").code(), 13);
+}

@@ -1,0 +1,368 @@
+//! A primary in memory: makes changes, numbers them, takes a base copy while it does, and writes tapes.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashSet};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use reelfs_archive::{BaseFile, BaseWriter, Label, UpdateWriter, WriteOptions};
+use reelfs_journal::{
+    AmendOutcome, Attributes, Change, Digest, Epoch, FileId, FileTime, GroupName, MarkerKind, Name, NodeKind, Position,
+    Record, Seq, Timestamp, VolumeIndex, RENAME_EXCHANGE, Xattr,
+};
+use uuid::Uuid;
+
+use super::model::Model;
+
+pub const EPOCH: Epoch = Epoch(1);
+
+pub fn name(text: &str) -> Name {
+    Name::new(text.as_bytes()).expect("a legal name")
+}
+
+pub struct BaseRun {
+    base: Uuid,
+    began: Seq,
+    writer: BaseWriter<File>,
+    path: PathBuf,
+    directories: Vec<FileId>,
+    files: Vec<FileId>,
+    announced: HashSet<FileId>,
+}
+
+pub struct World {
+    pub group: GroupName,
+    pub uuid: Uuid,
+    pub tapes: PathBuf,
+    pub model: Model,
+    pub records: Vec<Record<'static>>,
+    /// The state after each record that ends an operation outside a bracket.
+    pub states: BTreeMap<Seq, Model>,
+    /// First restorable record.
+    pub first_point: Option<Seq>,
+    pub base: Option<BaseRun>,
+    pub written: Vec<PathBuf>,
+    exported: Position,
+    next_id: u64,
+    ticks: i64,
+    in_bracket: bool,
+}
+
+impl World {
+    pub fn new(tapes: &Path) -> World {
+        let root = FileId { ino: 2, generation: 0 };
+        let mut world = World {
+            group: "docs".parse().expect("a name"),
+            uuid: Uuid::from_u128(77),
+            tapes: tapes.to_owned(),
+            model: Model::new(root, World::attributes(0o755, FileTime { seconds: 7, nanos: 7 })),
+            records: Vec::new(),
+            states: BTreeMap::new(),
+            first_point: None,
+            base: None,
+            written: Vec::new(),
+            exported: Position { epoch: EPOCH, seq: Seq::ZERO, digest: Digest::ZERO },
+            next_id: 100,
+            ticks: 0,
+            in_bracket: false,
+        };
+        world.marker(MarkerKind::AcquisitionStart, "");
+        world
+    }
+
+    pub fn attributes(mode: u32, mtime: FileTime) -> Attributes {
+        let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+        Attributes { mode, uid, gid, mtime }
+    }
+
+    pub fn time_of(seq: Seq) -> Timestamp {
+        Timestamp(1_700_000_000 * Timestamp::SECOND + i64::try_from(seq.0).expect("small") * 1000)
+    }
+
+    pub fn mtime(&mut self) -> FileTime {
+        self.ticks += 1;
+        FileTime { seconds: self.ticks - 3, nanos: 100 + u32::try_from(self.ticks).expect("small") }
+    }
+
+    pub fn last(&self) -> Seq {
+        Seq(self.records.len() as u64)
+    }
+
+    fn journal(&mut self, change: Change<'_>, more: bool) -> Seq {
+        let seq = self.last().next();
+        let time = World::time_of(seq);
+        let change = change.into_owned();
+        let record =
+            Record { seq, more, time, wall: time, uid: 0, pid: 1, volume: VolumeIndex(0), change };
+        self.records.push(record);
+        if !more && !self.in_bracket {
+            self.states.insert(seq, self.model.clone());
+        }
+        seq
+    }
+
+    /// Makes a change true and journals it.
+    pub fn change(&mut self, change: Change<'_>) -> Seq {
+        self.announce(&change);
+        self.model.apply(&change);
+        self.journal(change, false)
+    }
+
+    /// One operation of several records.
+    pub fn group_of(&mut self, changes: Vec<Change<'_>>) {
+        let count = changes.len();
+        for (index, change) in changes.into_iter().enumerate() {
+            self.model.apply(&change);
+            self.journal(change, index + 1 < count);
+        }
+    }
+
+    /// A change that fails: journaled, then taken back.
+    pub fn failed(&mut self, change: Change<'_>) {
+        let amended = self.journal(change, true);
+        self.journal(Change::Amend { amended, outcome: AmendOutcome::Void }, false);
+    }
+
+    pub fn new_id(&mut self) -> FileId {
+        self.next_id += 1;
+        // inode numbers come back with another generation, as ext4 has it
+        FileId { ino: 100 + self.next_id % 7 * 50 + self.next_id, generation: self.next_id as u32 }
+    }
+
+    pub fn create(&mut self, parent: FileId, text: &str, kind: NodeKind) -> FileId {
+        let (file, mtime, parent_mtime) = (self.new_id(), self.mtime(), self.mtime());
+        let mode = if kind == NodeKind::Directory { 0o750 } else { 0o640 };
+        let attributes = World::attributes(mode, mtime);
+        let name = name(text);
+        self.change(Change::Create { parent, name, file, kind, attributes, xattrs: Vec::new(), parent_mtime });
+        file
+    }
+
+    pub fn write_change(&mut self, file: FileId, offset: u64, data: &[u8]) -> Change<'static> {
+        let present = self.model.objects[&file].data.len() as u64;
+        let size = present.max(offset + data.len() as u64);
+        Change::Write { file, offset, data: Cow::Owned(data.to_vec()), size, mtime: self.mtime() }
+    }
+
+    pub fn write(&mut self, file: FileId, offset: u64, data: &[u8]) {
+        let change = self.write_change(file, offset, data);
+        self.change(change);
+    }
+
+    /// Asked for all of `data`, got `length` of it.
+    pub fn short_write(&mut self, file: FileId, offset: u64, data: &[u8], length: usize) {
+        let mut asked = self.write_change(file, offset, data);
+        let Change::Write { file, mtime, .. } = asked else { unreachable!("a write") };
+        let present = self.model.objects[&file].data.len() as u64;
+        let size = present.max(offset + length as u64);
+        let real = Change::Write { file, offset, data: Cow::Owned(data[..length].to_vec()), size, mtime };
+        self.model.apply(&real);
+        if let Change::Write { size, .. } = &mut asked {
+            *size = present.max(offset + data.len() as u64);
+        }
+        let amended = self.journal(asked, true);
+        self.journal(Change::Amend { amended, outcome: AmendOutcome::Short { length: length as u64, size } }, false);
+    }
+
+    pub fn set_size(&mut self, file: FileId, size: u64) {
+        let mtime = self.mtime();
+        self.change(Change::SetSize { file, size, mtime });
+    }
+
+    pub fn unlink(&mut self, parent: FileId, name: Name, file: FileId) {
+        let parent_mtime = self.mtime();
+        self.change(Change::Unlink { parent, name, file, parent_mtime });
+    }
+
+    pub fn rename(&mut self, from: (FileId, Name), to: (FileId, Name), exchange: bool) {
+        let file = self.model.objects[&from.0].names[&from.1];
+        let replaced = self.model.objects[&to.0].names.get(&to.1).copied().unwrap_or(FileId::NONE);
+        let parent_mtime = self.mtime();
+        let flags = if exchange { RENAME_EXCHANGE } else { 0 };
+        self.change(Change::Rename {
+            file,
+            parent: from.0,
+            name: from.1,
+            new_parent: to.0,
+            new_name: to.1,
+            replaced,
+            flags,
+            parent_mtime,
+        });
+    }
+
+    pub fn marker(&mut self, kind: MarkerKind, text: &str) -> Seq {
+        let since = World::time_of(self.last().next());
+        let marker = Change::Marker { kind, epoch: EPOCH, name: text.to_owned(), note: String::new(), since };
+        self.journal(marker, false)
+    }
+
+    /// Something happens behind the mount: `edit` changes the model, and what changed is journaled in a bracket.
+    pub fn behind(&mut self, edit: impl FnOnce(&mut World)) {
+        let before = self.model.clone();
+        let records = self.records.clone();
+        let states = self.states.clone();
+        edit(self);
+        (self.records, self.states) = (records, states);
+        self.in_bracket = true;
+        self.marker(MarkerKind::AdoptBegin, "");
+        let after = self.model.clone();
+        let mut directories = after.directories();
+        directories.push(after.root);
+        for directory in directories {
+            let names = &after.objects[&directory].names;
+            if before.objects.get(&directory).is_some_and(|object| object.names == *names) {
+                continue;
+            }
+            self.journal(Change::ListBegin { directory }, false);
+            for (name, file) in names {
+                let entry = entry_of(&after, directory, name, *file);
+                self.journal(entry, false);
+            }
+            self.journal(Change::ListEnd { directory }, false);
+        }
+        let mut seen = HashSet::from([after.root]);
+        let mut objects = vec![after.root];
+        objects.extend(after.places().into_iter().map(|(_, _, file)| file).filter(|file| seen.insert(*file)));
+        for file in objects {
+            let object = &after.objects[&file];
+            let mtime = object.attributes.mtime;
+            if object.kind == NodeKind::File && before.objects.get(&file).is_none_or(|old| old.data != object.data) {
+                let size = object.data.len() as u64;
+                self.journal(Change::SetSize { file, size: 0, mtime }, false);
+                self.journal(Change::SetSize { file, size, mtime }, false);
+                self.journal(Change::Write { file, offset: 0, data: Cow::Owned(object.data.clone()), size, mtime }, false);
+            }
+            self.journal(Change::SetAttr { file, attributes: object.attributes }, false);
+        }
+        self.in_bracket = false;
+        self.marker(MarkerKind::AdoptEnd, "");
+    }
+
+    // --- the base copy ---
+
+    pub fn begin_base(&mut self) {
+        let base = Uuid::from_u128(u128::from(self.last().0) + 1000);
+        let root = self.model.root;
+        let began = self.journal(Change::BaseBegin { base, root }, false);
+        let label = Label::base(self.group.clone(), self.uuid, EPOCH, base, began, World::time_of(began));
+        let path = self.tapes.join(format!("base-{began}.part"));
+        let out = File::create(&path).expect("a file");
+        let mut writer = BaseWriter::new(out, label, WriteOptions::default()).expect("a base tape");
+        let entry = entry_of(&self.model, FileId::NONE, &name("root"), root);
+        writer.entry(&entry).expect("the root");
+        let (directories, announced) = (vec![root], HashSet::from([root]));
+        self.base = Some(BaseRun { base, began, writer, path, directories, files: Vec::new(), announced });
+    }
+
+    /// A name change announces what it touches first, so that nothing slips through between two listings.
+    fn announce(&mut self, change: &Change<'_>) {
+        let Some(run) = &mut self.base else { return };
+        let objects = match change {
+            Change::Link { file, .. } => vec![*file],
+            Change::Rename { file, replaced, .. } => vec![*file, *replaced],
+            _ => return,
+        };
+        for file in objects.into_iter().filter(|file| *file != FileId::NONE) {
+            let places = self.model.places();
+            for (parent, name, _) in places.iter().filter(|(_, _, child)| *child == file) {
+                run.tell(&self.model, *parent, name, file);
+            }
+        }
+    }
+
+    /// Lists one directory or reads one file; false when there is nothing left to do.
+    pub fn base_step(&mut self) -> bool {
+        let Some(run) = &mut self.base else { return false };
+        if let Some(directory) = run.directories.pop() {
+            let names = self.model.objects[&directory].names.clone();
+            for (name, file) in &names {
+                run.tell(&self.model, directory, name, *file);
+            }
+            return true;
+        }
+        let Some(file) = run.files.pop() else { return false };
+        let named = self.model.places().iter().any(|(_, _, child)| *child == file);
+        let path = if named { self.model.path(file) } else { vec![name("gone")] };
+        let object = &self.model.objects[&file];
+        let (data, xattrs) = (object.data.clone(), object.xattr_list());
+        let size = data.len() as u64;
+        let extents = [(0, size)];
+        let base_file = BaseFile {
+            file,
+            path: &path,
+            kind: &object.kind,
+            attributes: &object.attributes,
+            xattrs: &xattrs,
+            size,
+            extents: if size == 0 { &[] } else { &extents },
+            hard_link: None,
+        };
+        let mut source = |buffer: &mut [u8], offset: u64| {
+            let rest = &data[usize::try_from(offset).expect("small").min(data.len())..];
+            let length = rest.len().min(buffer.len());
+            buffer[..length].copy_from_slice(&rest[..length]);
+            Ok(length)
+        };
+        run.writer.file(&base_file, &mut source).expect("written");
+        true
+    }
+
+    pub fn end_base(&mut self) {
+        while self.base_step() {}
+        let run = self.base.take().expect("a base copy under way");
+        let sealed = run.writer.seal(World::time_of(run.began)).expect("sealed");
+        let path = self.tapes.join(sealed.name.to_string());
+        std::fs::rename(&run.path, &path).expect("renamed");
+        self.written.push(path);
+        let end = Change::BaseEnd { base: run.base, began: run.began, digest: sealed.root.0 };
+        let ended = self.journal(end, false);
+        self.first_point.get_or_insert(ended);
+    }
+
+    /// Writes what is not on a tape yet.
+    pub fn export(&mut self) -> PathBuf {
+        let from = self.exported.seq.next();
+        let label = Label::update(self.group.clone(), self.uuid, self.exported, World::time_of(from));
+        let part = self.tapes.join("update.part");
+        let out = File::create(&part).expect("a file");
+        let mut writer = UpdateWriter::new(out, label, WriteOptions::default()).expect("an update tape");
+        for record in self.records.iter().filter(|record| record.seq >= from) {
+            let encoded = record.encode();
+            writer.record(encoded.control(), &encoded.data().concat()).expect("written");
+        }
+        self.exported = writer.position();
+        let sealed = writer.seal(Timestamp(World::time_of(self.last()).0 + 500)).expect("sealed");
+        let path = self.tapes.join(sealed.name.to_string());
+        std::fs::rename(&part, &path).expect("renamed");
+        self.written.push(path.clone());
+        path
+    }
+}
+
+impl BaseRun {
+    fn tell(&mut self, model: &Model, parent: FileId, name: &Name, file: FileId) {
+        self.writer.entry(&entry_of(model, parent, name, file)).expect("an entry");
+        if self.announced.insert(file) {
+            match model.objects[&file].kind {
+                NodeKind::Directory => self.directories.insert(0, file),
+                NodeKind::File => self.files.push(file),
+                _ => {}
+            }
+        }
+    }
+}
+
+fn entry_of(model: &Model, parent: FileId, name: &Name, file: FileId) -> Change<'static> {
+    let object = &model.objects[&file];
+    let xattrs: Vec<Xattr> = object.xattr_list();
+    Change::Entry {
+        parent,
+        name: name.clone(),
+        file,
+        kind: object.kind.clone(),
+        attributes: object.attributes,
+        xattrs,
+        size: object.data.len() as u64,
+    }
+}
