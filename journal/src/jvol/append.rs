@@ -2,7 +2,7 @@
 
 use super::geometry::{JvolGeometry, PAGE, PAGE_SLOTS, SLOT};
 use super::{Jvol, Tail};
-use crate::{Clock, EncodedRecord, FLAG_MORE, JournalError, Seq, Timestamp};
+use crate::{Clock, DATA_MAX, EncodedRecord, FLAG_MORE, JournalError, RECORD_DATA_MAX, Seq, Timestamp};
 
 static ZEROS: [u8; PAGE as usize] = [0; PAGE as usize];
 
@@ -43,6 +43,9 @@ impl Jvol {
     ) -> Result<Appended, JournalError> {
         if records.last().is_some_and(|last| last.control()[1] & FLAG_MORE != 0) {
             return Err(JournalError::Unfinished);
+        }
+        if let Some(record) = records.iter().find(|record| !is_readable(record)) {
+            return Err(JournalError::TooLarge(record.data_len() as u64));
         }
         let (total, count) = (records.iter().map(space).sum::<u64>(), records.len() as u64);
         let mut tail = self.tail.lock();
@@ -156,6 +159,11 @@ impl Jvol {
         tail.slots_written = tail.slots_written.max((end + fill) / PAGE_SLOTS * PAGE_SLOTS);
         Ok(())
     }
+}
+
+/// Whether a reader would take the record; a longer one would stand in the journal like damage.
+fn is_readable(record: &EncodedRecord<'_>) -> bool {
+    record.data_len() <= RECORD_DATA_MAX && record.data()[1].len() <= DATA_MAX
 }
 
 /// Bytes of the data area that a record takes.

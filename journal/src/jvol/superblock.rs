@@ -206,3 +206,38 @@ impl Superblock {
             && bytes.is_some_and(|bytes| bytes <= geometry.data_size)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The table of docs/FORMAT-journal.md, byte for byte.
+    #[test]
+    fn golden_bytes() {
+        let superblock = Superblock {
+            group: Uuid::from_u128(0x0102_0304_0506_0708_090a_0b0c_0d0e_0f10),
+            generation: 5,
+            geometry: JvolGeometry::new(16 << 20),
+            out: 7,
+            out_position: 4096,
+            out_digest: Digest([0xd1; 32]),
+            durable: 9,
+            durable_position: 4200,
+            last_time: Timestamp(-3),
+        };
+        let bytes = superblock.encode();
+        let mut expected = b"REELJVOL\x01\0\0\0".to_vec();
+        expected.extend([0; 4]);
+        expected.extend(1..=16);
+        for field in [5, 16_777_216_u64, 8192, 16_320, 1_052_672, 15_724_544, 7, 4096] {
+            expected.extend(field.to_le_bytes());
+        }
+        expected.extend([0xd1; 32]);
+        expected.extend([9_u64.to_le_bytes(), 4200_u64.to_le_bytes(), (-3_i64).to_le_bytes()].concat());
+        expected.resize(4096, 0);
+        let checksum = crc32c::crc32c(&expected);
+        expected[12..16].copy_from_slice(&checksum.to_le_bytes());
+        assert_eq!(bytes, expected);
+        assert!(matches!(Superblock::read(&bytes), Reading::Valid(found) if *found == superblock));
+    }
+}

@@ -215,6 +215,10 @@ fn an_operation_is_appended_whole_or_not_at_all() {
     assert!(matches!(refused, Err(JournalError::Unfinished)));
     let many = vec![1 << 20; 16];
     assert!(matches!(fixture.append(&jvol, &many), Err(JournalError::TooLarge(_))));
+    assert!(matches!(
+        fixture.append(&jvol, &[(1 << 20) + 1]),
+        Err(JournalError::TooLarge(_))
+    ));
     assert_eq!(jvol.pointers().next, Seq(1));
 }
 
