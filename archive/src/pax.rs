@@ -114,68 +114,82 @@ fn fit_path(header: &mut Header, path: &[u8]) -> bool {
         let fits = |at: &usize| *at > 0 && *at <= PREFIX_MAX && (1..=NAME_MAX).contains(&(path.len() - at - 1));
         slashes.into_iter().find(fits).map(|at| (&path[..at], &path[at + 1..]))
     };
-    let (prefix, name) = split.unwrap_or((&[], &path[..NAME_MAX]));
+    let (prefix, name) = split.unwrap_or_else(|| (&[][..], &path[..NAME_MAX]));
     ustar.name[..name.len()].copy_from_slice(name);
     ustar.prefix[..prefix.len()].copy_from_slice(prefix);
     split.is_some()
 }
 
+/// An entry that says more about the next one.
+fn extension(bytes: &mut Vec<u8>, entry_type: EntryType, name: &[u8], data: &[u8]) {
+    let mut header = Header::new_ustar();
+    header.set_mode(0o644);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
+    header.set_size(data.len() as u64);
+    header.set_entry_type(entry_type);
+    header.as_old_mut().name[..name.len()].copy_from_slice(name);
+    header.set_cksum();
+    bytes.extend_from_slice(header.as_bytes());
+    bytes.extend_from_slice(data);
+    bytes.resize(bytes.len().next_multiple_of(BLOCK), 0);
+}
+
 impl Entry<'_> {
-    /// Pax header (if needed) and ustar header, in whole blocks.
+    /// Long names, pax header (each if needed) and ustar header, in whole blocks.
     pub(crate) fn headers(&self) -> Vec<u8> {
         let mut records = Vec::new();
         let mut header = Header::new_ustar();
-        self.names(&mut header, &mut records);
+        let long = self.names(&mut header, &mut records);
         self.numbers(&mut header, &mut records);
         if self.hard_link.is_none() {
             xattr_records(&mut records, self.xattrs);
         }
         header.set_cksum();
         let mut bytes = Vec::with_capacity(4 * BLOCK);
+        for (entry_type, name) in &long {
+            extension(
+                &mut bytes,
+                *entry_type,
+                b"././@LongLink",
+                &[name.as_slice(), &[0]].concat(),
+            );
+        }
         if !records.is_empty() {
-            let mut extension = Header::new_ustar();
-            extension.set_mode(0o644);
-            extension.set_uid(0);
-            extension.set_gid(0);
-            extension.set_mtime(0);
-            extension.set_size(records.len() as u64);
-            extension.set_entry_type(EntryType::XHeader);
-            extension.as_old_mut().name[..11].copy_from_slice(b"base/PaxHdr");
-            extension.set_cksum();
-            bytes.extend_from_slice(extension.as_bytes());
-            bytes.extend_from_slice(&records);
-            bytes.resize(bytes.len().next_multiple_of(BLOCK), 0);
+            extension(&mut bytes, EntryType::XHeader, b"base/PaxHdr", &records);
         }
         bytes.extend_from_slice(header.as_bytes());
         bytes
     }
 
-    fn names(&self, header: &mut Header, records: &mut Vec<u8>) {
+    /// Puts the names into the header, or into pax records, or, if they are long and not UTF-8, gives them for GNU's long
+    /// names: GNU tar complains about `hdrcharset`, and bsdtar about bytes without it.
+    fn names(&self, header: &mut Header, records: &mut Vec<u8>) -> Vec<(EntryType, Vec<u8>)> {
         let link: &[u8] = match (&self.hard_link, self.kind) {
             (Some(path), _) => path,
             (None, NodeKind::Symlink(target)) => target,
             _ => &[],
         };
-        // on sparse files the pax name counts, and the header's is for tools that do not know them
-        let path_fits = fit_path(header, &self.path) && self.sparse_size.is_none();
-        let link_fits = link.len() <= NAME_MAX;
+        let mut long = Vec::new();
+        let mut elsewhere = |key: &[u8], name: &[u8], entry_type| match std::str::from_utf8(name) {
+            Ok(_) => record(records, key, name),
+            Err(_) => long.push((entry_type, name.to_vec())),
+        };
+        if !fit_path(header, &self.path) {
+            elsewhere(b"path", &self.path, EntryType::GNULongName);
+        }
         let length = link.len().min(NAME_MAX);
         header.as_old_mut().linkname[..length].copy_from_slice(&link[..length]);
-        let is_text = |bytes: &[u8], fits: bool| fits || std::str::from_utf8(bytes).is_ok();
-        if !is_text(&self.path, path_fits) || !is_text(link, link_fits) {
-            record(records, b"hdrcharset", b"BINARY");
+        if link.len() > NAME_MAX {
+            elsewhere(b"linkpath", link, EntryType::GNULongLink);
         }
         if let Some(size) = self.sparse_size {
             record(records, b"GNU.sparse.major", b"1");
             record(records, b"GNU.sparse.minor", b"0");
-            record(records, b"GNU.sparse.name", &self.path);
             record(records, b"GNU.sparse.realsize", size.to_string().as_bytes());
-        } else if !path_fits {
-            record(records, b"path", &self.path);
         }
-        if !link_fits {
-            record(records, b"linkpath", link);
-        }
+        long
     }
 
     fn numbers(&self, header: &mut Header, records: &mut Vec<u8>) {

@@ -71,13 +71,13 @@ pub(crate) fn walk_tree(bytes: &mut BaseBytes, tape: &SealedTape, extents: &[Bas
     while !reader.is_done() {
         reader.take(BLOCK as u64, &mut header)?;
         let mut pax = Pax::default();
-        if header[156] == b'x' {
+        while matches!(header[156], b'x' | b'L' | b'K') {
             let size = checked_size(&header)?;
             if size > PAX_MAX {
                 return Err(malformed("a pax header is too long"));
             }
             reader.take(padded(size), &mut extension)?;
-            pax = Pax::parse(extension.get(..size as usize).unwrap_or_default())?;
+            pax.extend(header[156], extension.get(..size as usize).unwrap_or_default())?;
             reader.take(BLOCK as u64, &mut header)?;
         }
         let size = match pax.size {
@@ -143,27 +143,42 @@ struct Pax {
 }
 
 impl Pax {
+    fn extend(&mut self, entry_type: u8, data: &[u8]) -> Result<(), TapeError> {
+        let name = || {
+            data.strip_suffix(&[0])
+                .ok_or_else(|| malformed("a long name does not end"))
+        };
+        match entry_type {
+            b'L' => once(&mut self.path, name()?),
+            b'K' => once(&mut self.linkpath, name()?),
+            _ => self.records(data),
+        }
+    }
+
     /// Records are taken by their length: a value may hold line feeds.
-    fn parse(mut records: &[u8]) -> Result<Pax, TapeError> {
-        let mut pax = Pax::default();
+    fn records(&mut self, mut records: &[u8]) -> Result<(), TapeError> {
         while !records.is_empty() {
-            let (record, rest) = split_record(records).ok_or_else(|| malformed("a pax header is not one"))?;
+            let ((key, value), rest) = split_record(records).ok_or_else(|| malformed("a pax header is not one"))?;
             records = rest;
-            let (key, value) = record;
             match key {
-                b"size" => {
+                b"path" => once(&mut self.path, value)?,
+                b"linkpath" => once(&mut self.linkpath, value)?,
+                b"size" if self.size.is_none() => {
                     let size = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
-                    pax.size = Some(size.ok_or_else(|| malformed("a pax size is not a number"))?);
+                    self.size = Some(size.ok_or_else(|| malformed("a pax size is not a number"))?);
                 }
-                b"path" | b"GNU.sparse.name" if pax.path.is_none() => pax.path = Some(value.to_vec()),
-                b"linkpath" if pax.linkpath.is_none() => pax.linkpath = Some(value.to_vec()),
-                b"path" | b"GNU.sparse.name" | b"linkpath" => {
-                    return Err(malformed("a pax header names its entry twice"));
-                }
+                b"size" | b"GNU.sparse.name" | b"hdrcharset" => return Err(malformed("a pax record is never written")),
                 _ => {}
             }
         }
-        Ok(pax)
+        Ok(())
+    }
+}
+
+fn once(name: &mut Option<Vec<u8>>, value: &[u8]) -> Result<(), TapeError> {
+    match name.replace(value.to_vec()) {
+        None => Ok(()),
+        Some(_) => Err(malformed("an entry has two names")),
     }
 }
 
