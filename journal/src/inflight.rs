@@ -182,10 +182,10 @@ impl InFlight {
     #[must_use]
     pub fn wait_settled(&self, upto: Seq, timeout: Duration) -> bool {
         let mut table = self.table.lock();
-        !self
+        let _ = self
             .settled
-            .wait_while_for(&mut table, |table| table.lowest() <= upto, timeout)
-            .timed_out()
+            .wait_while_for(&mut table, |table| table.lowest() <= upto, timeout);
+        table.lowest() > upto
     }
 
     fn slot(&self, index: usize) -> &[AtomicU64] {

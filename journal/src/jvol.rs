@@ -136,7 +136,8 @@ impl Jvol {
     pub fn wait_for_room(&self, data_bytes: u64, records: u64, timeout: Duration) -> bool {
         let mut tail = self.tail.lock();
         let full = |tail: &mut Tail| !self.fits(tail, data_bytes, records);
-        !self.freed.wait_while_for(&mut tail, full, timeout).timed_out()
+        let _ = self.freed.wait_while_for(&mut tail, full, timeout);
+        self.fits(&tail, data_bytes, records)
     }
 
     fn fits(&self, tail: &Tail, data_bytes: u64, records: u64) -> bool {
