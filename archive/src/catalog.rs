@@ -58,22 +58,27 @@ impl Catalog {
     /// # Errors
     /// [`TapeError::Io`] when a path that was given cannot be read at all.
     pub fn scan<P: AsRef<Path>>(paths: &[P]) -> Result<Catalog, TapeError> {
-        let mut files = BTreeSet::new();
+        // by what they are, so that a file that is given twice is no copy
+        let mut files: BTreeMap<PathBuf, (PathBuf, bool)> = BTreeMap::new();
+        let mut add = |path: PathBuf, is_given: bool| {
+            let place = fs::canonicalize(&path).unwrap_or_else(|_| path.clone());
+            files.entry(place).or_insert((path, is_given)).1 |= is_given;
+        };
         for path in paths {
             let path = path.as_ref();
             if fs::metadata(path).map_err(TapeError::io("look at the tapes"))?.is_dir() {
                 for entry in fs::read_dir(path).map_err(TapeError::io("list the tapes"))? {
                     let path = entry.map_err(TapeError::io("list the tapes"))?.path();
                     if path.extension().is_none_or(|extension| extension != "part") && path.is_file() {
-                        files.insert((path, false));
+                        add(path, false);
                     }
                 }
             } else {
-                files.insert((path.to_owned(), true));
+                add(path.to_owned(), true);
             }
         }
         let mut catalog = Catalog::default();
-        for (path, is_given) in files {
+        for (path, is_given) in files.into_values() {
             catalog.look_at(path, is_given);
         }
         catalog.tapes.sort_by_key(|tape| {

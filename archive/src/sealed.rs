@@ -304,3 +304,6 @@ fn read_index(frames: &mut Frames, root: Root, root_frame: u64) -> Result<Index,
     }
     Ok(index)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,149 @@
+//! Catalogs: which tapes are here, in which order, what is missing, what contradicts.
+
+mod support;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use reelfs_archive::{Catalog, Chain, Gap, Sealed, TapeError};
+use reelfs_journal::{Digest, Epoch, Position, Seq};
+use support::*;
+use uuid::Uuid;
+
+/// Writes the records of a range and gives the position after them.
+fn tape(directory: &Path, before: Position, last: u64) -> Sealed<Vec<u8>> {
+    let records: Vec<_> = (before.seq.0 + 1..=last).map(|seq| write_record(seq, 100)).collect();
+    let sealed = write_update(&records, before, Vec::new());
+    fs::write(directory.join(sealed.name.to_string()), &sealed.out).expect("a tape");
+    sealed
+}
+
+fn after(sealed: &Sealed<Vec<u8>>) -> Position {
+    sealed.index.after.expect("an update tape")
+}
+
+fn ranges(chain: &Chain<'_>) -> Vec<(u64, u64)> {
+    chain
+        .updates
+        .iter()
+        .map(|tape| (tape.head.first().0, tape.head.last().0))
+        .collect()
+}
+
+#[test]
+fn order_copies_and_foreign_files_do_not_matter() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let first = tape(directory.path(), before(0, Digest::ZERO), 10);
+    let second = tape(directory.path(), after(&first), 25);
+    let third = tape(directory.path(), after(&second), 26);
+    fs::write(directory.path().join("copy of a tape"), &second.out).expect("a file");
+    fs::write(directory.path().join(".half.part"), &second.out[..100]).expect("a file");
+    fs::write(directory.path().join("notes.txt"), b"tapes of the office").expect("a file");
+    fs::create_dir(directory.path().join("old")).expect("a directory");
+    tape(&directory.path().join("old"), before(0, Digest([9; 32])), 5);
+
+    let one = directory.path().join(third.name.to_string());
+    let catalog = Catalog::scan(&[one, directory.path().to_owned()]).expect("a catalog");
+    assert_eq!(catalog.tapes().len(), 3, "{:?}", catalog.tapes());
+    assert!(catalog.damaged().is_empty(), "{:?}", catalog.damaged());
+    assert_eq!(catalog.tapes().iter().map(|tape| tape.copies.len()).sum::<usize>(), 1);
+    assert!(
+        catalog.tapes().iter().all(|tape| tape.head.index.frames.is_empty()),
+        "memory"
+    );
+    let chain = catalog.chain(GROUP, Epoch(1));
+    assert_eq!(ranges(&chain), [(1, 10), (11, 25), (26, 26)]);
+    assert!(chain.gaps.is_empty() && chain.diverged.is_empty() && chain.bases.is_empty());
+    assert_eq!(chain.end(), third.index.after);
+    assert_eq!(catalog.groups().len(), 1);
+    assert!(catalog.chain(Uuid::from_u128(1), Epoch(1)).updates.is_empty());
+    assert!(catalog.chain(GROUP, Epoch(2)).updates.is_empty());
+}
+
+#[test]
+fn a_missing_tape_is_a_gap() {
+    let (directory, aside) = (
+        tempfile::tempdir().expect("a directory"),
+        tempfile::tempdir().expect("a directory"),
+    );
+    let first = tape(directory.path(), before(0, Digest::ZERO), 10);
+    let second = tape(aside.path(), after(&first), 25);
+    tape(directory.path(), after(&second), 26);
+    let catalog = Catalog::scan(&[directory.path()]).expect("a catalog");
+    let chain = catalog.chain(GROUP, Epoch(1));
+    assert_eq!(
+        chain.gaps,
+        [Gap {
+            from: Seq(11),
+            to: Seq(25)
+        }]
+    );
+    assert!(chain.diverged.is_empty());
+}
+
+#[test]
+fn other_cuts_of_the_same_history_fill_gaps_without_redundancy() {
+    let (directory, aside) = (
+        tempfile::tempdir().expect("a directory"),
+        tempfile::tempdir().expect("a directory"),
+    );
+    let first = tape(directory.path(), before(0, Digest::ZERO), 10);
+    tape(aside.path(), after(&first), 15);
+    let second = tape(aside.path(), after(&first), 20);
+    tape(directory.path(), after(&second), 30);
+    let to_5 = tape(aside.path(), before(0, Digest::ZERO), 5);
+    tape(directory.path(), after(&to_5), 22);
+    let catalog = Catalog::scan(&[directory.path(), aside.path()]).expect("a catalog");
+    assert_eq!(catalog.tapes().len(), 6);
+    let chain = catalog.chain(GROUP, Epoch(1));
+    assert_eq!(ranges(&chain), [(1, 10), (6, 22), (21, 30)]);
+    assert!(chain.gaps.is_empty() && chain.diverged.is_empty());
+}
+
+#[test]
+fn another_history_is_divergence() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let first = tape(directory.path(), before(0, Digest::ZERO), 10);
+    let fork = Position {
+        digest: Digest([1; 32]),
+        ..after(&first)
+    };
+    tape(directory.path(), fork, 20);
+    let catalog = Catalog::scan(&[directory.path()]).expect("a catalog");
+    let chain = catalog.chain(GROUP, Epoch(1));
+    assert_eq!(chain.diverged.len(), 1);
+    assert_eq!(chain.diverged[0].seq, Seq(10));
+}
+
+#[test]
+fn a_damaged_tape_is_listed_with_its_damage() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let first = tape(directory.path(), before(0, Digest::ZERO), 10);
+    let path: PathBuf = directory.path().join(first.name.to_string());
+    for length in [0, 1, 100, first.out.len() - 1] {
+        fs::write(&path, &first.out[..length]).expect("a file");
+        let catalog = Catalog::scan(&[directory.path()]).expect("a catalog");
+        assert!(catalog.tapes().is_empty());
+        let [damaged] = catalog.damaged() else {
+            panic!("{length}: {:?}", catalog.damaged())
+        };
+        assert!(
+            matches!(damaged.error, TapeError::Truncated { .. }),
+            "{length}: {}",
+            damaged.error
+        );
+    }
+    let mut altered = first.out.clone();
+    altered[0] ^= 1;
+    fs::write(&path, &altered).expect("a file");
+    let catalog = Catalog::scan(&[directory.path()]).expect("a catalog");
+    assert!(catalog.damaged()[0].error.is_damage(), "{}", catalog.damaged()[0].error);
+    fs::remove_file(&path).expect("removed");
+    fs::write(directory.path().join("renamed"), &first.out[..5000]).expect("a file");
+    assert_eq!(
+        Catalog::scan(&[directory.path()]).expect("a catalog").damaged().len(),
+        1
+    );
+    let given = Catalog::scan(&[directory.path().join("none")]);
+    assert!(matches!(given, Err(TapeError::Io { .. })));
+}
