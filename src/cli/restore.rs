@@ -59,7 +59,11 @@ pub(crate) fn run(arguments: &RestoreArgs, context: &Context) -> Result<()> {
     let request = Request {
         to: arguments.to.clone(),
         tapes: arguments.tapes.clone(),
-        paths: arguments.path.iter().map(|path| path.as_os_str().as_bytes().to_vec()).collect(),
+        paths: arguments
+            .path
+            .iter()
+            .map(|path| path.as_os_str().as_bytes().to_vec())
+            .collect(),
         safe: arguments.safe,
         no_owner: arguments.no_owner,
         ..Request::default()
@@ -70,14 +74,21 @@ pub(crate) fn run(arguments: &RestoreArgs, context: &Context) -> Result<()> {
     for warning in deck.warnings.iter().filter(|_| !output.quiet) {
         output.warn(warning);
     }
-    output.confirm(output.zone.echo(plan.target.time, plan.target.seq, Some(&plan.target.tape)))?;
+    output.confirm(
+        output
+            .zone
+            .echo(plan.target.time, plan.target.seq, Some(&plan.target.tape)),
+    )?;
     if arguments.dry_run {
         return tell_plan(&plan, &request, context);
     }
     let summary = restore::run(&plan, &request, &mut watcher(context))?;
     tell_summary(&plan, &request, &summary, context)?;
     if summary.owners_changed > 0 {
-        let message = format!("{} objects now belong to you, not to their owners", summary.owners_changed);
+        let message = format!(
+            "{} objects now belong to you, not to their owners",
+            summary.owners_changed
+        );
         return Err(Error::new(ErrorKind::Incomplete, message));
     }
     Ok(())
@@ -141,7 +152,12 @@ struct PlanJson {
 
 fn at_json(plan: &Plan) -> AtJson {
     let target = &plan.target;
-    AtJson { epoch: target.epoch.0, seq: target.seq.0, time: rfc3339(target.time), tape: target.tape.clone() }
+    AtJson {
+        epoch: target.epoch.0,
+        seq: target.seq.0,
+        time: rfc3339(target.time),
+        tape: target.tape.clone(),
+    }
 }
 
 fn tape_json(tape: &Tape) -> TapeJson {
@@ -164,7 +180,11 @@ fn tell_plan(plan: &Plan, request: &Request, context: &Context) -> Result<()> {
         let (from, to) = (tape.head.label.first_time, tape.head.index.sealed);
         let (from, to) = (output.zone.text_seconds(from), output.zone.text_seconds(to));
         let size = Size(tape.head.bytes).to_string();
-        output.say(format!("{:6} {size:>11}  {from} to {to}  {}", tape.head.label.kind.to_string(), tape.name()))?;
+        output.say(format!(
+            "{:6} {size:>11}  {from} to {to}  {}",
+            tape.head.label.kind.to_string(),
+            tape.name()
+        ))?;
     }
     let count = plan.tapes().count();
     output.say(format!(
@@ -198,7 +218,10 @@ struct SummaryJson {
 fn tell_summary(plan: &Plan, request: &Request, summary: &Summary, context: &Context) -> Result<()> {
     let output = &context.output;
     if summary.again {
-        output.note(format!("an interrupted restore was cleared from {} first", request.to.display()));
+        output.note(format!(
+            "an interrupted restore was cleared from {} first",
+            request.to.display()
+        ));
     }
     output.confirm(format!(
         "restored {} files and directories, {}, to {} ({} tapes, {} records)",
@@ -208,16 +231,26 @@ fn tell_summary(plan: &Plan, request: &Request, summary: &Summary, context: &Con
         summary.tapes,
         summary.records
     ))?;
-    let &Summary { tapes, records, files, bytes, owners_changed, again } = summary;
-    output.event("summary", &SummaryJson {
-        group: plan.group.to_string(),
-        at: at_json(plan),
-        to: request.to.display().to_string(),
+    let &Summary {
         tapes,
         records,
         files,
         bytes,
         owners_changed,
-        cleared_interrupted: again,
-    })
+        again,
+    } = summary;
+    output.event(
+        "summary",
+        &SummaryJson {
+            group: plan.group.to_string(),
+            at: at_json(plan),
+            to: request.to.display().to_string(),
+            tapes,
+            records,
+            files,
+            bytes,
+            owners_changed,
+            cleared_interrupted: again,
+        },
+    )
 }

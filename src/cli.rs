@@ -1,0 +1,144 @@
+//! The command line: one verb a file; here they are told apart, run, and their errors become exit codes.
+
+pub mod args;
+mod base;
+mod completions;
+mod demo;
+mod group;
+mod log;
+mod man;
+mod mark;
+mod mount;
+mod points;
+mod protect;
+mod restore;
+mod status;
+mod tape;
+mod umount;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::Parser;
+use clap::error::ErrorKind as ClapKind;
+use reelfs_journal::{Clock, SystemClock, Timestamp};
+use tracing_subscriber::EnvFilter;
+
+use crate::error::{Error, Result};
+use crate::output::Output;
+use crate::point::Point;
+use crate::state::StateDir;
+use crate::when::Zone;
+use args::{Cli, Global, Verb};
+
+/// What every verb gets besides its arguments.
+pub struct Context {
+    /// Where results go.
+    pub output: Output,
+    /// Where groups are kept.
+    pub state: StateDir,
+    /// Where "now" comes from.
+    pub clock: Box<dyn Clock>,
+}
+
+impl Context {
+    fn new(global: &Global) -> Result<Context> {
+        let zone = if global.utc { Zone::UTC } else { Zone::from_environment() };
+        let output = Output::new(global.json, global.quiet, global.verbose, global.color, zone);
+        Ok(Context { output, state: StateDir::resolve(global.state_dir.as_deref())?, clock: Box::new(SystemClock) })
+    }
+
+    /// The time.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.clock.read().wall
+    }
+
+    /// Reads a point in time as the user writes it.
+    ///
+    /// # Errors
+    /// It is none (exit code 2).
+    pub fn point(&self, text: &str) -> Result<Point> {
+        Point::parse(text, self.now(), &self.output.zone)
+    }
+}
+
+/// Runs the command line; the whole program.
+#[must_use]
+pub fn main(arguments: Vec<OsString>) -> ExitCode {
+    let json = arguments.iter().take_while(|argument| *argument != "--").any(|argument| argument == "--json");
+    let cli = match Cli::try_parse_from(&arguments) {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error, json),
+    };
+    let early = Output::plain(json);
+    let context = match Context::new(&cli.global) {
+        Ok(context) => context,
+        Err(error) => {
+            early.error(&error);
+            return ExitCode::from(error.code());
+        }
+    };
+    log_to_stderr(cli.global.verbose, cli.global.quiet);
+    match run(cli.verb, &context) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            context.output.error(&error);
+            ExitCode::from(error.code())
+        }
+    }
+}
+
+fn run(verb: Verb, context: &Context) -> Result<()> {
+    match verb {
+        Verb::Group(verb) => group::run(verb, context),
+        Verb::Mount(arguments) => mount::run(&arguments, context),
+        Verb::Umount(arguments) => umount::run(&arguments, context),
+        Verb::Mark(arguments) => mark::run(&arguments, context),
+        Verb::Base(verb) => base::run(&verb, context),
+        Verb::Tape(verb) => tape::run(&verb, context),
+        Verb::Points(arguments) => points::run(&arguments, context),
+        Verb::Log(arguments) => log::run(&arguments, context),
+        Verb::Restore(arguments) => restore::run(&arguments, context),
+        Verb::Protect(arguments) => protect::run(&arguments, context),
+        Verb::Status(arguments) => status::run(&arguments, context),
+        Verb::Demo(arguments) => demo::run(&arguments, context),
+        Verb::Completions(arguments) => completions::run(&arguments, context),
+        Verb::Man(arguments) => man::run(&arguments, context),
+    }
+}
+
+/// What clap has to say: help and version on stdout with code 0, a mistake on stderr with code 2.
+fn usage(error: &clap::Error, json: bool) -> ExitCode {
+    let asked = matches!(error.kind(), ClapKind::DisplayHelp | ClapKind::DisplayVersion);
+    if !asked && json {
+        let text = error.render().to_string();
+        let (first, rest) = text.split_once("\n").unwrap_or((&text, ""));
+        let hint = rest.split_whitespace().collect::<Vec<_>>().join(" ");
+        let error = Error::usage(first.trim_start_matches("error: "));
+        Output::plain(true).error(&if hint.is_empty() { error } else { error.hint(hint) });
+    } else {
+        // a reader of the help who has gone is no failure
+        let _ = error.print();
+    }
+    if asked { ExitCode::SUCCESS } else { ExitCode::from(2) }
+}
+
+/// Warnings and errors, more with `-v`; `REELFS_LOG` says exactly what.
+fn log_to_stderr(verbose: u8, quiet: bool) {
+    let level = match verbose {
+        _ if quiet => "error",
+        0 => "warn",
+        1 => "info",
+        2 => "debug",
+        _ => "trace",
+    };
+    let filter = EnvFilter::try_from_env("REELFS_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);
+    // a second call in one process (a test) keeps the first
+    let _ = subscriber.try_init();
+}
+
+fn not_wired(verb: &str) -> Error {
+    Error::failed(format!("`{verb}` is not in this build"))
+}

@@ -1,0 +1,81 @@
+//! `reelfs group create`: checks everything first, then makes the journal volume, and the group file last.
+
+use std::path::PathBuf;
+
+use reelfs_journal::{GroupName, Jvol};
+use serde::Serialize;
+
+use crate::cli::Context;
+use crate::error::{Error, Result};
+use crate::group::{self, NewGroup};
+use crate::progress::Progress;
+use crate::size::Size;
+
+const EXAMPLES: &str = "\
+Examples:
+  reelfs group create docs --pvol /data/docs
+  reelfs group create docs --pvol /data/docs --journal /mnt/ssd --size 20GiB
+
+The journal holds changes until they are on tapes; when it is full, writers wait. It is filled with zeros once, so
+that a sync never has to allocate. It is not encrypted.";
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct CreateArgs {
+    /// What to call it: 1 to 32 of a-z, 0-9 and _
+    pub group: GroupName,
+    /// The directory to protect
+    #[arg(long, value_name = "DIR")]
+    pub pvol: PathBuf,
+    /// Where the journal goes; another disk than the directory's is better [default: the state directory]
+    #[arg(long, value_name = "DIR")]
+    pub journal: Option<PathBuf>,
+    /// Size of the journal, 16 MiB at least
+    #[arg(long, value_name = "SIZE", default_value = "1GiB")]
+    pub size: Size,
+}
+
+#[derive(Serialize)]
+struct Created<'a> {
+    group: &'a GroupName,
+    uuid: String,
+    pvol: String,
+    journal: String,
+    journal_size_bytes: u64,
+}
+
+pub(crate) fn run(arguments: &CreateArgs, context: &Context) -> Result<()> {
+    if arguments.size.0 < Jvol::SIZE_MIN {
+        let least = Size(Jvol::SIZE_MIN);
+        return Err(Error::usage(format!(
+            "a journal of {} is too small; {least} is the least",
+            arguments.size
+        )));
+    }
+    let new = NewGroup {
+        name: arguments.group.clone(),
+        pvol: arguments.pvol.clone(),
+        journal: arguments.journal.clone(),
+        size: arguments.size,
+        created: context.now(),
+    };
+    let mut progress = Progress::new(&context.output, "zero-fill");
+    let file = group::create(&context.state, &new, &mut |done, total| progress.set(done, total, ""))?;
+    drop(progress);
+    let (pvol, journal) = (file.pvol.display().to_string(), file.journal.display().to_string());
+    context.output.document(&Created {
+        group: &file.name,
+        uuid: file.uuid.to_string(),
+        pvol: pvol.clone(),
+        journal: journal.clone(),
+        journal_size_bytes: arguments.size.0,
+    })?;
+    let name = &file.name;
+    context.output.confirm(format!(
+        "group {name} created: {pvol}, journal {journal}, {}",
+        arguments.size
+    ))?;
+    context.output.confirm(format!(
+        "  next: reelfs mount {name} MOUNTPOINT     ({pvol} itself, or an empty directory)"
+    ))
+}

@@ -1,0 +1,73 @@
+//! `reelfs group delete`: what is only in the journal is not thrown away without a word.
+
+use reelfs_journal::{GroupName, Jvol, Seq};
+use serde::Serialize;
+
+use crate::cli::Context;
+use crate::error::{Error, ErrorKind, Result};
+use crate::group;
+use crate::group_file::GroupFile;
+use crate::lock::GroupLock;
+
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "The protected directory and the tapes stay as they are.\n\nExample:\n  reelfs group delete docs"
+)]
+pub(crate) struct DeleteArgs {
+    /// The group
+    pub group: GroupName,
+    /// Even when the journal holds changes that are on no tape
+    #[arg(short, long)]
+    pub yes: bool,
+}
+
+#[derive(Serialize)]
+struct Deleted {
+    group: String,
+    pvol: String,
+    records_lost: u64,
+}
+
+pub(super) fn run(arguments: &DeleteArgs, context: &Context) -> Result<()> {
+    let group = context.state.existing(&arguments.group)?;
+    let lock = GroupLock::take(&group, "reelfs group delete")?;
+    let file = GroupFile::load(&group)?;
+    let waiting = waiting_records(&file, context)?;
+    if waiting > 0 && !arguments.yes {
+        let name = &file.name;
+        let message = format!("the journal of {name} holds {waiting} records that are on no tape");
+        let hint = format!("reelfs tape export {name} --to DIR, or give them up: reelfs group delete {name} --yes");
+        return Err(Error::new(ErrorKind::WouldOverwrite, message).hint(hint));
+    }
+    group::delete(&group, &file, lock)?;
+    context.output.document(&Deleted {
+        group: file.name.to_string(),
+        pvol: file.pvol.display().to_string(),
+        records_lost: waiting,
+    })?;
+    context.output.confirm(format!(
+        "group {} deleted; {} stays as it is",
+        file.name,
+        file.pvol.display()
+    ))
+}
+
+/// Records that no directory of tapes has. A journal that is not there holds none.
+fn waiting_records(file: &GroupFile, context: &Context) -> Result<u64> {
+    if !file.journal.exists() {
+        context
+            .output
+            .warn(format!("the journal {} is not there", file.journal.display()));
+        return Ok(0);
+    }
+    let pointers = Jvol::open(&file.journal, file.uuid).map_err(Error::from)?.pointers();
+    let last = pointers.next.previous();
+    let on_tapes = file
+        .targets
+        .iter()
+        .filter(|target| target.epoch == file.epoch)
+        .map(|target| target.seq)
+        .max();
+    let on_tapes = on_tapes.unwrap_or(Seq::ZERO).max(pointers.out.previous());
+    Ok(last.0.saturating_sub(on_tapes.0))
+}

@@ -1,0 +1,46 @@
+//! `reelfs group list`.
+
+use serde::Serialize;
+
+use crate::cli::Context;
+use crate::error::Result;
+use crate::group_file::GroupFile;
+
+#[derive(Serialize)]
+struct Groups {
+    groups: Vec<Row>,
+}
+
+#[derive(Serialize)]
+struct Row {
+    group: String,
+    uuid: String,
+    pvol: String,
+    journal: String,
+}
+
+pub(super) fn run(context: &Context) -> Result<()> {
+    let mut rows = Vec::new();
+    for group in context.state.groups()? {
+        // one broken group must not hide the others
+        match GroupFile::load(&group) {
+            Ok(file) => rows.push(Row {
+                group: file.name.to_string(),
+                uuid: file.uuid.to_string(),
+                pvol: file.pvol.display().to_string(),
+                journal: file.journal.display().to_string(),
+            }),
+            Err(error) => context.output.warn(error),
+        }
+    }
+    let width = rows.iter().map(|row| row.group.len()).max().unwrap_or(0);
+    for row in &rows {
+        context.output.say(format!("{:width$}  {}", row.group, row.pvol))?;
+    }
+    if rows.is_empty() {
+        context
+            .output
+            .note("no groups; make one: reelfs group create NAME --pvol DIR");
+    }
+    context.output.document(&Groups { groups: rows })
+}

@@ -1,0 +1,3 @@
+//! Where tapes go, and control messages both ways. Tapes are opaque bytes here.
+
+pub mod control;
