@@ -6,7 +6,9 @@
 mod adapter;
 mod parker;
 
+use std::ffi::CString;
 use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -15,7 +17,8 @@ use std::thread::JoinHandle;
 
 use fuser::{Config, MountOption, Session, SessionACL};
 use reelfs_volume::Primary;
-use rustix::mount::UnmountFlags;
+use rustix::fs::{Mode, OFlags};
+use rustix::mount::{MountFlags, UnmountFlags};
 
 use crate::adapter::Adapter;
 use crate::parker::Parker;
@@ -55,13 +58,8 @@ impl std::fmt::Debug for Mounted {
 /// What mounting says: `EPERM` without privileges or `fusermount3`, `ENOENT`, `ENOTDIR`.
 pub fn mount(primary: Arc<Primary>, options: &MountOptions) -> io::Result<Mounted> {
     let parker = Arc::new(Parker::new(primary.clone())?);
-    let mut config = Config::default();
-    config.acl = if options.allow_other { SessionACL::All } else { SessionACL::Owner };
-    config.n_threads = Some(options.threads.max(1));
-    config.clone_fd = true;
-    config.mount_options = kernel_options(options);
     let adapter = Adapter { primary, parker: parker.clone() };
-    let session = match Session::new(adapter, &options.mountpoint, &config) {
+    let session = match session(adapter, options) {
         Ok(session) => session,
         Err(error) => {
             parker.stop();
@@ -78,31 +76,76 @@ pub fn mount(primary: Arc<Primary>, options: &MountOptions) -> io::Result<Mounte
     Ok(Mounted { mountpoint: options.mountpoint.clone(), parker, ended, thread: Some(thread) })
 }
 
-fn kernel_options(options: &MountOptions) -> Vec<MountOption> {
+fn session(adapter: Adapter, options: &MountOptions) -> io::Result<Session<Adapter>> {
+    let acl = if options.allow_other { SessionACL::All } else { SessionACL::Owner };
+    let mut config = Config::default();
+    config.acl = acl;
+    config.n_threads = Some(options.threads.max(1));
+    config.clone_fd = true;
+    if !rustix::process::geteuid().is_root() {
+        config.mount_options = helper_options(options);
+        return Session::new(adapter, &options.mountpoint, &config); // through fusermount3
+    }
+    let mountpoint = options.mountpoint.canonicalize()?;
+    let device = mount_as_root(&mountpoint, options)?;
+    Session::from_fd(adapter, device, acl, config).inspect_err(|_| {
+        if let Err(error) = unmount(&mountpoint, true) {
+            tracing::warn!(%error, "a mount that does not answer could not be taken away");
+        }
+    })
+}
+
+/// Mounts by itself, because fuser 0.18 leaves the subtype away: `df -T` and fstab are to say `fuse.reelfs`.
+fn mount_as_root(mountpoint: &Path, options: &MountOptions) -> io::Result<OwnedFd> {
+    let device = rustix::fs::open("/dev/fuse", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+    let mut flags = MountFlags::empty();
+    let mut data = format!(
+        "fd={},rootmode=40000,user_id={},group_id={},default_permissions",
+        device.as_raw_fd(),
+        rustix::process::getuid().as_raw(),
+        rustix::process::getgid().as_raw()
+    );
+    if options.allow_other {
+        data.push_str(",allow_other");
+    }
+    for option in &options.kernel_options {
+        flags |= match option.as_str() {
+            "ro" => MountFlags::RDONLY,
+            "noexec" => MountFlags::NOEXEC,
+            "nosuid" => MountFlags::NOSUID,
+            "nodev" => MountFlags::NODEV,
+            "noatime" => MountFlags::NOATIME,
+            "sync" => MountFlags::SYNCHRONOUS,
+            "dirsync" => MountFlags::DIRSYNC,
+            other => {
+                data.push(',');
+                data.push_str(other);
+                continue;
+            }
+        };
+    }
+    let data = CString::new(data).map_err(|_| io::ErrorKind::InvalidInput)?;
+    rustix::mount::mount(options.source.as_str(), mountpoint, c"fuse.reelfs", flags, data.as_c_str())?;
+    Ok(device)
+}
+
+/// What `fusermount3` is told.
+fn helper_options(options: &MountOptions) -> Vec<MountOption> {
     let mut list = vec![
         MountOption::FSName(options.source.clone()),
         MountOption::Subtype("reelfs".to_owned()),
         MountOption::DefaultPermissions,
     ];
-    let root = rustix::process::geteuid().is_root();
-    let given = |name: &str| options.kernel_options.iter().any(|option| option == name);
-    for (off, on) in [("nosuid", MountOption::Suid), ("nodev", MountOption::Dev)] {
-        if root && !given(off) {
-            list.push(on);
-        }
-    }
-    for option in &options.kernel_options {
-        list.push(match option.as_str() {
-            "ro" => MountOption::RO,
-            "noexec" => MountOption::NoExec,
-            "nosuid" => MountOption::NoSuid,
-            "nodev" => MountOption::NoDev,
-            "noatime" => MountOption::NoAtime,
-            "sync" => MountOption::Sync,
-            "dirsync" => MountOption::DirSync,
-            other => MountOption::CUSTOM(other.to_owned()),
-        });
-    }
+    list.extend(options.kernel_options.iter().map(|option| match option.as_str() {
+        "ro" => MountOption::RO,
+        "noexec" => MountOption::NoExec,
+        "nosuid" => MountOption::NoSuid,
+        "nodev" => MountOption::NoDev,
+        "noatime" => MountOption::NoAtime,
+        "sync" => MountOption::Sync,
+        "dirsync" => MountOption::DirSync,
+        other => MountOption::CUSTOM(other.to_owned()),
+    }));
     list
 }
 

@@ -177,6 +177,18 @@ impl Record<'_> {
         }
     }
 
+    /// Whether control data is that of a marker or an amendment: the few records that a planner must read whole.
+    #[must_use]
+    pub fn is_marker_or_amendment(control: &[u8; CONTROL_LEN]) -> bool {
+        matches!(control[0], kind::MARKER | kind::AMEND)
+    }
+
+    /// Whether control data says that the operation goes on in the next record.
+    #[must_use]
+    pub fn has_more(control: &[u8; CONTROL_LEN]) -> bool {
+        control[1] & FLAG_MORE != 0
+    }
+
     /// The number and the time that control data carries; not checked against the checksum, which needs the data.
     #[must_use]
     pub fn peek(control: &[u8; CONTROL_LEN]) -> (Seq, Timestamp) {

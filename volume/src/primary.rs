@@ -98,6 +98,12 @@ impl Primary {
         self.volume.root_id().ino
     }
 
+    /// The id of the root directory.
+    #[must_use]
+    pub fn root_id(&self) -> FileId {
+        self.volume.root_id()
+    }
+
     /// The present epoch.
     #[must_use]
     pub fn epoch(&self) -> Epoch {
