@@ -270,13 +270,17 @@ impl Volume {
     }
 
     /// On a primary an object about to lose its last name keeps a descriptor: somebody may have it open, and its inode
-    /// number must not be used again before the kernel has forgotten it.
+    /// number must not be used again before the kernel has forgotten it. So does one that loses its last known name.
     fn pin_if_last(&self, node: &Arc<Node>) -> Result<()> {
-        if self.side == Side::Primary && (node.is_directory() || self.stat(node)?.links <= 1) {
+        if self.side == Side::Replica {
+            return Ok(());
+        }
+        let nameless = node.is_directory() || self.stat(node)?.links <= 1;
+        if nameless || node.state.lock().links.len() <= 1 {
             let path = self.path(node)?;
             let mut state = node.state.lock();
             state.path = Some(path);
-            state.nameless = true;
+            (state.pinned, state.nameless) = (true, nameless);
         }
         Ok(())
     }

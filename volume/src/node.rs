@@ -36,8 +36,11 @@ pub(crate) struct NodeState {
     pub(crate) path: Option<Arc<OwnedFd>>,
     /// Open for reading and writing data.
     pub(crate) data: Option<Arc<OwnedFd>>,
-    /// The last name is gone, the descriptors are all that is left of it.
+    /// The last name is gone: it lives as long as somebody has it open.
     pub(crate) nameless: bool,
+    /// No name of it is known (the root, a nameless file, one whose other names nobody looked up): its descriptor is the
+    /// only way to it and stays.
+    pub(crate) pinned: bool,
     /// Open handles (primary).
     pub(crate) opens: u32,
     /// Lookups that the kernel has not forgotten, and pins of a base copy (primary).
@@ -185,7 +188,7 @@ impl DescriptorCache {
                 ring.push_back(weak);
                 continue;
             };
-            if !state.nameless {
+            if !state.pinned {
                 state.path = None;
             }
             if state.opens == 0 && !state.nameless {

@@ -66,7 +66,7 @@ impl Volume {
         {
             let mut state = node.state.lock();
             state.path = Some(Arc::new(root));
-            state.nameless = true; // its descriptor is all there is of it: never dropped by the cache
+            state.pinned = true;
         }
         let budget = descriptor_budget();
         Ok(Volume {
