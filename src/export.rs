@@ -1,0 +1,445 @@
+//! Export: everything of the journal that is not yet on a directory goes onto tapes there.
+
+use std::fs::File;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use reelfs_archive::{Catalog, Depth, Label, Previous, SealedTape, TapeKind, TapeName, UpdateWriter, WriteOptions};
+use reelfs_journal::{Change, Epoch, MarkerKind, Position, Record, Seal, Seq, Timestamp};
+use reelfs_transport::directory::{DirectoryShelf, ShelfError};
+use serde::Serialize;
+
+use crate::base_copy;
+use crate::error::{Error, ErrorKind, Result};
+use crate::group_file::{GroupFile, Target};
+use crate::open_group::OpenGroup;
+use crate::overlap;
+
+/// Journal data on one tape at most (1.5 GiB before compression), so that a tape fits any medium.
+const TAPE_BYTES: u64 = 3 << 29;
+
+/// A tape that was made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, serde::Deserialize)]
+pub struct Made {
+    /// Its file.
+    pub path: PathBuf,
+    /// What it holds.
+    pub kind: TapeKind,
+    /// First and last record.
+    pub first: Seq,
+    /// See `first`.
+    pub last: Seq,
+    /// Size of the file in bytes.
+    pub bytes: u64,
+    /// The time until which it vouches.
+    pub sealed: Timestamp,
+}
+
+/// What an export did.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, serde::Deserialize)]
+pub struct Exported {
+    /// Tapes made, in order; none when nothing was new.
+    pub tapes: Vec<Made>,
+    /// What a person should know.
+    pub warnings: Vec<String>,
+}
+
+/// Where tapes go, checked: there, and apart from the volume.
+#[derive(Debug, Clone)]
+pub struct Destination {
+    /// The directory, resolved.
+    pub dir: PathBuf,
+    /// It lies on the volume's own disk.
+    pub same_disk: bool,
+}
+
+impl Destination {
+    /// Checks a tape directory against a group and its mount.
+    ///
+    /// # Errors
+    /// 10 when it is not there, 2 when it lies in the volume or in the mount.
+    pub fn check(file: &GroupFile, mountpoint: Option<&Path>, to: &Path) -> Result<Destination> {
+        let metadata = std::fs::metadata(to).map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => Error::new(
+                ErrorKind::NotFound,
+                format!("the tape directory {} is not there", to.display()),
+            )
+            .hint("is the disk mounted? Otherwise make the directory first"),
+            _ => Error::io(format!("look at {}", to.display()), error),
+        })?;
+        if !metadata.is_dir() {
+            return Err(Error::usage(format!("{} is not a directory", to.display())));
+        }
+        overlap::refuse_inside("the PVOL", &file.pvol, "the tape directory", to)?;
+        if let Some(mountpoint) = mountpoint {
+            overlap::refuse_inside("the mount", mountpoint, "the tape directory", to)?;
+        }
+        let same_disk = std::fs::metadata(&file.journal).is_ok_and(|journal| journal.dev() == metadata.dev());
+        Ok(Destination {
+            dir: overlap::real(to)?,
+            same_disk,
+        })
+    }
+}
+
+/// A stretch of the journal for one tape.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stretch {
+    epoch: Epoch,
+    first: Seq,
+    last: Seq,
+    first_time: Timestamp,
+}
+
+/// Exports everything that is not yet on the directory. `from` starts a directory that has no tape yet later than the
+/// journal's beginning (after a base copy). Journal space that no known directory needs any more is freed.
+///
+/// # Errors
+/// 21 when the tapes there are of another history, 15 when the journal no longer holds what follows them, 22 when the
+/// directory is full, 10 when it is gone.
+pub fn export(
+    group: &OpenGroup,
+    to: &Destination,
+    from: Option<Seq>,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<Exported> {
+    let mut exported = Exported::default();
+    let catalog = Catalog::scan(std::slice::from_ref(&to.dir)).map_err(|error| tape_error("read the tapes", error))?;
+    if needs_base(group, &catalog) {
+        exported.warnings.push(format!(
+            "a new epoch has begun: a new base of group {} comes before the changes",
+            group.file().name
+        ));
+        exported.tapes.push(base_copy::write_base(group, to, progress)?);
+    }
+    let seal = group
+        .primary()
+        .seal()
+        .map_err(|error| Error::io("seal the journal", error.into()))?;
+    let mut after = start(group, to, &catalog, from)?;
+    let stretches = plan(group, after.position.seq.next(), seal.last)?;
+    let total: u64 = stretches
+        .iter()
+        .map(|stretch| stretch.last.0 + 1 - stretch.first.0)
+        .sum();
+    let mut done = 0;
+    for stretch in stretches {
+        let is_last = stretch.last == seal.last;
+        let made = write_update(
+            group,
+            to,
+            &after,
+            stretch,
+            if is_last { Some(seal) } else { None },
+            &mut |records| {
+                progress(done + records, total);
+            },
+        )?;
+        done += stretch.last.0 + 1 - stretch.first.0;
+        let target = Target {
+            dir: to.dir.clone(),
+            epoch: stretch.epoch,
+            seq: stretch.last,
+            digest: made.1.position.digest,
+            last_seen_tape: made.1.previous.as_ref().map(|previous| previous.name.clone()),
+        };
+        group.update(|file| file.set_target(target))?;
+        after = made.1;
+        exported.tapes.push(made.0);
+    }
+    free(group)?;
+    if to.same_disk {
+        exported
+            .warnings
+            .push("the tapes lie on the same disk as the journal: one broken disk takes both".to_owned());
+    }
+    Ok(exported)
+}
+
+fn needs_base(group: &OpenGroup, catalog: &Catalog) -> bool {
+    let file = group.file();
+    file.epoch > Epoch(1) && catalog.chain(file.uuid, file.epoch).bases.is_empty()
+}
+
+/// Where the directory stands: the end of its chain, and the tape there.
+struct Standing {
+    position: Position,
+    previous: Option<Previous>,
+}
+
+fn start(group: &OpenGroup, to: &Destination, catalog: &Catalog, from: Option<Seq>) -> Result<Standing> {
+    let file = group.file();
+    let out = group.primary().jvol().pointers().out;
+    let last = group.primary().jvol().pointers().next.previous();
+    let epochs = catalog
+        .groups()
+        .into_iter()
+        .find(|known| known.uuid == file.uuid)
+        .map(|known| known.epochs);
+    let mut standing: Option<Standing> = None;
+    for epoch in epochs.unwrap_or_default() {
+        let chain = catalog.chain(file.uuid, epoch);
+        if let Some(clash) = chain.diverged.first() {
+            return Err(Error::new(
+                ErrorKind::Foreign,
+                format!(
+                    "{} holds two histories of group {} at record {}",
+                    to.dir.display(),
+                    file.name,
+                    clash.seq
+                ),
+            )
+            .hint("keep one of the two and move the other tapes away"));
+        }
+        if let (Some(position), Some(tape)) = (chain.end(), chain.updates.last()) {
+            let previous = Previous {
+                tape: tape.head.label.tape,
+                name: tape.head.name().to_string(),
+                root: tape.head.root,
+            };
+            if standing.as_ref().is_none_or(|found| found.position.seq < position.seq) {
+                standing = Some(Standing {
+                    position,
+                    previous: Some(previous),
+                });
+            }
+        }
+    }
+    let known = file.target(&to.dir).map(|target| Standing {
+        position: target.position(),
+        previous: None,
+    });
+    let Some(standing) = standing.or(known) else {
+        let first = from.map_or(out, |from| from.max(out));
+        return Ok(Standing {
+            position: position_before(group, first)?,
+            previous: None,
+        });
+    };
+    let at = standing.position.seq;
+    if at > last {
+        return Err(diverged(&file, &to.dir, at));
+    }
+    if at.next() < out {
+        return Err(Error::new(
+            ErrorKind::TapeNeeded,
+            format!(
+                "the tapes on {} end at record {at} and the journal begins at {out}: what lies between has been freed",
+                to.dir.display()
+            ),
+        )
+        .hint(format!(
+            "start the directory anew: reelfs base copy {} --to DIR (an empty one)",
+            file.name
+        )));
+    }
+    if position_before(group, at.next())?.digest != standing.position.digest {
+        return Err(diverged(&file, &to.dir, at));
+    }
+    Ok(standing)
+}
+
+fn diverged(file: &GroupFile, dir: &Path, at: Seq) -> Error {
+    Error::new(
+        ErrorKind::Foreign,
+        format!(
+            "the tapes on {} have diverged from group {} at record {at}",
+            dir.display(),
+            file.name
+        ),
+    )
+    .hint(format!(
+        "they stay readable; give the group another directory: reelfs base copy {} --to DIR",
+        file.name
+    ))
+}
+
+/// The position just before a record that the journal holds, or will hold next.
+fn position_before(group: &OpenGroup, first: Seq) -> Result<Position> {
+    let jvol = group.primary().jvol();
+    let out = jvol.pointers().out;
+    let mut digest = jvol.out_digest();
+    if first > out {
+        let mut reader = jvol.read(out, first.previous())?;
+        while let Some(record) = reader.next() {
+            let (control, data) = record?;
+            digest = digest.chain(control, data);
+        }
+    }
+    Ok(Position {
+        epoch: group.file().epoch,
+        seq: first.previous(),
+        digest,
+    })
+}
+
+/// Cuts the journal into stretches for tapes: at the size limit, at a new epoch, never between a record and its
+/// amendment or inside an operation.
+fn plan(group: &OpenGroup, first: Seq, last: Seq) -> Result<Vec<Stretch>> {
+    let jvol = group.primary().jvol();
+    let mut epoch = group.file().epoch;
+    let mut together: Vec<(Seq, Seq)> = Vec::new();
+    let mut epochs: Vec<(Seq, Epoch)> = Vec::new();
+    let mut sizes: Vec<(Timestamp, u64, bool)> = Vec::new();
+    if first > last {
+        return Ok(Vec::new());
+    }
+    let mut reader = jvol.read(first, last)?;
+    while let Some(record) = reader.next() {
+        let (control, data) = record?;
+        let (seq, time) = Record::peek(control);
+        sizes.push((time, (control.len() + data.len()) as u64, Record::has_more(control)));
+        if Record::is_marker_or_amendment(control) {
+            let record =
+                Record::decode(control, data).map_err(|error| Error::failed("read the journal").because(error))?;
+            match record.change {
+                Change::Amend { amended, .. } => together.push((amended, seq)),
+                Change::Marker {
+                    kind: MarkerKind::EpochStart,
+                    epoch,
+                    ..
+                } => epochs.push((seq, epoch)),
+                _ => {}
+            }
+        }
+    }
+    if let Some((_, begun)) = epochs.first() {
+        epoch = Epoch(begun.0.saturating_sub(1));
+    }
+    let (mut stretches, mut begin, mut bytes) = (Vec::new(), first, 0);
+    for (index, (_, size, more)) in sizes.iter().enumerate() {
+        let seq = Seq(first.0 + index as u64);
+        bytes += size;
+        let next_epoch = epochs.iter().find(|(at, _)| *at == seq.next()).map(|(_, epoch)| *epoch);
+        let may_cut = !more && !together.iter().any(|(amended, by)| *amended <= seq && seq < *by);
+        if seq == last || next_epoch.is_some() || (may_cut && bytes >= TAPE_BYTES) {
+            let at = usize::try_from(begin.0 - first.0).unwrap_or(0);
+            stretches.push(Stretch {
+                epoch,
+                first: begin,
+                last: seq,
+                first_time: sizes[at].0,
+            });
+            (begin, bytes) = (seq.next(), 0);
+            epoch = next_epoch.unwrap_or(epoch);
+        }
+    }
+    Ok(stretches)
+}
+
+fn write_update(
+    group: &OpenGroup,
+    to: &Destination,
+    after: &Standing,
+    stretch: Stretch,
+    seal: Option<Seal>,
+    progress: &mut dyn FnMut(u64),
+) -> Result<(Made, Standing)> {
+    let file = group.file();
+    let name = TapeName {
+        group: file.name.clone(),
+        epoch: stretch.epoch,
+        first: stretch.first,
+        last: stretch.last,
+        kind: TapeKind::Update,
+    };
+    let before = Position {
+        epoch: stretch.epoch,
+        ..after.position
+    };
+    let mut label = Label::update(file.name.clone(), file.uuid, before, stretch.first_time);
+    label.epoch = stretch.epoch;
+    label.previous.clone_from(&after.previous);
+    label.created = group.primary().clock().read().wall;
+    let jvol = group.primary().jvol().clone();
+    let write = |out: &File| -> Result<_> {
+        let mut writer = UpdateWriter::new(out, label, WriteOptions::default())
+            .map_err(|error| tape_error("write a tape", error))?;
+        let mut reader = jvol.read(stretch.first, stretch.last)?;
+        let (mut records, mut last_time) = (0, stretch.first_time);
+        while let Some(record) = reader.next() {
+            let (control, data) = record?;
+            writer
+                .record(control, data)
+                .map_err(|error| tape_error("write a tape", error))?;
+            last_time = Record::peek(control).1;
+            records += 1;
+            if records % 1024 == 0 {
+                progress(records);
+            }
+        }
+        let position = writer.position();
+        let sealed_time = seal.map_or(last_time, |seal| seal.time);
+        let sealed = writer
+            .seal(sealed_time)
+            .map_err(|error| tape_error("write a tape", error))?;
+        Ok((position, sealed.root, sealed.label.tape, sealed.bytes, sealed_time))
+    };
+    let (position, root, tape, bytes, sealed) = publish(to, &name, write)?;
+    let made = Made {
+        path: to.dir.join(name.to_string()),
+        kind: TapeKind::Update,
+        first: stretch.first,
+        last: stretch.last,
+        bytes,
+        sealed,
+    };
+    let previous = Some(Previous {
+        tape,
+        name: name.to_string(),
+        root,
+    });
+    Ok((made, Standing { position, previous }))
+}
+
+/// Writes a tape under a temporary name, reads it back and checks it, and gives it its name.
+pub(crate) fn publish<T>(to: &Destination, name: &TapeName, write: impl FnOnce(&File) -> Result<T>) -> Result<T> {
+    let name = name.to_string();
+    let gone = |error: std::io::Error| Error::io(format!("write into {}", to.dir.display()), error);
+    let shelf = DirectoryShelf::open(&to.dir).map_err(gone)?;
+    let check = |file: File, _: &T| -> Result<()> {
+        let tape = SealedTape::open(file).map_err(|error| tape_error("read the tape back", error))?;
+        tape.verify(Depth::Bytes, &mut |_| {})
+            .map(|_| ())
+            .map_err(|error| tape_error("read the tape back", error))
+    };
+    let published = shelf.publish(&name, |file| Ok((name.clone(), write(file)?)), check);
+    published.map(|published| published.value).map_err(|error| match error {
+        ShelfError::Content { error, .. } => error,
+        ShelfError::Io {
+            operation,
+            path,
+            source,
+        } => Error::io(format!("{operation} {}", path.display()), source),
+        ShelfError::InUse { .. } => Error::new(ErrorKind::Busy, error.to_string()),
+        ShelfError::Exists { .. } => Error::new(ErrorKind::WouldOverwrite, error.to_string()),
+    })
+}
+
+/// Frees what every known directory has.
+fn free(group: &OpenGroup) -> Result<()> {
+    let file = group.file();
+    let jvol = group.primary().jvol();
+    let Some(least) = file.targets.iter().min_by_key(|target| target.seq) else {
+        return Ok(());
+    };
+    if least.seq.next() > jvol.pointers().out {
+        jvol.free(least.seq.next(), least.digest)?;
+    }
+    Ok(())
+}
+
+/// What went wrong with a tape, as a sentence with an exit code.
+pub(crate) fn tape_error(what: &str, error: reelfs_archive::TapeError) -> Error {
+    let no_space = std::error::Error::source(&error)
+        .and_then(|source| source.downcast_ref::<std::io::Error>())
+        .is_some_and(|source| source.kind() == std::io::ErrorKind::StorageFull);
+    let kind = if no_space {
+        ErrorKind::NoSpace
+    } else if error.is_damage() {
+        ErrorKind::Damaged
+    } else {
+        ErrorKind::Failed
+    };
+    Error::new(kind, what.to_owned()).because(error)
+}

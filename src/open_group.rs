@@ -1,0 +1,191 @@
+//! A group opened for itself: locked, recovered, adopted, ready to be changed. The mount process holds one; without a
+//! mount every verb that changes something opens one for as long as it runs.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use reelfs_journal::{JournalError, SystemClock};
+use reelfs_volume::{Identity, OpenError, OpenOptions, Opened, Primary, Session};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::group_file::GroupFile;
+use crate::lock::GroupLock;
+use crate::output::Output;
+use crate::state::GroupDir;
+
+/// A locked, open group.
+pub struct OpenGroup {
+    dir: GroupDir,
+    file: Mutex<GroupFile>,
+    primary: Arc<Primary>,
+    session: Mutex<Session>,
+    /// One export or base copy at a time.
+    tapes: Mutex<()>,
+    _lock: GroupLock,
+}
+
+impl OpenGroup {
+    /// Locks and opens a group for `verb`; what happened behind the mount is told through `output`. `strict` refuses to
+    /// adopt.
+    ///
+    /// # Errors
+    /// 11 when another reelfs has it, 10 when the volume is gone, 19 when the journal is damaged, 14 when `strict` refuses.
+    pub fn open(dir: &GroupDir, verb: &str, strict: bool, output: &Output) -> Result<OpenGroup> {
+        let lock = GroupLock::take(dir, verb)?;
+        let mut file = GroupFile::load(dir)?;
+        let root = open_root(&file)?;
+        let opened = Primary::start(OpenOptions {
+            root,
+            jvol: file.journal.clone(),
+            group: file.uuid,
+            state: dir.path().to_owned(),
+            epoch: file.epoch,
+            session: file.session.clone(),
+            strict,
+            clock: Arc::new(SystemClock),
+        })
+        .map_err(|error| open_error(&file, error))?;
+        tell(&file, &opened, output);
+        file.epoch = opened.epoch;
+        file.session = Some(opened.session.clone());
+        if opened.replaced {
+            file.base = None;
+        }
+        file.store(dir)?;
+        Ok(OpenGroup {
+            dir: dir.clone(),
+            file: Mutex::new(file),
+            primary: opened.primary,
+            session: Mutex::new(opened.session),
+            tapes: Mutex::new(()),
+            _lock: lock,
+        })
+    }
+
+    /// Where the group's state lives.
+    #[must_use]
+    pub fn dir(&self) -> &GroupDir {
+        &self.dir
+    }
+
+    /// The volume.
+    #[must_use]
+    pub fn primary(&self) -> &Arc<Primary> {
+        &self.primary
+    }
+
+    /// A copy of what is known of the group.
+    #[must_use]
+    pub fn file(&self) -> GroupFile {
+        self.file.lock().clone()
+    }
+
+    /// Changes what is known of the group, durably.
+    ///
+    /// # Errors
+    /// When the state directory cannot be written.
+    pub fn update(&self, change: impl FnOnce(&mut GroupFile)) -> Result<()> {
+        let mut file = self.file.lock();
+        change(&mut file);
+        file.store(&self.dir)
+    }
+
+    /// Holds off other exports and base copies.
+    pub fn alone(&self) -> parking_lot::MutexGuard<'_, ()> {
+        self.tapes.lock()
+    }
+
+    /// Closes the group cleanly.
+    ///
+    /// # Errors
+    /// When journal, volume or state cannot be made durable; the next opening then recovers.
+    pub fn close(&self) -> Result<()> {
+        let session = self.session.lock().clone();
+        let closed = self
+            .primary
+            .close(&session)
+            .map_err(|error| open_error(&self.file(), error))?;
+        *self.session.lock() = closed.clone();
+        self.update(|file| file.session = Some(closed))
+    }
+}
+
+fn open_root(file: &GroupFile) -> Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let shown = file.pvol.display();
+    let root = rustix::fs::open(&file.pvol, flags, Mode::empty()).map_err(|error| match error {
+        Errno::NOENT | Errno::NOTDIR => Error::new(
+            ErrorKind::NotFound,
+            format!("the PVOL {shown} of group {} is gone", file.name),
+        )
+        .hint(format!(
+            "bring the directory back, or run: reelfs group delete {}",
+            file.name
+        )),
+        Errno::NOTCONN => Error::new(ErrorKind::Busy, format!("{shown} is a mount whose daemon is dead"))
+            .hint(format!("reelfs umount {shown}")),
+        error => Error::io(format!("open the PVOL {shown}"), error.into()),
+    })?;
+    let other = file
+        .session
+        .as_ref()
+        .is_some_and(|last| Identity::of(&root).is_ok_and(|now| now != last.identity));
+    let empty = std::fs::read_dir(&file.pvol).is_ok_and(|mut entries| entries.next().is_none());
+    if other && empty {
+        return Err(Error::new(
+            ErrorKind::NotFound,
+            format!(
+                "the PVOL {shown} of group {} is empty and not the directory that it was",
+                file.name
+            ),
+        )
+        .hint("is its disk mounted?"));
+    }
+    Ok(root)
+}
+
+fn open_error(file: &GroupFile, error: OpenError) -> Error {
+    let name = &file.name;
+    match error {
+        OpenError::Journal(error @ JournalError::Damaged { .. }) => {
+            Error::new(ErrorKind::Damaged, format!("the journal of group {name} is damaged")).because(error)
+        }
+        OpenError::Journal(error) => Error::from(error),
+        OpenError::NoGenerations => Error::usage(format!("the PVOL {}: {error}", file.pvol.display()))
+            .hint("ext4, XFS, btrfs and tmpfs serve; overlayfs, NFS and FUSE do not"),
+        OpenError::Changed { .. } => {
+            Error::new(ErrorKind::WouldOverwrite, format!("the PVOL of group {name}: {error}"))
+                .hint("without --strict the changes are adopted into the journal")
+        }
+        OpenError::Volume { what, source } => Error::io(format!("{what} of group {name}"), source.into()),
+    }
+}
+
+/// One sentence for each thing that happened while nobody was looking.
+fn tell(file: &GroupFile, opened: &Opened, output: &Output) {
+    let name = &file.name;
+    if opened.replaced {
+        output.warn(&format!(
+            "{name}: the PVOL is another directory or changed too much to journal: epoch {} begins, and the next export \
+             writes a new base",
+            opened.epoch
+        ));
+    }
+    if let Some(recovered) = opened.recovered {
+        output.note(&format!(
+            "{name}: recovered after an unclean stop: {} changes finished, {} amended, {} announced",
+            recovered.finished, recovered.amended, recovered.announced
+        ));
+    }
+    if !opened.adopted.is_empty() {
+        output.note(&format!(
+            "{name}: changed behind the mount and adopted: {} directories and {} files, {}",
+            opened.adopted.directories,
+            opened.adopted.files,
+            crate::size::Size(opened.adopted.bytes)
+        ));
+    }
+}
