@@ -68,6 +68,7 @@ pub fn create(state: &StateDir, new: &NewGroup, progress: &mut dyn FnMut(u64, u6
             session: None,
             targets: Vec::new(),
             base: None,
+            last_marker: None,
         };
         let result = make_journal(&file, new.size, progress).and_then(|()| {
             file.store(&group).inspect_err(|_| {

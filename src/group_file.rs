@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use reelfs_journal::{Digest, Epoch, GroupName, Position, Seq, Timestamp};
 use reelfs_volume::Session;
+use reelfs_volume::Session;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -39,6 +40,9 @@ pub struct GroupFile {
     /// The newest finished base copy of this epoch.
     #[serde(default)]
     pub base: Option<Base>,
+    /// The newest named marker.
+    #[serde(default)]
+    pub last_marker: Option<LastMarker>,
 }
 
 /// A directory that tapes are exported to.
@@ -77,6 +81,18 @@ pub struct Base {
     pub uuid: Uuid,
     /// Its BaseEnd: the first record that can be restored from it.
     pub seq: Seq,
+}
+
+/// The newest named marker, for `status`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LastMarker {
+    /// What it is called.
+    pub name: String,
+    /// Where it stands.
+    pub seq: Seq,
+    /// When it was set.
+    pub time: Timestamp,
 }
 
 impl GroupFile {
@@ -177,6 +193,7 @@ mod tests {
                 uuid: Uuid::from_u128(8),
                 seq: Seq(9),
             }),
+            last_marker: Some(LastMarker { name: "m".into(), seq: Seq(3), time: Timestamp(4) }),
         }
     }
 
