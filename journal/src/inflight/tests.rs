@@ -1,5 +1,5 @@
 use std::mem;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 
 use super::*;
 
@@ -85,6 +85,7 @@ fn nonsense_is_nothing() {
 fn the_lowest_unsettled_number_holds_the_seal_back() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let (table, _) = InFlight::open(&directory.path().join("inflight")).expect("open");
+    let table = Arc::new(table);
     assert_eq!(table.lowest_unsettled(), None);
     let (early, late) = (table.begin(), table.begin());
     assert_eq!(table.lowest_unsettled(), None);
@@ -96,11 +97,16 @@ fn the_lowest_unsettled_number_holds_the_seal_back() {
     drop(early);
     assert_eq!(table.lowest_unsettled(), Some(Seq(6)));
     assert!(table.wait_settled(Seq(5), Duration::ZERO));
-    std::thread::scope(|scope| {
-        let waiter = scope.spawn(|| table.wait_settled(Seq(9), Duration::from_secs(60)));
-        drop(late);
-        assert!(waiter.join().expect("joins"));
+    let (sender, woken) = mpsc::channel();
+    std::thread::spawn({
+        let table = Arc::clone(&table);
+        move || sender.send(table.wait_settled(Seq(9), Duration::from_secs(3600)))
     });
+    while !table.settled.notify_one() {
+        std::thread::yield_now();
+    }
+    drop(late);
+    assert_eq!(woken.recv_timeout(Duration::from_secs(60)), Ok(true));
 }
 
 #[test]

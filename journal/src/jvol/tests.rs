@@ -2,7 +2,7 @@ use std::borrow::Cow;
 use std::fs::OpenOptions;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::PathBuf;
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, mpsc};
 
 use tempfile::TempDir;
 
@@ -240,12 +240,16 @@ fn full_keeps_the_reserve_and_freeing_wakes_who_waits() {
     let brim = held(&jvol);
     assert_eq!(brim[0], 1 << 20);
 
-    let waiter = std::thread::spawn({
+    let (sender, woken) = mpsc::channel();
+    std::thread::spawn({
         let jvol = Arc::clone(&jvol);
-        move || jvol.wait_for_room(1 << 20, 1, Duration::from_secs(60))
+        move || sender.send(jvol.wait_for_room(1 << 20, 1, Duration::from_secs(3600)))
     });
+    while !jvol.freed.notify_one() {
+        std::thread::yield_now();
+    }
     jvol.free(last, Digest([7; 32])).expect("free");
-    assert!(waiter.join().expect("joins"));
+    assert_eq!(woken.recv_timeout(Duration::from_secs(60)), Ok(true));
     assert_eq!(held(&jvol).len(), brim.len() - (last.0 as usize - 1));
     fixture.append(&jvol, &[1 << 20]).expect("room again");
     // to the brim once more, now that journal-out lies inside a page
@@ -400,6 +404,31 @@ fn syncs_share_flushes_and_what_is_durable_needs_none() {
     assert_eq!(jvol.pointers().durable, Seq(threads * rounds));
     assert_eq!(jvol.sync(Seq(u64::MAX)).expect("sync"), Seq(threads * rounds));
     assert_eq!(jvol.file_sync_count(), flushes);
+}
+
+#[test]
+fn the_watermark_follows_once_a_second_without_a_flush_of_its_own() {
+    let fixture = Fixture::new();
+    let jvol = fixture.open();
+    let a_second_passes = || jvol.flusher.lock().writer.as_mut().expect("nobody flushes").written -= 2000;
+    for last in 1..=2 {
+        fixture.append(&jvol, &[1]).expect("append");
+        jvol.sync(Seq(last)).expect("sync");
+    }
+    assert_eq!(fixture.open().pointers().durable, Seq(0), "too early");
+    a_second_passes();
+    fixture.append(&jvol, &[1]).expect("append");
+    jvol.sync(Seq(3)).expect("sync");
+    assert_eq!(
+        fixture.open().pointers().durable,
+        Seq(2),
+        "what an earlier flush made true"
+    );
+    jvol.sync(Seq(3)).expect("sync");
+    assert_eq!(fixture.open().pointers().durable, Seq(2), "too early");
+    a_second_passes();
+    jvol.sync(Seq(3)).expect("sync");
+    assert_eq!((fixture.open().pointers().durable, jvol.file_sync_count()), (Seq(3), 3));
 }
 
 #[test]

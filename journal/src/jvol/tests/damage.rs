@@ -129,7 +129,12 @@ fn damage_far_below_the_end_is_found_by_reading() {
         fixture.append(&jvol, &[4096]).expect("append");
     }
     let place = place(&jvol.geometry(), &[4096]);
+    let length = jvol.geometry().slot_offset(2) + 36;
     jvol.close().expect("close");
+    // numbers and lengths are compared all the way
+    fixture.flip(length);
+    assert_eq!(damage(&fixture), (2, place, RecordError::Checksum));
+    fixture.flip(length);
     fixture.flip(place + 3000);
     let jvol = fixture.open();
     let mut records = jvol.read(Seq(1), Seq(3000)).expect("read");
@@ -150,6 +155,28 @@ fn damage_far_below_the_end_is_found_by_reading() {
             .expect("there")
             .is_ok()
     );
+}
+
+#[test]
+fn everything_beyond_the_watermark_is_compared_however_much_it_is() {
+    let fixture = Fixture::new();
+    let jvol = fixture.open();
+    for _ in 0..3000 {
+        fixture.append(&jvol, &[4096]).expect("append");
+    }
+    let place = place(&jvol.geometry(), &[4096; 4]);
+    drop(jvol);
+    fixture.flip(place + 3000);
+    let mut jvol = fixture.open();
+    assert_eq!(jvol.torn(), Some(Seq(5)));
+    jvol.cut_tail().expect("cut");
+    for _ in 0..2000 {
+        fixture.append(&jvol, &[50]).expect("append");
+    }
+    // positions known before the cut must not lead astray
+    let mut records = jvol.read(Seq(1500), Seq(1500)).expect("read");
+    assert!(records.next().expect("there").is_ok());
+    assert_eq!(held(&jvol).len(), 2004);
 }
 
 #[test]
@@ -208,14 +235,28 @@ fn another_version_is_told_before_anything_else_is_believed() {
     ));
 }
 
+fn read(fixture: &Fixture, offset: u64) -> Vec<u8> {
+    let bytes = std::fs::read(fixture.path()).expect("read the file");
+    bytes[offset as usize..(offset + PAGE) as usize].to_vec()
+}
+
+fn writes_to(jvol: &Jvol) -> u64 {
+    jvol.flusher.lock().writer.as_ref().expect("nobody flushes").slot as u64 * PAGE
+}
+
 #[test]
 fn one_superblock_is_enough_and_none_is_damage() {
     let (fixture, _) = five();
     for broken in [0, PAGE] {
+        // both whole: the one that counts may not be on the disk yet, and is the one to be written again
+        let counts = Superblock::choose(&fixture.path(), [&read(&fixture, 0), &read(&fixture, PAGE)])
+            .expect("valid")
+            .slot;
+        assert_eq!(writes_to(&fixture.open()), counts as u64 * PAGE);
         fixture.flip(broken + 40);
         let jvol = fixture.open();
         assert_eq!(held(&jvol), [100, 100, 100, 200, 200]);
-        // the next write goes to the broken one, not over the only whole one
+        assert_eq!(writes_to(&jvol), broken, "over the only whole one");
         jvol.close().expect("close");
         let repaired = fixture.open();
         assert_eq!(repaired.pointers().durable, Seq(5));
