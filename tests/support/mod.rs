@@ -4,6 +4,7 @@
 pub mod disk;
 pub mod mount;
 pub mod program;
+pub mod random;
 pub mod sandbox;
 pub mod tools;
 pub mod tree;
@@ -12,5 +13,6 @@ pub mod wait;
 pub use disk::{Disk, FileSystem};
 pub use mount::Mount;
 pub use program::Outcome;
+pub use random::Random;
 pub use sandbox::Sandbox;
 pub use tree::Tree;
