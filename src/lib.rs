@@ -2,6 +2,7 @@
 
 pub mod base_copy;
 pub mod cli;
+pub mod demo;
 pub mod error;
 pub mod export;
 pub mod group;
