@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 
 use reelfs_journal::{Digest, Epoch, GroupName, Position, Seq, Timestamp};
 use reelfs_volume::Session;
-use reelfs_volume::Session;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
