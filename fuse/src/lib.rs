@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
 use fuser::{Config, MountOption, Session, SessionACL};
+use parking_lot::Mutex;
 use reelfs_volume::Primary;
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::{MountFlags, UnmountFlags};
@@ -43,12 +44,14 @@ pub struct Mounted {
     mountpoint: PathBuf,
     parker: Arc<Parker>,
     ended: Arc<AtomicBool>,
-    thread: Option<JoinHandle<io::Result<()>>>,
+    thread: Mutex<Option<JoinHandle<io::Result<()>>>>,
 }
 
 impl std::fmt::Debug for Mounted {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Mounted").field("mountpoint", &self.mountpoint).finish_non_exhaustive()
+        f.debug_struct("Mounted")
+            .field("mountpoint", &self.mountpoint)
+            .finish_non_exhaustive()
     }
 }
 
@@ -58,7 +61,10 @@ impl std::fmt::Debug for Mounted {
 /// What mounting says: `EPERM` without privileges or `fusermount3`, `ENOENT`, `ENOTDIR`.
 pub fn mount(primary: Arc<Primary>, options: &MountOptions) -> io::Result<Mounted> {
     let parker = Arc::new(Parker::new(primary.clone())?);
-    let adapter = Adapter { primary, parker: parker.clone() };
+    let adapter = Adapter {
+        primary,
+        parker: parker.clone(),
+    };
     let session = match session(adapter, options) {
         Ok(session) => session,
         Err(error) => {
@@ -73,11 +79,20 @@ pub fn mount(primary: Arc<Primary>, options: &MountOptions) -> io::Result<Mounte
         theirs.store(true, Ordering::SeqCst);
         result
     })?;
-    Ok(Mounted { mountpoint: options.mountpoint.clone(), parker, ended, thread: Some(thread) })
+    Ok(Mounted {
+        mountpoint: options.mountpoint.clone(),
+        parker,
+        ended,
+        thread: Mutex::new(Some(thread)),
+    })
 }
 
 fn session(adapter: Adapter, options: &MountOptions) -> io::Result<Session<Adapter>> {
-    let acl = if options.allow_other { SessionACL::All } else { SessionACL::Owner };
+    let acl = if options.allow_other {
+        SessionACL::All
+    } else {
+        SessionACL::Owner
+    };
     let mut config = Config::default();
     config.acl = acl;
     config.n_threads = Some(options.threads.max(1));
@@ -125,7 +140,13 @@ fn mount_as_root(mountpoint: &Path, options: &MountOptions) -> io::Result<OwnedF
         };
     }
     let data = CString::new(data).map_err(|_| io::ErrorKind::InvalidInput)?;
-    rustix::mount::mount(options.source.as_str(), mountpoint, c"fuse.reelfs", flags, data.as_c_str())?;
+    rustix::mount::mount(
+        options.source.as_str(),
+        mountpoint,
+        c"fuse.reelfs",
+        flags,
+        data.as_c_str(),
+    )?;
     Ok(device)
 }
 
@@ -171,8 +192,9 @@ impl Mounted {
     ///
     /// # Errors
     /// What ended the session, unless it was an unmount.
-    pub fn join(mut self) -> io::Result<()> {
-        let result = match self.thread.take().map(JoinHandle::join) {
+    pub fn join(&self) -> io::Result<()> {
+        let thread = self.thread.lock().take();
+        let result = match thread.map(JoinHandle::join) {
             Some(Ok(result)) => result,
             Some(Err(_)) => Err(io::Error::other("an event loop panicked")),
             None => Ok(()),
@@ -187,7 +209,11 @@ impl Mounted {
 /// # Errors
 /// `EBUSY` while somebody uses it; what `umount(2)` or `fusermount3` says.
 pub fn unmount(mountpoint: &Path, lazy: bool) -> io::Result<()> {
-    let flags = if lazy { UnmountFlags::DETACH } else { UnmountFlags::NOFOLLOW };
+    let flags = if lazy {
+        UnmountFlags::DETACH
+    } else {
+        UnmountFlags::NOFOLLOW
+    };
     match rustix::mount::unmount(mountpoint, flags) {
         Ok(()) => return Ok(()),
         Err(rustix::io::Errno::PERM) => {}
@@ -200,6 +226,10 @@ pub fn unmount(mountpoint: &Path, lazy: bool) -> io::Result<()> {
         return Ok(());
     }
     let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-    let kind = if said.contains("busy") { io::ErrorKind::ResourceBusy } else { io::ErrorKind::Other };
+    let kind = if said.contains("busy") {
+        io::ErrorKind::ResourceBusy
+    } else {
+        io::ErrorKind::Other
+    };
     Err(io::Error::new(kind, said))
 }
