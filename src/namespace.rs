@@ -6,9 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use reelfs_journal::{
-    Attributes, Change, FileId, FileTime, MarkerKind, Name, NodeKind, RENAME_EXCHANGE, Xattr,
-};
+use reelfs_journal::{Attributes, Change, FileId, FileTime, MarkerKind, Name, NodeKind, RENAME_EXCHANGE, Xattr};
 
 /// Directories on the way from an object to the root that are still believed; a deeper chain is a cycle or hostile.
 const DEPTH_MAX: usize = 4096;
@@ -82,7 +80,10 @@ impl Namespace {
     /// An empty volume whose root is not described yet.
     #[must_use]
     pub fn new(root: FileId) -> Namespace {
-        Namespace { root, ..Namespace::default() }
+        Namespace {
+            root,
+            ..Namespace::default()
+        }
     }
 
     /// From here on the picture is exact: objects without a name are forgotten.
@@ -145,7 +146,10 @@ impl Namespace {
     #[must_use]
     pub fn resolve(&self, path: &[u8]) -> Option<FileId> {
         let mut at = self.root;
-        for component in path.split(|&byte| byte == b'/').filter(|part| !part.is_empty() && *part != b".") {
+        for component in path
+            .split(|&byte| byte == b'/')
+            .filter(|part| !part.is_empty() && *part != b".")
+        {
             at = self.lookup(at, &Name::new(component).ok()?)?;
         }
         Some(at)
@@ -187,13 +191,20 @@ impl Namespace {
             Some(node) if node.kind == NodeKind::Directory => {}
             _ => return Err(NamespaceError::NoRoot(self.root)),
         }
-        let (mut places, mut seen) = (Vec::with_capacity(self.nodes.len()), HashSet::with_capacity(self.nodes.len()));
+        let (mut places, mut seen) = (
+            Vec::with_capacity(self.nodes.len()),
+            HashSet::with_capacity(self.nodes.len()),
+        );
         let mut pending = vec![self.root];
         seen.insert(self.root);
         while let Some(parent) = pending.pop() {
             for (name, &file) in self.directories.get(&parent).into_iter().flatten() {
                 let Some(node) = self.nodes.get(&file) else {
-                    return Err(NamespaceError::Undescribed { parent, name: name.clone(), file });
+                    return Err(NamespaceError::Undescribed {
+                        parent,
+                        name: name.clone(),
+                        file,
+                    });
                 };
                 let again = !seen.insert(file);
                 if node.kind == NodeKind::Directory {
@@ -202,7 +213,12 @@ impl Namespace {
                     }
                     pending.push(file);
                 }
-                places.push(Place { parent, name, file, again });
+                places.push(Place {
+                    parent,
+                    name,
+                    file,
+                    again,
+                });
             }
         }
         Ok(places)
@@ -231,7 +247,15 @@ impl Namespace {
 
     fn apply_name(&mut self, change: &Change<'_>) {
         match change {
-            Change::Create { parent, name, file, kind, attributes, xattrs, parent_mtime } => {
+            Change::Create {
+                parent,
+                name,
+                file,
+                kind,
+                attributes,
+                xattrs,
+                parent_mtime,
+            } => {
                 let node = Node {
                     kind: kind.clone(),
                     attributes: *attributes,
@@ -243,15 +267,34 @@ impl Namespace {
                 self.assign(*parent, name, Some(*file));
                 self.touch(*parent, None, *parent_mtime);
             }
-            Change::Link { file, parent, name, parent_mtime } => {
+            Change::Link {
+                file,
+                parent,
+                name,
+                parent_mtime,
+            } => {
                 self.assign(*parent, name, Some(*file));
                 self.touch(*parent, None, *parent_mtime);
             }
-            Change::Unlink { parent, name, parent_mtime, .. } => {
+            Change::Unlink {
+                parent,
+                name,
+                parent_mtime,
+                ..
+            } => {
                 self.assign(*parent, name, None);
                 self.touch(*parent, None, *parent_mtime);
             }
-            Change::Rename { file, parent, name, new_parent, new_name, replaced, flags, parent_mtime } => {
+            Change::Rename {
+                file,
+                parent,
+                name,
+                new_parent,
+                new_name,
+                replaced,
+                flags,
+                parent_mtime,
+            } => {
                 let exchange = flags & RENAME_EXCHANGE != 0;
                 if file != replaced || exchange {
                     // else both are names of one file, and the kernel does nothing
@@ -261,15 +304,31 @@ impl Namespace {
                 self.touch(*parent, None, *parent_mtime);
                 self.touch(*new_parent, None, *parent_mtime);
             }
-            Change::Entry { parent, name, file, kind, attributes, xattrs, size } => {
+            Change::Entry {
+                parent,
+                name,
+                file,
+                kind,
+                attributes,
+                xattrs,
+                size,
+            } => {
                 self.entry(*parent, name, *file, kind, *attributes, xattrs, *size);
             }
             Change::ListBegin { directory } => {
-                let names = self.directories.get(directory).into_iter().flat_map(BTreeMap::keys).cloned().collect();
+                let names = self
+                    .directories
+                    .get(directory)
+                    .into_iter()
+                    .flat_map(BTreeMap::keys)
+                    .cloned()
+                    .collect();
                 self.listing = Some((*directory, names));
             }
             Change::ListEnd { directory } => {
-                let Some((listed, names)) = self.listing.take() else { return };
+                let Some((listed, names)) = self.listing.take() else {
+                    return;
+                };
                 for name in names.iter().filter(|_| listed == *directory) {
                     self.assign(listed, name, None);
                 }

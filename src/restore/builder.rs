@@ -117,9 +117,13 @@ impl Builder<'_> {
             let node = self.node(place.file)?;
             if node.kind == NodeKind::Directory {
                 // open to us alone until it is finished; default ACLs come last, or its children would inherit them
-                let attributes = Attributes { mode: 0o700, ..self.restraint.attributes(node) };
-                let made =
-                    self.volume.make(place.parent, place.name, place.file, &node.kind, &attributes, &[]);
+                let attributes = Attributes {
+                    mode: 0o700,
+                    ..self.restraint.attributes(node)
+                };
+                let made = self
+                    .volume
+                    .make(place.parent, place.name, place.file, &node.kind, &attributes, &[]);
                 made.map_err(|errno| self.fail("make directory", place.file, errno))?;
             }
         }
@@ -128,7 +132,9 @@ impl Builder<'_> {
 
     fn make(&self, place: &Place<'_>, node: &Node) -> Result<()> {
         let attributes = self.restraint.attributes(node);
-        let made = self.volume.make(place.parent, place.name, place.file, &node.kind, &attributes, &[]);
+        let made = self
+            .volume
+            .make(place.parent, place.name, place.file, &node.kind, &attributes, &[]);
         made.map_err(|errno| self.fail("make", place.file, errno))
     }
 
@@ -150,7 +156,9 @@ impl Builder<'_> {
             }
             if self.volume.knows(*file) {
                 // announced twice; the later bytes replace the earlier ones, holes included
-                self.volume.put_size(*file, 0).map_err(|errno| self.fail("cut", *file, errno))?;
+                self.volume
+                    .put_size(*file, 0)
+                    .map_err(|errno| self.fail("cut", *file, errno))?;
             } else {
                 self.make(place, node)?;
             }
@@ -165,7 +173,9 @@ impl Builder<'_> {
                 error => reel.base_error(error),
             })?;
             if end != extent.size {
-                self.volume.put_size(*file, extent.size).map_err(|errno| self.fail("extend", *file, errno))?;
+                self.volume
+                    .put_size(*file, extent.size)
+                    .map_err(|errno| self.fail("extend", *file, errno))?;
             }
             self.finish(*file)?;
             progress(*bytes, None);
@@ -211,7 +221,10 @@ impl Builder<'_> {
             if !is_content(&step.change) || !self.volume.knows(file) {
                 return Ok(());
             }
-            let written = self.volume.apply(&step.change).map_err(|errno| self.fail("write", file, errno))?;
+            let written = self
+                .volume
+                .apply(&step.change)
+                .map_err(|errno| self.fail("write", file, errno))?;
             if let Change::Write { data, .. } = &step.change
                 && written < data.len() as u64
             {

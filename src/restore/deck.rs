@@ -40,7 +40,10 @@ impl Tape {
     /// It is not what it was when the catalog was made, or damaged (19).
     pub fn verify(&self, depth: Depth, progress: &mut dyn FnMut(u64)) -> Result<VerifiedTape> {
         let mut open = || -> std::result::Result<VerifiedTape, TapeError> {
-            let file = File::open(&self.path).map_err(|source| TapeError::Io { operation: "open", source })?;
+            let file = File::open(&self.path).map_err(|source| TapeError::Io {
+                operation: "open",
+                source,
+            })?;
             SealedTape::open(file)?.verify(depth, progress)
         };
         let tape = open().map_err(|error| tape_error(&self.path, error))?;
@@ -96,9 +99,10 @@ impl Deck {
     pub fn open(paths: &[PathBuf], group: Option<&str>) -> Result<Deck> {
         for path in paths {
             std::fs::metadata(path).map_err(|error| match error.kind() {
-                std::io::ErrorKind::NotFound => {
-                    Error::new(ErrorKind::NotFound, format!("there is no directory of tapes {}", path.display()))
-                }
+                std::io::ErrorKind::NotFound => Error::new(
+                    ErrorKind::NotFound,
+                    format!("there is no directory of tapes {}", path.display()),
+                ),
                 _ => Error::io(format!("open {}", path.display()), error),
             })?;
         }
@@ -111,7 +115,10 @@ impl Deck {
             epochs: Vec::new(),
             histories: Vec::new(),
             warnings: Vec::new(),
-            broken: broken.into_iter().filter(|broken| broken.may_belong_to(group)).collect(),
+            broken: broken
+                .into_iter()
+                .filter(|broken| broken.may_belong_to(group))
+                .collect(),
             last_read: RefCell::new(None),
         };
         let mut epochs = chosen.epochs;
@@ -124,26 +131,40 @@ impl Deck {
     }
 
     fn add_epoch(&mut self, epoch: Epoch, chain: &Chain<'_>) {
-        let tape = |tape: &&CatalogTape| Tape { path: tape.path.clone(), head: tape.head.clone() };
+        let tape = |tape: &&CatalogTape| Tape {
+            path: tape.path.clone(),
+            head: tape.head.clone(),
+        };
         let updates: Vec<Tape> = chain.updates.iter().map(tape).collect();
         let bases: Vec<Tape> = chain.bases.iter().map(tape).collect();
         let mut told = Vec::new();
         for tape in &updates {
             match self.read_told(tape) {
                 Ok(happenings) => told.extend(happenings),
-                Err(error) => self.broken.push(Broken { error, name: Some(tape.head.name()) }),
+                Err(error) => self.broken.push(Broken {
+                    error,
+                    name: Some(tape.head.name()),
+                }),
             }
         }
         let known_bases: Vec<BaseTape> = bases.iter().filter_map(base_tape).collect();
-        self.histories.push(History::new(epoch, stretches(&updates), &known_bases, told));
+        self.histories
+            .push(History::new(epoch, stretches(&updates), &known_bases, told));
         let diverged = chain.diverged.first();
         let diverged = diverged.map(|d| (d.seq, d.left.head.name().to_string(), d.right.head.name().to_string()));
-        self.epochs.push(EpochTapes { epoch, updates, bases, diverged });
+        self.epochs.push(EpochTapes {
+            epoch,
+            updates,
+            bases,
+            diverged,
+        });
     }
 
     fn read_told(&self, tape: &Tape) -> Result<Vec<Happening>> {
         let verified = self.read(tape)?;
-        Ok(told::read(&verified).map_err(|error| tape_error(&tape.path, error))?.happenings)
+        Ok(told::read(&verified)
+            .map_err(|error| tape_error(&tape.path, error))?
+            .happenings)
     }
 
     /// The tape, read whole once; the last one asked for is kept open.
@@ -173,7 +194,10 @@ impl Deck {
         let index = index.ok_or_else(|| Error::new(ErrorKind::NotFound, format!("no tape of epoch {epoch}")))?;
         let tapes = &self.epochs[index];
         if let Some((seq, left, right)) = &tapes.diverged {
-            let message = format!("two histories of {}: tapes {left} and {right} differ at record {seq}", self.group);
+            let message = format!(
+                "two histories of {}: tapes {left} and {right} differ at record {seq}",
+                self.group
+            );
             return Err(Error::new(ErrorKind::Foreign, message)
                 .hint("keep the tapes of one history in a directory of their own and restore from there"));
         }
@@ -188,10 +212,18 @@ impl Deck {
         for tapes in &self.epochs {
             self.epoch(tapes.epoch)?;
         }
-        let resolver =
-            Resolver { group: self.group.as_str(), histories: &self.histories, glances: self, zone };
+        let resolver = Resolver {
+            group: self.group.as_str(),
+            histories: &self.histories,
+            glances: self,
+            zone,
+        };
         let found = resolver.resolve(point);
-        let end = self.epochs.last().and_then(|tapes| tapes.updates.last()).map_or(Seq::ZERO, |tape| tape.head.last());
+        let end = self
+            .epochs
+            .last()
+            .and_then(|tapes| tapes.updates.last())
+            .map_or(Seq::ZERO, |tape| tape.head.last());
         let blocking = match (&found, point) {
             (Ok(_), Point::Latest | Point::LastBase | Point::LastMarker | Point::Marker { .. }) => {
                 self.broken.iter().find(|broken| broken.may_hold_after(end))
@@ -200,7 +232,9 @@ impl Deck {
             (Err(error), _) => {
                 let nothing = self.histories.iter().all(|history| history.windows().next().is_none());
                 let any = nothing || error.kind() == ErrorKind::TapeNeeded;
-                self.broken.iter().find(|broken| any || broken.may_hold_after(end) || broken.is_base())
+                self.broken
+                    .iter()
+                    .find(|broken| any || broken.may_hold_after(end) || broken.is_base())
             }
         };
         match (blocking, found) {
@@ -253,11 +287,20 @@ impl Broken {
 fn broken_tapes(catalog: &Catalog) -> Vec<Broken> {
     let same_as_good = |name: &TapeName| catalog.tapes().iter().any(|tape| tape.head.name() == *name);
     let broken = catalog.damaged().iter().map(|damaged| {
-        let name = damaged.path.file_name().and_then(|name| name.to_str()).and_then(|name| TapeName::from_str(name).ok());
+        let name = damaged
+            .path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .and_then(|name| TapeName::from_str(name).ok());
         let message = format!("tape {}: {}", damaged.path.display(), damaged.error);
-        Broken { error: Error::new(ErrorKind::Damaged, message), name }
+        Broken {
+            error: Error::new(ErrorKind::Damaged, message),
+            name,
+        }
     });
-    broken.filter(|broken| !broken.name.as_ref().is_some_and(same_as_good)).collect()
+    broken
+        .filter(|broken| !broken.name.as_ref().is_some_and(same_as_good))
+        .collect()
 }
 
 fn choose_group(
@@ -274,14 +317,24 @@ fn choose_group(
         names.dedup();
         names.join(", ")
     };
-    let place = paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
+    let place = paths
+        .iter()
+        .map(|path| path.display().to_string())
+        .collect::<Vec<_>>()
+        .join(", ");
     match fitting.as_slice() {
-        [one] => Ok(GroupSummary { uuid: one.uuid, name: one.name.clone(), epochs: one.epochs.clone(), tapes: one.tapes }),
+        [one] => Ok(GroupSummary {
+            uuid: one.uuid,
+            name: one.name.clone(),
+            epochs: one.epochs.clone(),
+            tapes: one.tapes,
+        }),
         [] if broken.iter().any(|broken| broken.may_belong_to(wanted)) => {
             let first = broken.iter().find(|broken| broken.may_belong_to(wanted));
-            Err(first.map_or_else(|| Error::failed("no tape"), |broken| {
-                Error::new(ErrorKind::Damaged, broken.error.to_string())
-            }))
+            Err(first.map_or_else(
+                || Error::failed("no tape"),
+                |broken| Error::new(ErrorKind::Damaged, broken.error.to_string()),
+            ))
         }
         [] if groups.is_empty() => Err(Error::new(ErrorKind::NotFound, format!("there is no tape in {place}"))),
         [] => {
@@ -290,12 +343,18 @@ fn choose_group(
             Err(Error::new(ErrorKind::NotFound, message).hint(format!("the tapes there are of {}", names(&all))))
         }
         [first, rest @ ..] if rest.iter().all(|group| group.name == first.name) => {
-            let message = format!("{place} holds tapes of {} different groups that are all named {}", fitting.len(), first.name);
+            let message = format!(
+                "{place} holds tapes of {} different groups that are all named {}",
+                fitting.len(),
+                first.name
+            );
             Err(Error::new(ErrorKind::Foreign, message)
                 .hint("they come from different hosts or different times: keep them in directories of their own"))
         }
-        several => Err(Error::usage(format!("{place} holds tapes of several groups: {}", names(several)))
-            .hint(format!("choose one with --group {}", several[0].name))),
+        several => Err(
+            Error::usage(format!("{place} holds tapes of several groups: {}", names(several)))
+                .hint(format!("choose one with --group {}", several[0].name)),
+        ),
     }
 }
 
@@ -325,7 +384,12 @@ fn stretches(updates: &[Tape]) -> Vec<Stretch> {
 
 fn base_tape(tape: &Tape) -> Option<BaseTape> {
     let base = tape.head.label.base?;
-    Some(BaseTape { base, began: tape.head.first(), digest: tape.head.root.0, name: tape.name() })
+    Some(BaseTape {
+        base,
+        began: tape.head.first(),
+        digest: tape.head.root.0,
+        name: tape.name(),
+    })
 }
 
 /// The error of a tape, with its path and its exit code.

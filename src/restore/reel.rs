@@ -36,7 +36,13 @@ impl Winding {
     /// The tape does not read back (19).
     pub fn new(tape: VerifiedTape, path: &Path, from: Seq, to: Seq) -> Result<Winding> {
         let amends = told::read(&tape).map_err(|error| tape_error(path, error))?.amends;
-        Ok(Winding { tape, path: path.to_owned(), from, to, amends })
+        Ok(Winding {
+            tape,
+            path: path.to_owned(),
+            from,
+            to,
+            amends,
+        })
     }
 
     /// This tape goes on where the other one ends: the digests of the histories agree there.
@@ -44,13 +50,16 @@ impl Winding {
     /// # Errors
     /// They do not (21).
     pub fn check_follows(&self, before: &Winding) -> Result<()> {
-        let Some(end) = before.tape.head().after() else { return Ok(()) };
+        let Some(end) = before.tape.head().after() else {
+            return Ok(());
+        };
         let here = self.tape.head().label.before;
         let known = match here {
             Some(position) if position.seq == end.seq => position,
-            _ if end.seq >= self.tape.head().first() && end.seq <= self.tape.head().last() => {
-                self.tape.position_at(end.seq).map_err(|error| tape_error(&self.path, error))?
-            }
+            _ if end.seq >= self.tape.head().first() && end.seq <= self.tape.head().last() => self
+                .tape
+                .position_at(end.seq)
+                .map_err(|error| tape_error(&self.path, error))?,
             _ => return Ok(()),
         };
         if known.digest == end.digest {
@@ -82,7 +91,11 @@ impl Reel {
     /// A base tape and the update tapes that follow it.
     #[must_use]
     pub fn new(base: VerifiedTape, base_path: &Path, windings: Vec<Winding>) -> Reel {
-        Reel { base, base_path: base_path.to_owned(), windings }
+        Reel {
+            base,
+            base_path: base_path.to_owned(),
+            windings,
+        }
     }
 
     /// Visits the records of the base tape: entries, and where the bytes are.
@@ -103,7 +116,9 @@ impl Reel {
     /// # Errors
     /// The tape cannot be read.
     pub fn base_bytes(&self) -> Result<BaseBytes> {
-        self.base.base_bytes().map_err(|error| tape_error(&self.base_path, error))
+        self.base
+            .base_bytes()
+            .map_err(|error| tape_error(&self.base_path, error))
     }
 
     /// An error of the base tape with its path.
@@ -125,7 +140,11 @@ impl Reel {
             let fail = winding.fail();
             let mut records = winding.tape.records(next).map_err(&fail)?;
             while next <= last {
-                let missing = || TapeError::NotHeld { asked: next, first: winding.from, last: winding.to };
+                let missing = || TapeError::NotHeld {
+                    asked: next,
+                    first: winding.from,
+                    last: winding.to,
+                };
                 let raw = records.next().map_err(&fail)?.ok_or_else(|| fail(missing()))?;
                 let record: Record<'_> = raw.decode().map_err(&fail)?;
                 let (seq, time) = (record.seq, record.time);

@@ -18,6 +18,8 @@ pub struct Survey {
     pub extents: Vec<(FileId, BaseExtent)>,
     /// Bytes that are on the tapes for an object, those that are overwritten later included.
     pub told: HashMap<FileId, u64>,
+    /// Directories that the base tape tells without a place, in its order.
+    unplaced: Vec<FileId>,
 }
 
 impl Survey {
@@ -27,8 +29,12 @@ impl Survey {
     /// # Errors
     /// A tape does not read back (19).
     pub fn new(reel: &Reel, began: Seq, ended: Seq, to: Seq, progress: &mut dyn FnMut(&Step<'_>)) -> Result<Survey> {
-        let mut survey =
-            Survey { names: Namespace::new(FileId::NONE), extents: Vec::new(), told: HashMap::new() };
+        let mut survey = Survey {
+            names: Namespace::new(FileId::NONE),
+            extents: Vec::new(),
+            told: HashMap::new(),
+            unplaced: Vec::new(),
+        };
         reel.base_records(&mut |change| {
             survey.base_record(&change);
             Ok(())
@@ -41,6 +47,7 @@ impl Survey {
             }
             survey.names.apply(&step.change);
             if step.seq == ended {
+                survey.find_root();
                 survey.names.settle();
             }
             Ok(())
@@ -48,19 +55,38 @@ impl Survey {
         Ok(survey)
     }
 
+    /// The root is the directory that never has a name; others without a place on the base tape were moved or removed while it
+    /// was made, and it stands before them.
+    fn find_root(&mut self) {
+        let nameless = |file: &&FileId| self.names.links(**file).is_empty();
+        if let Some(root) = self.unplaced.iter().find(nameless) {
+            self.names.set_root(*root);
+        }
+    }
+
     fn base_record(&mut self, change: &Change<'_>) {
         match change {
-            Change::BaseBegin { root, .. } => self.names.set_root(*root),
-            Change::BaseData { file, stream_offset, stream_length, size } => {
-                let extent =
-                    BaseExtent { stream_offset: *stream_offset, stream_length: *stream_length, size: *size };
+            Change::BaseData {
+                file,
+                stream_offset,
+                stream_length,
+                size,
+            } => {
+                let extent = BaseExtent {
+                    stream_offset: *stream_offset,
+                    stream_length: *stream_length,
+                    size: *size,
+                };
                 self.extents.push((*file, extent));
                 *self.told.entry(*file).or_default() += stream_length;
             }
-            Change::Entry { parent: FileId::NONE, file, kind: NodeKind::Directory, .. }
-                if self.names.root() == FileId::NONE =>
-            {
-                self.names.set_root(*file);
+            Change::Entry {
+                parent: FileId::NONE,
+                file,
+                kind: NodeKind::Directory,
+                ..
+            } => {
+                self.unplaced.push(*file);
                 self.names.apply(change);
             }
             Change::Entry { .. } => self.names.apply(change),
@@ -118,8 +144,10 @@ fn choose(names: &Namespace, paths: &[Vec<u8>]) -> Result<(HashSet<FileId>, Chos
             let message = format!("there is no {} at that time", String::from_utf8_lossy(path));
             Error::new(ErrorKind::NotFound, message).hint("paths are relative to the protected directory")
         };
-        let components: Vec<&[u8]> =
-            path.split(|&byte| byte == b'/').filter(|part| !part.is_empty() && *part != b".").collect();
+        let components: Vec<&[u8]> = path
+            .split(|&byte| byte == b'/')
+            .filter(|part| !part.is_empty() && *part != b".")
+            .collect();
         let Some((last, parents)) = components.split_last() else {
             chosen.insert((FileId::NONE, Vec::new()));
             continue;

@@ -62,10 +62,21 @@ fn act(world: &mut World, (kind, one, two, three): Step) {
                 let present = world.model.objects[&file].data.len() as u64;
                 let (offset, length) = (u64::from(three % 32), u64::from(one % 32) + 1);
                 if one % 2 == 0 {
-                    world.change(Change::Punch { file, offset, length, mtime });
+                    world.change(Change::Punch {
+                        file,
+                        offset,
+                        length,
+                        mtime,
+                    });
                 } else {
                     let size = present.max(offset + length);
-                    world.change(Change::Zero { file, offset, length, size, mtime });
+                    world.change(Change::Zero {
+                        file,
+                        offset,
+                        length,
+                        size,
+                        mtime,
+                    });
                 }
             }
         }
@@ -87,7 +98,12 @@ fn act(world: &mut World, (kind, one, two, three): Step) {
                 && !world.model.is_directory(file)
             {
                 let parent_mtime = world.mtime();
-                world.change(Change::Link { file, parent: into, name: new_name, parent_mtime });
+                world.change(Change::Link {
+                    file,
+                    parent: into,
+                    name: new_name,
+                    parent_mtime,
+                });
             }
         }
         14 => {
@@ -136,11 +152,17 @@ fn attributes(world: &mut World, file: FileId, three: u8) {
             world.change(Change::SetAttr { file, attributes });
         }
         1 => {
-            let xattr = Xattr { name: b"user.color".to_vec(), value: vec![three] };
+            let xattr = Xattr {
+                name: b"user.color".to_vec(),
+                value: vec![three],
+            };
             world.change(Change::SetXattr { file, xattr });
         }
         _ if world.model.objects[&file].xattrs.contains_key(&b"user.color"[..]) => {
-            world.change(Change::RemoveXattr { file, name: b"user.color".to_vec() });
+            world.change(Change::RemoveXattr {
+                file,
+                name: b"user.color".to_vec(),
+            });
         }
         _ => {}
     }
@@ -151,7 +173,7 @@ fn steps(count: usize) -> impl Strategy<Value = Vec<Step>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: cases(), ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn a_base_taken_under_fire_leads_to_exact_points(
@@ -193,5 +215,8 @@ proptest! {
 
 /// More of them when asked for, in the long runs.
 fn cases() -> u32 {
-    std::env::var("REELFS_CASES").ok().and_then(|count| count.parse().ok()).unwrap_or(24)
+    std::env::var("REELFS_CASES")
+        .ok()
+        .and_then(|count| count.parse().ok())
+        .unwrap_or(24)
 }
