@@ -113,12 +113,12 @@ fn strict_refuses_and_changes_nothing() {
     with_history(&sandbox, &pvol, &tapes);
     let point = sandbox.directory("mnt");
     // nothing was edited: strict has nothing against that
-    Mount::new(&sandbox, "behind", &point, &["-o", "strict"]).umount();
+    Mount::new(&sandbox, "behind", &point, &["--strict"]).umount();
     tools::shell(&pvol, "echo edited >>d0/f0");
     let before = Tree::of(&pvol);
     let mount = sandbox
         .command()
-        .args(["mount", "behind", point.to_str().unwrap(), "-f", "-o", "strict"])
+        .args(["mount", "behind", point.to_str().unwrap(), "-f", "--strict"])
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&mount.stderr);

@@ -2,6 +2,7 @@
 #![allow(dead_code, unused_imports, reason = "every test binary uses another part of it")]
 
 pub mod disk;
+pub mod history;
 pub mod mount;
 pub mod program;
 pub mod random;
@@ -11,6 +12,7 @@ pub mod tree;
 pub mod wait;
 
 pub use disk::{Disk, FileSystem};
+pub use history::History;
 pub use mount::Mount;
 pub use program::Outcome;
 pub use random::Random;
