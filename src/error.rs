@@ -133,6 +133,8 @@ pub struct Error {
     kind: ErrorKind,
     message: String,
     hint: Option<String>,
+    /// Somebody else has told the user already; the exit code is theirs.
+    told: Option<u8>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
@@ -147,6 +149,7 @@ impl Error {
             kind,
             message: message.into(),
             hint: None,
+            told: None,
             source: None,
         }
     }
@@ -161,6 +164,19 @@ impl Error {
     #[must_use]
     pub fn usage(message: impl Into<String>) -> Error {
         Error::new(ErrorKind::Usage, message)
+    }
+
+    /// A failure that another process of ours has told the user; only its exit code is left to pass on.
+    #[must_use]
+    pub fn told(code: u8) -> Error {
+        let error = Error::new(ErrorKind::from_code(code), "told already");
+        Error { told: Some(code), ..error }
+    }
+
+    /// Whether the user knows already.
+    #[must_use]
+    pub fn is_told(&self) -> bool {
+        self.told.is_some()
     }
 
     /// A failure of the operating system at `what` ("read /etc/x"); a full disk becomes [`ErrorKind::NoSpace`].
@@ -196,7 +212,7 @@ impl Error {
     /// The exit code.
     #[must_use]
     pub fn code(&self) -> u8 {
-        self.kind.code()
+        self.told.unwrap_or(self.kind.code())
     }
 
     /// What to do about it.

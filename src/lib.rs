@@ -1,13 +1,19 @@
 //! Where the crates of reelfs come together: the command line, the mount process and the restore engine.
 
+pub mod background;
 pub mod base_copy;
 pub mod cli;
+pub mod daemon;
 pub mod demo;
 pub mod error;
 pub mod export;
 pub mod group;
 pub mod group_file;
+pub mod journal_state;
 pub mod lock;
+pub mod mount_options;
+pub mod mountpoint;
+pub mod mounts;
 pub mod namespace;
 pub mod open_group;
 pub mod output;
@@ -15,7 +21,9 @@ pub mod overlap;
 pub mod point;
 pub mod points;
 pub mod progress;
+pub mod request;
 pub mod restore;
 pub mod size;
 pub mod state;
+pub mod status;
 pub mod when;

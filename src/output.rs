@@ -171,7 +171,7 @@ impl Output {
 
     /// The error that ends the program, on stderr.
     pub fn error(&self, error: &Error) {
-        if error.kind() == ErrorKind::BrokenPipe {
+        if error.kind() == ErrorKind::BrokenPipe || error.is_told() {
             return;
         }
         if self.json {

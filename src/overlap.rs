@@ -20,7 +20,8 @@ pub fn real(path: &Path) -> Result<PathBuf> {
     loop {
         match fs::canonicalize(rest) {
             Ok(real) => return Ok(missing.iter().rev().fold(real, |path, name| path.join(name))),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => match (rest.file_name(), rest.parent()) {
+            // what is not there yet, and a mount whose process is dead, are taken by their names
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotConnected) => match (rest.file_name(), rest.parent()) {
                 (Some(name), Some(parent)) => {
                     missing.push(name.to_owned());
                     rest = parent;

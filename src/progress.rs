@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::output::Output;
 
 const EVENT_INTERVAL: Duration = Duration::from_secs(1);
+const RECORDS: &str = "{prefix:14} {bar:24}  record {human_pos} of {human_len}  {msg}";
 const TEMPLATE: &str = "{prefix:14} {bar:24}  {bytes} of {total_bytes}  {binary_bytes_per_sec}  {msg}";
 
 /// The progress of one phase of a run.
@@ -22,16 +23,26 @@ pub struct Progress {
 #[derive(Serialize)]
 struct Status<'a> {
     phase: &'a str,
-    bytes_done: u64,
-    bytes_total: u64,
+    done: u64,
+    total: u64,
     #[serde(skip_serializing_if = "str::is_empty")]
     time_reached: &'a str,
 }
 
 impl Progress {
-    /// Begins a phase, "zero-fill" say.
+    /// Begins a phase that counts bytes, "zero-fill" say.
     #[must_use]
     pub fn new(output: &Output, phase: &str) -> Progress {
+        Progress::begin(output, phase, TEMPLATE)
+    }
+
+    /// Begins a phase that counts records.
+    #[must_use]
+    pub fn records(output: &Output, phase: &str) -> Progress {
+        Progress::begin(output, phase, RECORDS)
+    }
+
+    fn begin(output: &Output, phase: &str, template: &str) -> Progress {
         let shown = !output.quiet && !output.json && io::stderr().is_terminal();
         let target = if shown {
             ProgressDrawTarget::stderr()
@@ -39,7 +50,7 @@ impl Progress {
             ProgressDrawTarget::hidden()
         };
         let bar = ProgressBar::with_draw_target(Some(0), target);
-        if let Ok(style) = ProgressStyle::with_template(TEMPLATE) {
+        if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style.progress_chars("## "));
         }
         bar.set_prefix(phase.to_owned());
@@ -52,10 +63,10 @@ impl Progress {
         }
     }
 
-    /// So many bytes are done; `reached` says where in time that is, or nothing.
-    pub fn set(&mut self, bytes_done: u64, bytes_total: u64, reached: &str) {
-        self.bar.set_length(bytes_total);
-        self.bar.set_position(bytes_done);
+    /// So much is done; `reached` says where in time that is, or nothing.
+    pub fn set(&mut self, done: u64, total: u64, reached: &str) {
+        self.bar.set_length(total);
+        self.bar.set_position(done);
         if !reached.is_empty() {
             self.bar.set_message(format!("now at {reached}"));
         }
@@ -65,8 +76,8 @@ impl Progress {
             self.last = at;
             let status = Status {
                 phase: &self.phase,
-                bytes_done,
-                bytes_total,
+                done,
+                total,
                 time_reached: reached,
             };
             // a reader who has gone is noticed at the result

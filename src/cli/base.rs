@@ -6,7 +6,11 @@ use clap::Subcommand;
 use reelfs_journal::GroupName;
 
 use crate::cli::Context;
+use crate::cli::tape::report;
 use crate::error::Result;
+use crate::export::Exported;
+use crate::progress::Progress;
+use crate::request::{self, Request};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum BaseVerb {
@@ -19,14 +23,18 @@ pub(crate) enum BaseVerb {
 pub(crate) struct BaseCopyArgs {
     /// The group
     pub group: GroupName,
-    /// The directory that gets the tape
+    /// The directory that gets the tapes
     #[arg(long, value_name = "DIR")]
     pub to: PathBuf,
 }
 
 pub(crate) fn run(verb: &BaseVerb, context: &Context) -> Result<()> {
     let BaseVerb::Copy(arguments) = verb;
-    let _group = context.state.existing(&arguments.group)?;
-    let _to = &arguments.to;
-    Err(super::not_wired("base copy"))
+    let group = context.state.existing(&arguments.group)?;
+    let request = Request::BaseCopy { to: super::absolute(&arguments.to)? };
+    let mut progress = Progress::new(&context.output, "base copy");
+    let mut step = |step: request::Step| progress.set(step.done, step.total, "");
+    let exported: Exported = request::run(&group, &request, &context.output, &mut step)?;
+    drop(progress);
+    report(&arguments.group, &exported, context)
 }

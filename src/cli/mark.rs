@@ -1,14 +1,21 @@
 //! `reelfs mark`: names this moment.
 
 use reelfs_journal::GroupName;
+use serde::Serialize;
 
 use crate::cli::Context;
 use crate::error::Result;
+use crate::point::check_marker_name;
+use crate::request::{self, Marked, Request};
+use crate::when::rfc3339;
+
+const EXAMPLES: &str = "\
+Example:
+  reelfs mark docs before-upgrade --note 'pg 17'
+  reelfs restore --tapes DIR --at marker:before-upgrade --to ~/back";
 
 #[derive(Debug, clap::Args)]
-#[command(
-    after_help = "Example:\n  reelfs mark docs before-upgrade --note 'pg 17'\n  reelfs restore --tapes DIR --at marker:before-upgrade --to ~/back"
-)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct MarkArgs {
     /// The group
     pub group: GroupName,
@@ -19,8 +26,25 @@ pub(crate) struct MarkArgs {
     pub note: String,
 }
 
+#[derive(Serialize)]
+struct MarkedAt<'a> {
+    group: &'a GroupName,
+    marker: &'a str,
+    seq: u64,
+    time: String,
+}
+
 pub(crate) fn run(arguments: &MarkArgs, context: &Context) -> Result<()> {
-    crate::point::check_marker_name(&arguments.name)?;
-    let _group = context.state.existing(&arguments.group)?;
-    Err(super::not_wired("mark"))
+    check_marker_name(&arguments.name)?;
+    let group = context.state.existing(&arguments.group)?;
+    let request = Request::Mark { name: arguments.name.clone(), note: arguments.note.clone() };
+    let marked: Marked = request::run(&group, &request, &context.output, &mut |_| {})?;
+    context.output.document(&MarkedAt {
+        group: &arguments.group,
+        marker: &arguments.name,
+        seq: marked.seq.0,
+        time: rfc3339(marked.time),
+    })?;
+    let at = context.output.zone.text(marked.time);
+    context.output.confirm(format!("marker {} at {at} seq {}", arguments.name, marked.seq))
 }

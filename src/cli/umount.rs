@@ -1,9 +1,14 @@
-//! `reelfs umount`.
+//! `reelfs umount`: back when the journal is closed and the process behind the mount has gone.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
 
 use crate::cli::Context;
-use crate::error::Result;
+use crate::daemon::unmount_error;
+use crate::error::{Error, ErrorKind, Result};
+use crate::mounts::{self, MountEntry};
+use crate::request::{self, Request};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  reelfs umount /srv/docs")]
@@ -12,7 +17,48 @@ pub(crate) struct UmountArgs {
     pub mountpoint: PathBuf,
 }
 
-pub(crate) fn run(arguments: &UmountArgs, _context: &Context) -> Result<()> {
-    let _ = &arguments.mountpoint;
-    Err(super::not_wired("umount"))
+#[derive(Serialize)]
+struct Unmounted {
+    mountpoint: String,
+    group: String,
+    clean: bool,
+}
+
+pub(crate) fn run(arguments: &UmountArgs, context: &Context) -> Result<()> {
+    let point = mounts::place(&arguments.mountpoint)?;
+    let shown = point.display();
+    let entry = mounts::at(&point)?.filter(MountEntry::is_ours).ok_or_else(|| {
+        Error::new(ErrorKind::NotFound, format!("no group is mounted at {shown}"))
+            .hint("`reelfs status` shows what is mounted where")
+    })?;
+    let clean = match ask_its_process(&entry, &point, context)? {
+        Some(()) => true,
+        None => {
+            // nobody answers: the process is dead, or belongs to another state directory
+            let stale = entry.is_stale();
+            reelfs_fuse::unmount(&point, stale).map_err(|error| unmount_error(&point, error))?;
+            !stale
+        }
+    };
+    let group = entry.source;
+    context.output.document(&Unmounted { mountpoint: shown.to_string(), group: group.clone(), clean })?;
+    if clean {
+        context.output.confirm(format!("{group} is no longer mounted at {shown}"))
+    } else {
+        context.output.confirm(format!("{shown}: the process behind it was dead; the next mount of {group} recovers"))
+    }
+}
+
+/// Asks the process behind a mount to end; `None` when it does not answer for this place.
+fn ask_its_process(entry: &MountEntry, point: &Path, context: &Context) -> Result<Option<()>> {
+    let Ok(name) = entry.source.parse() else { return Ok(None) };
+    let group = context.state.group(&name);
+    let Some(mut connection) = request::connect(&group)? else { return Ok(None) };
+    let live: crate::daemon::Live = request::converse(&group, &mut connection, &Request::Status, &mut |_| {})?;
+    if live.mountpoint != point {
+        return Ok(None);
+    }
+    request::converse::<()>(&group, &mut connection, &Request::Umount, &mut |_| {})?;
+    connection.wait_closed();
+    Ok(Some(()))
 }

@@ -1,0 +1,360 @@
+//! The process behind a mount: serves the kernel, answers on the control socket, ends on a signal, closes the journal.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+
+use parking_lot::{Condvar, Mutex};
+use reelfs_fuse::{MountOptions, Mounted};
+use reelfs_journal::Timestamp;
+use reelfs_transport::control::{Answer, Connection, Listener};
+use serde::{Deserialize, Serialize};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::journal_state::JournalState;
+use crate::open_group::OpenGroup;
+use crate::request::{self, Request, Step};
+
+/// Conversations at the same time; one more is refused.
+const CONNECTIONS_MAX: usize = 32;
+
+/// How the mount is, told by its process.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Live {
+    /// The process.
+    pub pid: u32,
+    /// Where it is mounted.
+    pub mountpoint: PathBuf,
+    /// Since when.
+    pub since: Timestamp,
+    /// Requests that wait for room in the journal.
+    pub waiting: u64,
+    /// Files that are open.
+    pub open_files: u64,
+    /// The journal.
+    pub journal: JournalState,
+    /// What it is busy with besides.
+    pub activity: Option<Activity>,
+}
+
+/// Something long that goes on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Activity {
+    /// The verb: "reelfs base copy" or "reelfs tape export".
+    pub verb: String,
+    /// How far it is.
+    pub step: Step,
+}
+
+/// A mounted group and everything that serves it.
+pub struct Daemon {
+    shared: Arc<Shared>,
+    signals: signal_hook::iterator::Handle,
+    threads: Vec<JoinHandle<()>>,
+}
+
+struct Shared {
+    group: Arc<OpenGroup>,
+    mounted: Mounted,
+    mountpoint: PathBuf,
+    since: Timestamp,
+    activity: Mutex<Option<Activity>>,
+    connections: AtomicUsize,
+    ending: AtomicBool,
+    /// How closing went, once it has; those who asked for the unmount wait for it.
+    closed: Mutex<Option<std::result::Result<(), (u8, String)>>>,
+    has_closed: Condvar,
+    /// Conversations that end with the process, so that whoever asked for the unmount sees that it has gone.
+    last: Mutex<Vec<Connection>>,
+}
+
+impl Daemon {
+    /// Mounts an open group and begins to answer. When this returns, mount and control socket are live.
+    ///
+    /// # Errors
+    /// The mount cannot be made, or somebody else answers for this group.
+    pub fn start(group: OpenGroup, options: &MountOptions) -> Result<Daemon> {
+        let since = group.primary().clock().read().wall;
+        let (listener, signals, mounted) = match begin(&group, options) {
+            Ok(begun) => begun,
+            Err(error) => {
+                // nothing was changed, so this is a clean stop
+                group.close()?;
+                return Err(error);
+            }
+        };
+        let shared = Arc::new(Shared {
+            group: Arc::new(group),
+            mounted,
+            mountpoint: options.mountpoint.clone(),
+            since,
+            activity: Mutex::new(None),
+            connections: AtomicUsize::new(0),
+            ending: AtomicBool::new(false),
+            closed: Mutex::new(None),
+            has_closed: Condvar::new(),
+            last: Mutex::new(Vec::new()),
+        });
+        let handle = signals.handle();
+        let (theirs, ours) = (shared.clone(), shared.clone());
+        let threads = vec![
+            spawn("control", move || listen(&theirs, &listener))?,
+            spawn("signals", move || watch_signals(&ours, signals))?,
+        ];
+        Ok(Daemon { shared, signals: handle, threads })
+    }
+
+    /// The group.
+    #[must_use]
+    pub fn group(&self) -> &Arc<OpenGroup> {
+        &self.shared.group
+    }
+
+    /// Exports to a directory as the control socket would.
+    ///
+    /// # Errors
+    /// What the export says.
+    pub fn perform(&self, request: &Request) -> Result<serde_json::Value> {
+        self.shared.perform(request, &mut |_| {})
+    }
+
+    /// Whether the mount has ended.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.shared.mounted.has_ended()
+    }
+
+    /// Serves until somebody unmounts, does the last thing (an export, say), and closes the group.
+    ///
+    /// # Errors
+    /// What the last thing says, or that the group cannot be closed cleanly; the next mount recovers then.
+    pub fn wait(self, last: impl FnOnce(&OpenGroup) -> Result<()>) -> Result<()> {
+        let served = self.shared.mounted.join().map_err(|error| Error::io("serve the mount", error));
+        self.shared.ending.store(true, Ordering::SeqCst);
+        let last = last(&self.shared.group);
+        let closed = {
+            // a tape that is being written is finished first
+            let _alone = self.shared.group.alone();
+            self.shared.group.close()
+        };
+        let outcome = closed.as_ref().map(|()| ()).map_err(|error| (error.code(), error.chain()));
+        *self.shared.closed.lock() = Some(outcome);
+        self.shared.has_closed.notify_all();
+        self.signals.close();
+        // wakes the listener, which then sees that the end has come
+        drop(Connection::connect(self.shared.group.dir().path()));
+        for thread in self.threads {
+            // a panicked helper is in the log already
+            let _ = thread.join();
+        }
+        self.shared.settle_connections();
+        closed.and(last).and(served)
+    }
+}
+
+fn begin(group: &OpenGroup, options: &MountOptions) -> Result<(Listener, Signals, Mounted)> {
+    let listener = Listener::bind(group.dir().path());
+    let listener = listener.map_err(|error| Error::failed("open the control socket").because(error))?;
+    let signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(|error| Error::io("watch signals", error))?;
+    let mounted = reelfs_fuse::mount(group.primary().clone(), options);
+    Ok((listener, signals, mounted.map_err(|error| mount_error(&options.mountpoint, error))?))
+}
+
+impl Shared {
+    fn perform(&self, request: &Request, progress: &mut dyn FnMut(Step)) -> Result<serde_json::Value> {
+        if self.ending.load(Ordering::SeqCst) {
+            return Err(Error::new(ErrorKind::State, format!("{} is being unmounted", self.group.dir().name())));
+        }
+        let long = matches!(request, Request::BaseCopy { .. } | Request::Export { .. });
+        let mut step = |step| {
+            if long {
+                *self.activity.lock() = Some(Activity { verb: request.verb().to_owned(), step });
+            }
+            progress(step);
+        };
+        step(Step { done: 0, total: 0 });
+        let outcome = request::perform(&self.group, Some(&self.mountpoint), request, &mut step);
+        if long {
+            *self.activity.lock() = None;
+        }
+        outcome
+    }
+
+    fn live(&self) -> Result<Live> {
+        let (file, primary) = (self.group.file(), self.group.primary());
+        Ok(Live {
+            pid: std::process::id(),
+            mountpoint: self.mountpoint.clone(),
+            since: self.since,
+            waiting: self.mounted.waiting(),
+            open_files: primary.open_files(),
+            journal: JournalState::of(primary.jvol(), &file)?,
+            activity: self.activity.lock().clone(),
+        })
+    }
+
+    /// Asks the kernel to unmount; a busy mount stays.
+    fn unmount(&self) -> Result<()> {
+        reelfs_fuse::unmount(&self.mountpoint, false).map_err(|error| unmount_error(&self.mountpoint, error))
+    }
+
+    fn wait_closed(&self) -> Result<()> {
+        let mut closed = self.closed.lock();
+        self.has_closed.wait_while(&mut closed, |closed| closed.is_none());
+        match closed.as_ref() {
+            Some(Err((code, message))) => Err(Error::new(ErrorKind::from_code(*code), message.clone())),
+            _ => Ok(()),
+        }
+    }
+
+    /// Waits until the conversations have their last answer.
+    fn settle_connections(&self) {
+        let mut closed = self.closed.lock();
+        let limit = std::time::Duration::from_secs(5);
+        let busy = |_: &mut _| self.connections.load(Ordering::SeqCst) > 0;
+        let _ = self.has_closed.wait_while_for(&mut closed, busy, limit);
+    }
+}
+
+fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
+    let thread = std::thread::Builder::new().name(name.to_owned()).spawn(body);
+    thread.map_err(|error| Error::io(format!("start the {name} thread"), error))
+}
+
+fn listen(shared: &Arc<Shared>, listener: &Listener) {
+    loop {
+        let connection = listener.accept();
+        if shared.closed.lock().is_some() {
+            return;
+        }
+        let mut connection = match connection {
+            Ok(connection) => connection,
+            Err(error) => {
+                tracing::warn!(%error, "a conversation could not begin");
+                continue;
+            }
+        };
+        if shared.connections.fetch_add(1, Ordering::SeqCst) >= CONNECTIONS_MAX {
+            let busy = Error::new(ErrorKind::Busy, "too many conversations with the mount process");
+            let _ = connection.send(&answer(Err(busy)));
+            leave(shared);
+            continue;
+        }
+        let theirs = shared.clone();
+        if let Err(error) = spawn("conversation", move || converse(&theirs, connection)) {
+            tracing::warn!(%error, "a conversation could not begin");
+            leave(shared);
+        }
+    }
+}
+
+fn leave(shared: &Shared) {
+    shared.connections.fetch_sub(1, Ordering::SeqCst);
+    let _closed = shared.closed.lock();
+    shared.has_closed.notify_all();
+}
+
+/// One conversation: requests until the other side has no more.
+fn converse(shared: &Shared, mut connection: Connection) {
+    loop {
+        let request = match connection.receive::<Request>() {
+            Ok(Some(request)) => request,
+            Ok(None) => break,
+            Err(error) => {
+                let _ = connection.send(&answer(Err(Error::usage("not a request").because(error))));
+                break;
+            }
+        };
+        tracing::info!(verb = request.verb(), "asked");
+        let outcome = match &request {
+            Request::Status => shared.live().and_then(|live| {
+                serde_json::to_value(live).map_err(|error| Error::failed("write the answer").because(error))
+            }),
+            Request::Umount => {
+                let ended = shared.unmount().and_then(|()| shared.wait_closed());
+                let gone = ended.is_ok();
+                let _ = connection.send(&answer(ended.map(|()| serde_json::Value::Null)));
+                if gone {
+                    shared.last.lock().push(connection);
+                    break;
+                }
+                continue;
+            }
+            request => shared.perform(request, &mut |step| {
+                // whoever asked may have gone; the work goes on
+                let _ = connection.send(&Answer::<Step, ()>::Progress(step));
+            }),
+        };
+        if let Err(error) = &outcome {
+            tracing::warn!(verb = request.verb(), %error, "failed");
+        }
+        if connection.send(&answer(outcome)).is_err() {
+            break;
+        }
+    }
+    leave(shared);
+}
+
+fn answer(outcome: Result<serde_json::Value>) -> Answer<Step, serde_json::Value> {
+    match outcome {
+        Ok(value) => Answer::Done(value),
+        Err(error) => Answer::Failed {
+            code: error.code(),
+            message: error.chain(),
+            hint: error.hint_text().map(str::to_owned),
+        },
+    }
+}
+
+/// The first signal unmounts, even while files are open (their users keep them, the name is gone, and the end comes with
+/// the last one); the second ends the process, and the next mount recovers.
+fn watch_signals(shared: &Shared, mut signals: Signals) {
+    let mut asked = false;
+    for signal in &mut signals {
+        if asked {
+            tracing::warn!("asked twice to end: the next mount recovers what is open now");
+            std::process::exit(128 + signal);
+        }
+        asked = true;
+        shared.mounted.give_up_waiting();
+        let clean = reelfs_fuse::unmount(&shared.mountpoint, false);
+        let outcome = clean.or_else(|error| {
+            tracing::warn!(%error, "still in use: detached, ends with the last user");
+            reelfs_fuse::unmount(&shared.mountpoint, true)
+        });
+        if let Err(error) = outcome
+            && !shared.mounted.has_ended()
+        {
+            tracing::error!(%error, "cannot unmount");
+            asked = false;
+        }
+    }
+}
+
+fn mount_error(mountpoint: &Path, error: std::io::Error) -> Error {
+    let shown = mountpoint.display();
+    let root = rustix::process::geteuid().is_root();
+    match error.kind() {
+        std::io::ErrorKind::NotFound if !root && !mountpoint.exists() => {
+            Error::new(ErrorKind::NotFound, format!("the mountpoint {shown} is not there"))
+        }
+        std::io::ErrorKind::NotFound | std::io::ErrorKind::PermissionDenied if !root => {
+            Error::io(format!("mount at {shown}"), error)
+                .hint("without root this needs fusermount3 (Debian: apt install fuse3), and a mountpoint of your own")
+        }
+        _ => Error::io(format!("mount at {shown}"), error).hint("is /dev/fuse there, and may this user open it?"),
+    }
+}
+
+/// Why an unmount failed, as a sentence.
+pub(crate) fn unmount_error(mountpoint: &Path, error: std::io::Error) -> Error {
+    let shown = mountpoint.display();
+    match error.kind() {
+        std::io::ErrorKind::ResourceBusy => Error::new(ErrorKind::Busy, format!("{shown} is in use"))
+            .hint(format!("see who: fuser -vm {shown}")),
+        _ => Error::io(format!("unmount {shown}"), error),
+    }
+}

@@ -1,0 +1,102 @@
+//! The words after `-o`: split, understood, or refused by name.
+
+use crate::error::{Error, Result};
+
+/// What `-o` asks for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Words {
+    /// Everybody may use the mount.
+    pub allow_other: bool,
+    /// The mountpoint need not be empty.
+    pub nonempty: bool,
+    /// Refuse instead of adopting what changed behind the mount.
+    pub strict: bool,
+    /// For the kernel.
+    pub kernel: Vec<String>,
+}
+
+/// Words of `/etc/fstab` and `mount(8)` that mean nothing here, and the kernel's defaults.
+const PASSED_OVER: [&str; 20] = [
+    "auto", "noauto", "user", "nouser", "users", "owner", "group", "_netdev", "nofail", "defaults", "rw", "dev", "suid",
+    "exec", "async", "atime", "relatime", "default_permissions", "diratime", "nostrictatime",
+];
+
+/// Words that the kernel takes.
+const KERNEL: [&str; 7] = ["ro", "nodev", "nosuid", "noexec", "noatime", "sync", "dirsync"];
+
+/// Splits and understands all `-o` arguments.
+///
+/// # Errors
+/// A word that nobody knows, by name (exit code 2).
+pub fn parse(arguments: &[String]) -> Result<Words> {
+    let mut words = Words::default();
+    for word in arguments.iter().map(|argument| split(argument)).collect::<Result<Vec<_>>>()?.into_iter().flatten() {
+        match word.as_str() {
+            "" => {}
+            "allow_other" => words.allow_other = true,
+            "nonempty" => words.nonempty = true,
+            "strict" => words.strict = true,
+            known if KERNEL.contains(&known) => words.kernel.push(word),
+            known if PASSED_OVER.contains(&known) || known.starts_with("x-") || known.starts_with("comment=") => {}
+            flag if flag.starts_with('-') => {
+                return Err(Error::usage(format!("`{flag}` after -o is a flag, not a mount option"))
+                    .hint(format!("write it by itself: {flag}")));
+            }
+            unknown => {
+                return Err(Error::usage(format!("`{unknown}` is not a mount option"))
+                    .hint(format!("there are: allow_other, nonempty, strict, {}", KERNEL.join(", "))));
+            }
+        }
+    }
+    Ok(words)
+}
+
+/// Splits at commas; a backslash takes the character after it as it is.
+fn split(text: &str) -> Result<Vec<String>> {
+    let (mut words, mut word, mut characters) = (Vec::new(), String::new(), text.chars());
+    while let Some(character) = characters.next() {
+        match character {
+            ',' => words.push(std::mem::take(&mut word)),
+            '\\' => match characters.next() {
+                Some(escaped) => word.push(escaped),
+                None => return Err(Error::usage(format!("`{text}` ends with a backslash"))),
+            },
+            other => word.push(other),
+        }
+    }
+    words.push(word);
+    Ok(words)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(arguments: &[&str]) -> Result<Words> {
+        parse(&arguments.iter().map(|&argument| argument.to_owned()).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn what_mount_8_passes_on_is_understood() {
+        let words = read(&["ro,_netdev,nofail,x-systemd.automount,user", "allow_other,noexec", "", "comment=a\\,b"]);
+        let expected = Words { allow_other: true, kernel: vec!["ro".into(), "noexec".into()], ..Words::default() };
+        assert_eq!(words.expect("words"), expected);
+    }
+
+    #[test]
+    fn unknown_words_are_named() {
+        for (text, part) in [("ro,bogus", "`bogus` is not"), ("--json", "is a flag"), ("a\\,b", "`a,b`"), ("a\\", "backslash")] {
+            let error = read(&[text]).expect_err(text);
+            assert!(error.code() == 2 && error.to_string().contains(part), "{error}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn escaped_words_come_back(words in proptest::collection::vec("[a-z,\\\\=]{1,8}", 1..5)) {
+            let escape = |word: &String| word.replace('\\', "\\\\").replace(',', "\\,");
+            let joined = words.iter().map(escape).collect::<Vec<_>>().join(",");
+            proptest::prop_assert_eq!(split(&joined).expect("split"), words);
+        }
+    }
+}

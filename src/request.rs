@@ -1,0 +1,183 @@
+//! What can be asked of a group: done by the process that has it mounted, or right here when nobody has.
+
+use std::path::{Path, PathBuf};
+
+use reelfs_journal::{Seq, Timestamp};
+use reelfs_transport::control::{Answer, Connection, ControlError};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::base_copy;
+use crate::error::{Error, ErrorKind, Result};
+use crate::export::{self, Destination};
+use crate::group_file::LastMarker;
+use crate::open_group::OpenGroup;
+use crate::output::Output;
+use crate::state::GroupDir;
+
+/// One request, as it travels over the control socket.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "verb", rename_all = "kebab-case")]
+pub enum Request {
+    /// How the mount is.
+    Status,
+    /// Name this moment.
+    Mark {
+        /// Its name.
+        name: String,
+        /// A line about it.
+        note: String,
+    },
+    /// A base tape of what is there now, and the changes that make it exact.
+    BaseCopy {
+        /// The directory that gets them.
+        to: PathBuf,
+    },
+    /// Everything that is not yet in the directory.
+    Export {
+        /// The directory that gets it.
+        to: PathBuf,
+    },
+    /// Unmount and end.
+    Umount,
+}
+
+/// How far it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// Done so far: bytes of a base copy, records of an export.
+    pub done: u64,
+    /// Of how much.
+    pub total: u64,
+}
+
+/// A marker that was set.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Marked {
+    /// Where it stands.
+    pub seq: Seq,
+    /// Its time.
+    pub time: Timestamp,
+}
+
+impl Request {
+    /// What the lock and `status` call it.
+    #[must_use]
+    pub fn verb(&self) -> &'static str {
+        match self {
+            Request::Status => "reelfs status",
+            Request::Mark { .. } => "reelfs mark",
+            Request::BaseCopy { .. } => "reelfs base copy",
+            Request::Export { .. } => "reelfs tape export",
+            Request::Umount => "reelfs umount",
+        }
+    }
+}
+
+/// Asks the process that has the group mounted; `None` when there is none.
+///
+/// # Errors
+/// What that process answers, with its exit code; 18 when it goes away in the middle.
+pub fn ask<D: DeserializeOwned>(
+    group: &GroupDir,
+    request: &Request,
+    progress: &mut dyn FnMut(Step),
+) -> Result<Option<D>> {
+    let Some(mut connection) = connect(group)? else { return Ok(None) };
+    converse(group, &mut connection, request, progress).map(Some)
+}
+
+/// A connection to the process that has the group mounted.
+///
+/// # Errors
+/// It is there and cannot be reached (18).
+pub fn connect(group: &GroupDir) -> Result<Option<Connection>> {
+    Connection::connect(group.path()).map_err(|error| unreachable(group, error))
+}
+
+/// One request on an open connection, up to its last answer.
+///
+/// # Errors
+/// As [`ask`].
+pub fn converse<D: DeserializeOwned>(
+    group: &GroupDir,
+    connection: &mut Connection,
+    request: &Request,
+    progress: &mut dyn FnMut(Step),
+) -> Result<D> {
+    match connection.ask(request, progress).map_err(|error| unreachable(group, error))? {
+        Answer::Done(done) => Ok(done),
+        Answer::Failed { code, message, hint } => {
+            let error = Error::new(ErrorKind::from_code(code), message);
+            Err(hint.into_iter().fold(error, Error::hint))
+        }
+        Answer::Progress(Step { .. }) => Err(Error::failed("progress is no last answer")),
+    }
+}
+
+fn unreachable(group: &GroupDir, error: ControlError) -> Error {
+    let message = format!("the mount process of group {} does not answer", group.name());
+    Error::new(ErrorKind::Unreachable, message)
+        .because(error)
+        .hint(format!("its log is {}", group.log().display()))
+}
+
+/// Does it: through the mount process when there is one, else by opening the group for as long as it takes.
+///
+/// # Errors
+/// What the operation says; 11 when another reelfs works on the group.
+pub fn run<D: DeserializeOwned>(
+    group: &GroupDir,
+    request: &Request,
+    output: &Output,
+    progress: &mut dyn FnMut(Step),
+) -> Result<D> {
+    if let Some(done) = ask(group, request, progress)? {
+        return Ok(done);
+    }
+    let open = OpenGroup::open(group, request.verb(), false, output)?;
+    let outcome = perform(&open, None, request, progress);
+    let closed = open.close();
+    let value = outcome?;
+    closed?;
+    serde_json::from_value(value).map_err(|error| Error::failed("read the answer").because(error))
+}
+
+/// What happens in the end, in whichever process.
+///
+/// # Errors
+/// What the operation says; `Status` and `Umount` are the mount process's own (16 here).
+pub fn perform(
+    group: &OpenGroup,
+    mountpoint: Option<&Path>,
+    request: &Request,
+    progress: &mut dyn FnMut(Step),
+) -> Result<serde_json::Value> {
+    let mut step = |done, total| progress(Step { done, total });
+    match request {
+        Request::Mark { name, note } => to_json(&mark(group, name, note)?),
+        Request::BaseCopy { to } => {
+            let destination = Destination::check(&group.file(), mountpoint, to)?;
+            let _alone = group.alone();
+            to_json(&base_copy::base_copy(group, &destination, &mut step)?)
+        }
+        Request::Export { to } => {
+            let destination = Destination::check(&group.file(), mountpoint, to)?;
+            let _alone = group.alone();
+            to_json(&export::export(group, &destination, None, &mut step)?)
+        }
+        Request::Status | Request::Umount => Err(Error::new(ErrorKind::State, "the group is not mounted")),
+    }
+}
+
+fn mark(group: &OpenGroup, name: &str, note: &str) -> Result<Marked> {
+    crate::point::check_marker_name(name)?;
+    let set = group.primary().mark(name, note);
+    let (seq, time) = set.map_err(|error| Error::io("write the marker to the journal", error.into()))?;
+    group.update(|file| file.last_marker = Some(LastMarker { name: name.to_owned(), seq, time }))?;
+    Ok(Marked { seq, time })
+}
+
+fn to_json<T: Serialize>(value: &T) -> Result<serde_json::Value> {
+    serde_json::to_value(value).map_err(|error| Error::failed("write the answer").because(error))
+}

@@ -1,0 +1,137 @@
+//! How a group is: from its mount process when there is one, else from its files.
+
+use std::path::PathBuf;
+
+use reelfs_journal::Jvol;
+
+use crate::daemon::{Activity, Live};
+use crate::error::Result;
+use crate::group_file::GroupFile;
+use crate::journal_state::JournalState;
+use crate::lock::GroupLock;
+use crate::request::{self, Request};
+use crate::state::GroupDir;
+
+/// State of a group, in the words of storage people.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PairState {
+    /// No base copy yet: the tapes lead nowhere.
+    Smpl,
+    /// The base copy is running.
+    Copy,
+    /// Changes are journaled and can be restored.
+    Pair,
+}
+
+impl PairState {
+    /// The word.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            PairState::Smpl => "SMPL",
+            PairState::Copy => "COPY",
+            PairState::Pair => "PAIR",
+        }
+    }
+}
+
+/// A group as it is now.
+#[derive(Debug)]
+pub struct GroupStatus {
+    /// What it is.
+    pub file: GroupFile,
+    /// Told by the process that has it mounted.
+    pub live: Option<Live>,
+    /// Another verb works on it just now ("4711 (reelfs tape export)").
+    pub busy: Option<String>,
+    /// The journal; absent while it is busy or cannot be read.
+    pub journal: Option<JournalState>,
+    /// What is wrong, one sentence each.
+    pub troubles: Vec<String>,
+}
+
+impl GroupStatus {
+    /// Looks at a group. What is wrong with it is part of the answer.
+    ///
+    /// # Errors
+    /// There is no such group.
+    pub fn of(group: &GroupDir) -> Result<GroupStatus> {
+        let file = GroupFile::load(group)?;
+        let mut status = GroupStatus { file, live: None, busy: None, journal: None, troubles: Vec::new() };
+        match request::ask::<Live>(group, &Request::Status, &mut |_| {}) {
+            Ok(Some(live)) => {
+                status.journal = Some(live.journal.clone());
+                status.live = Some(live);
+            }
+            Ok(None) => status.look_at_files(group)?,
+            Err(error) => status.troubles.push(error.chain()),
+        }
+        status.note_troubles();
+        Ok(status)
+    }
+
+    fn look_at_files(&mut self, group: &GroupDir) -> Result<()> {
+        let _lock = match GroupLock::attempt(group, "reelfs status")? {
+            Ok(lock) => lock,
+            Err(holder) => {
+                self.busy = Some(holder);
+                return Ok(());
+            }
+        };
+        let opened = Jvol::open(&self.file.journal, self.file.uuid).map_err(crate::error::Error::from);
+        match opened.and_then(|jvol| JournalState::of(&jvol, &self.file)) {
+            Ok(state) => self.journal = Some(state),
+            Err(error) => self.troubles.push(error.chain()),
+        }
+        Ok(())
+    }
+
+    fn note_troubles(&mut self) {
+        let waiting = self.live.as_ref().map_or(0, |live| live.waiting);
+        let name = &self.file.name;
+        if waiting > 0 {
+            let (verb, who) = if waiting == 1 { ("is", "writer") } else { ("are", "writers") };
+            self.troubles.push(format!(
+                "{waiting} {who} {verb} parked: the journal is full; make room: reelfs tape export {name} --to DIR"
+            ));
+        } else if let Some(journal) = self.journal.as_ref().filter(|journal| journal.used >= 0.8) {
+            self.troubles.push(format!(
+                "the journal is {:.0} % full; at 100 % writers are parked: reelfs tape export {name} --to DIR",
+                journal.used * 100.0
+            ));
+        }
+        if self.live.is_none() && !self.file.pvol.is_dir() {
+            self.troubles.push(format!("the PVOL {} is not there", self.file.pvol.display()));
+        }
+        let gone: Vec<PathBuf> = self.file.targets.iter().map(|t| t.dir.clone()).filter(|dir| !dir.is_dir()).collect();
+        self.troubles.extend(gone.iter().map(|dir| format!("the tape directory {} is not there", dir.display())));
+    }
+
+    /// The state word.
+    #[must_use]
+    pub fn state(&self) -> PairState {
+        let copying = |activity: &Activity| activity.verb == "reelfs base copy";
+        if self.live.as_ref().and_then(|live| live.activity.as_ref()).is_some_and(copying) {
+            PairState::Copy
+        } else if self.file.base.is_some() {
+            PairState::Pair
+        } else {
+            PairState::Smpl
+        }
+    }
+
+    /// The state in plain words.
+    #[must_use]
+    pub fn plain(&self) -> String {
+        let activity = self.live.as_ref().and_then(|live| live.activity.as_ref());
+        match (self.state(), activity) {
+            (PairState::Copy, Some(activity)) if activity.step.total > 0 => {
+                format!("base copy {} %", activity.step.done.saturating_mul(100) / activity.step.total)
+            }
+            (PairState::Copy, _) => "base copy".to_owned(),
+            (PairState::Smpl, _) => "no base copy yet".to_owned(),
+            (PairState::Pair, _) if self.live.is_some() => "every change is journaled".to_owned(),
+            (PairState::Pair, _) => "not mounted".to_owned(),
+        }
+    }
+}
