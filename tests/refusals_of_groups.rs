@@ -58,13 +58,8 @@ fn directories_in_one_another_are_refused() {
         .reelfs(["tape", "export", "nested", "--to", text(&mount.join("inside"))])
         .refused(2, &["inside"]);
     mount.umount();
-    let protect = [
-        "protect",
-        text(&pvol),
-        text(&sandbox.directory("point")),
-        "--tapes",
-        text(&inside),
-    ];
+    let point = sandbox.directory("point");
+    let protect = ["protect", text(&pvol), text(&point), "--tapes", text(&inside)];
     sandbox.reelfs(protect).refused(2, &["inside"]);
     assert_eq!(listing(&inside), Vec::<String>::new());
 }

@@ -115,11 +115,12 @@ impl Mount {
         self.log()
     }
 
-    /// SIGKILL, and the dead mount stays where it is.
-    pub fn kill_and_leave(mut self) {
+    /// SIGKILL, and the dead mount stays where it is; returns the log.
+    pub fn kill_and_leave(mut self) -> String {
         kill_process(self.pid(), Signal::KILL).expect("our daemon can be killed");
         self.daemon.wait().expect("our child");
         self.point = PathBuf::new();
+        self.log()
     }
 }
 
