@@ -125,9 +125,9 @@ fn usage(error: &clap::Error, json: bool) -> ExitCode {
     let asked = matches!(error.kind(), ClapKind::DisplayHelp | ClapKind::DisplayVersion);
     if !asked && json {
         let text = error.render().to_string();
-        let (first, rest) = text.split_once("\n").unwrap_or((&text, ""));
-        let hint = rest.split_whitespace().collect::<Vec<_>>().join(" ");
-        let error = Error::usage(first.trim_start_matches("error: "));
+        let (first, rest) = text.split_once("\n\n").unwrap_or((&text, ""));
+        let line = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let (error, hint) = (Error::usage(line(first.trim_start_matches("error: "))), line(rest));
         Output::plain(true).error(&if hint.is_empty() { error } else { error.hint(hint) });
     } else {
         // a reader of the help who has gone is no failure

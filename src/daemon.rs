@@ -319,6 +319,7 @@ fn watch_signals(shared: &Shared, mut signals: Signals) {
             std::process::exit(128 + signal);
         }
         asked = true;
+        tracing::info!(signal, "asked to end");
         shared.mounted.give_up_waiting();
         let clean = reelfs_fuse::unmount(&shared.mountpoint, false);
         let outcome = clean.or_else(|error| {

@@ -252,7 +252,7 @@ impl std::error::Error for Error {}
 #[must_use]
 pub fn io_kind(error: &io::Error) -> ErrorKind {
     match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ErrorKind::NoSpace,
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => ErrorKind::NoSpace,
         io::ErrorKind::BrokenPipe => ErrorKind::BrokenPipe,
         _ => ErrorKind::Failed,
     }

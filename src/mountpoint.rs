@@ -43,6 +43,10 @@ impl Mountpoint {
             return Err(Error::new(ErrorKind::Busy, format!("{shown} is mounted already, with group {}", entry.source))
                 .hint(format!("reelfs umount {shown}")));
         }
+        let in_place = same(&path, &file.pvol);
+        if !in_place {
+            refuse_nested(&file.pvol, &path)?;
+        }
         match fs::metadata(&path) {
             Ok(metadata) if metadata.is_dir() => {}
             Ok(_) => return Err(Error::usage(format!("the mountpoint {shown} is not a directory"))),
@@ -51,10 +55,6 @@ impl Mountpoint {
                     .hint(format!("mkdir {shown}")));
             }
             Err(error) => return Err(Error::io(format!("look at the mountpoint {shown}"), error)),
-        }
-        let in_place = same(&path, &file.pvol);
-        if !in_place {
-            refuse_nested(&file.pvol, &path)?;
         }
         overlap::refuse_inside("the mountpoint", &path, "the state directory", state.root())?;
         overlap::refuse_inside("the mountpoint", &path, "the journal", &file.journal)?;

@@ -199,6 +199,13 @@ impl Output {
     }
 }
 
+/// `1 record`, `2 records`.
+#[must_use]
+pub fn count(number: u64, noun: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {noun}{plural}")
+}
+
 fn paint(color: bool, tone: Tone, text: &str) -> String {
     if !color {
         return text.to_owned();

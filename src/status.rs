@@ -9,6 +9,7 @@ use crate::error::Result;
 use crate::group_file::GroupFile;
 use crate::journal_state::JournalState;
 use crate::lock::GroupLock;
+use crate::mounts::{self, MountEntry};
 use crate::request::{self, Request};
 use crate::state::GroupDir;
 
@@ -100,7 +101,12 @@ impl GroupStatus {
                 journal.used * 100.0
             ));
         }
-        if self.live.is_none() && !self.file.pvol.is_dir() {
+        let stale = |entry: &MountEntry| entry.is_ours() && entry.source == name.as_str() && entry.is_stale();
+        let dead = mounts::table().unwrap_or_default().into_iter().find(stale).filter(|_| self.live.is_none());
+        if let Some(entry) = dead {
+            let shown = entry.point.display();
+            self.troubles.push(format!("the process behind {shown} is dead; go on with: reelfs mount {name} {shown}"));
+        } else if self.live.is_none() && !self.file.pvol.is_dir() {
             self.troubles.push(format!("the PVOL {} is not there", self.file.pvol.display()));
         }
         let gone: Vec<PathBuf> = self.file.targets.iter().map(|t| t.dir.clone()).filter(|dir| !dir.is_dir()).collect();

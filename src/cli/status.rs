@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::cli::Context;
 use crate::error::Result;
-use crate::output::{Output, Tone};
+use crate::output::{Output, Tone, count};
 use crate::size::Size;
 use crate::status::{GroupStatus, PairState};
 use crate::when::rfc3339;
@@ -57,22 +57,19 @@ fn print(status: &GroupStatus, output: &Output) -> Result<()> {
         Some(live) => {
             let (pvol, point, pid) = (file.pvol.display(), live.mountpoint.display(), live.pid);
             let place = if live.mountpoint == file.pvol { "in place".to_owned() } else { format!("at {point}") };
-            output.say(format!("  pvol          {pvol}  mounted {place}  (process {pid}, {} open files)", live.open_files))?;
+            output.say(format!("  pvol          {pvol}  mounted {place}  (process {pid}, {})", count(live.open_files, "open file")))?;
         }
         None => output.say(format!("  pvol          {}", file.pvol.display()))?,
     }
     if let Some(journal) = &status.journal {
         let percent = journal.used * 100.0;
-        let (size, records, last) = (Size(journal.size_bytes), journal.records(), journal.last);
-        output.say(format!("  journal       {percent:.0} % of {size}  {records} records, up to seq {last}"))?;
-        if let Some(time) = journal.last_time {
-            output.say(format!("  last change   {}", output.zone.text(time)))?;
-        }
+        let (size, records, last) = (Size(journal.size_bytes), count(journal.records(), "record"), journal.last);
+        output.say(format!("  journal       {percent:.0} % of {size}  {records}, up to seq {last}"))?;
         for waiting in &journal.waiting {
             let dir = waiting.dir.display();
             let lacks = match waiting.records {
                 0 => "has everything".to_owned(),
-                records => format!("lacks {records} records, {}", Size(waiting.bytes)),
+                records => format!("lacks {}, {}", count(records, "record"), Size(waiting.bytes)),
             };
             output.say(format!("  tapes         {dir}  up to seq {}  {lacks}", waiting.seq))?;
         }

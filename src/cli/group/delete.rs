@@ -1,6 +1,6 @@
 //! `reelfs group delete`: what is only in the journal is not thrown away without a word.
 
-use reelfs_journal::{GroupName, Jvol, Seq};
+use reelfs_journal::{GroupName, Jvol, Record, Seq};
 use serde::Serialize;
 
 use crate::cli::Context;
@@ -8,6 +8,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::group;
 use crate::group_file::GroupFile;
 use crate::lock::GroupLock;
+use crate::output::count;
 
 #[derive(Debug, clap::Args)]
 #[command(
@@ -25,17 +26,17 @@ pub(crate) struct DeleteArgs {
 struct Deleted {
     group: String,
     pvol: String,
-    records_lost: u64,
+    changes_lost: u64,
 }
 
 pub(super) fn run(arguments: &DeleteArgs, context: &Context) -> Result<()> {
     let group = context.state.existing(&arguments.group)?;
     let lock = GroupLock::take(&group, "reelfs group delete")?;
     let file = GroupFile::load(&group)?;
-    let waiting = waiting_records(&file, context)?;
+    let waiting = waiting_changes(&file, context)?;
     if waiting > 0 && !arguments.yes {
         let name = &file.name;
-        let message = format!("the journal of {name} holds {waiting} records that are on no tape");
+        let message = format!("the journal of {name} holds {} that no tape has", count(waiting, "change"));
         let hint = format!("reelfs tape export {name} --to DIR, or give them up: reelfs group delete {name} --yes");
         return Err(Error::new(ErrorKind::WouldOverwrite, message).hint(hint));
     }
@@ -43,7 +44,7 @@ pub(super) fn run(arguments: &DeleteArgs, context: &Context) -> Result<()> {
     context.output.document(&Deleted {
         group: file.name.to_string(),
         pvol: file.pvol.display().to_string(),
-        records_lost: waiting,
+        changes_lost: waiting,
     })?;
     context.output.confirm(format!(
         "group {} deleted; {} stays as it is",
@@ -52,22 +53,19 @@ pub(super) fn run(arguments: &DeleteArgs, context: &Context) -> Result<()> {
     ))
 }
 
-/// Records that no directory of tapes has. A journal that is not there holds none.
-fn waiting_records(file: &GroupFile, context: &Context) -> Result<u64> {
+/// Changes that no directory of tapes has; our own markers are no loss. A journal that is not there holds none.
+fn waiting_changes(file: &GroupFile, context: &Context) -> Result<u64> {
     if !file.journal.exists() {
-        context
-            .output
-            .warn(format!("the journal {} is not there", file.journal.display()));
+        context.output.warn(format!("the journal {} is not there", file.journal.display()));
         return Ok(0);
     }
-    let pointers = Jvol::open(&file.journal, file.uuid).map_err(Error::from)?.pointers();
-    let last = pointers.next.previous();
-    let on_tapes = file
-        .targets
-        .iter()
-        .filter(|target| target.epoch == file.epoch)
-        .map(|target| target.seq)
-        .max();
-    let on_tapes = on_tapes.unwrap_or(Seq::ZERO).max(pointers.out.previous());
-    Ok(last.0.saturating_sub(on_tapes.0))
+    let jvol = Jvol::open(&file.journal, file.uuid)?;
+    let pointers = jvol.pointers();
+    let on_tapes = file.targets.iter().filter(|target| target.epoch == file.epoch).map(|target| target.seq).max();
+    let from = on_tapes.unwrap_or(Seq::ZERO).next().max(pointers.out);
+    let (mut changes, mut controls) = (0, jvol.controls(from, pointers.next.previous())?);
+    while let Some(control) = controls.next() {
+        changes += u64::from(!Record::is_marker_or_amendment(control?));
+    }
+    Ok(changes)
 }
