@@ -11,6 +11,7 @@ pub mod group;
 pub mod group_file;
 pub mod journal_state;
 pub mod lock;
+pub mod log;
 pub mod mount_options;
 pub mod mountpoint;
 pub mod mounts;

@@ -383,5 +383,20 @@ pub trait Glances {
     fn glance(&self, epoch: Epoch, stretch: &Stretch, visit: &mut dyn FnMut(Glance) -> bool) -> Result<()>;
 }
 
+/// What a marker says to a person, in a word or three.
+#[must_use]
+pub fn kind_word(kind: MarkerKind) -> &'static str {
+    match kind {
+        MarkerKind::Named => "point",
+        MarkerKind::EpochStart => "epoch start",
+        MarkerKind::AcquisitionStart => "mounted",
+        MarkerKind::AcquisitionStop => "unmounted",
+        MarkerKind::AdoptBegin => "adoption begins",
+        MarkerKind::AdoptEnd => "adoption ends",
+        MarkerKind::RecoveryBegin => "recovery begins",
+        MarkerKind::RecoveryEnd => "recovery ends",
+    }
+}
+
 #[cfg(test)]
 mod tests;

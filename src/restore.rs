@@ -5,7 +5,9 @@
 //! tree: [`Method::Newest`] builds what stands at the end, [`Method::Replay`] builds the base and applies every record.
 
 mod builder;
+mod choose;
 mod deck;
+mod live;
 mod plan;
 mod probe;
 mod reel;
@@ -20,7 +22,8 @@ use reelfs_journal::{FileTime, Name, NodeKind, Seq, Timestamp};
 use reelfs_volume::Volume;
 
 pub use builder::{Builder, Built, Restraint};
-pub use deck::{Deck, EpochTapes, Tape};
+pub use deck::{Deck, EpochTapes, Tape, Visit, Who};
+pub use live::{JOURNAL, Live};
 pub use plan::{Needed, Plan};
 pub use probe::{Needs, probe};
 pub use reel::{Reel, Step, Winding};

@@ -2,11 +2,18 @@
 
 use std::path::PathBuf;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use reelfs_journal::GroupName;
+use serde::Serialize;
 
 use crate::cli::Context;
+use crate::cli::points::open_deck;
 use crate::error::Result;
-use crate::point::SPELLINGS;
+use crate::log::{self, Event, Filter};
+use crate::output::Tone;
+use crate::point::{Point, SPELLINGS};
+use crate::when::rfc3339;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  reelfs log docs --path 'budget*.ods' --since -3h", after_long_help = SPELLINGS)]
@@ -29,9 +36,103 @@ pub(crate) struct LogArgs {
 }
 
 pub(crate) fn run(arguments: &LogArgs, context: &Context) -> Result<()> {
-    let _ = (&arguments.group, &arguments.tapes, &arguments.path);
-    for text in [&arguments.since, &arguments.until].into_iter().flatten() {
-        context.point(text)?;
+    let mut filter = Filter::new(arguments.path.as_deref())?;
+    let point = |text: &Option<String>| text.as_deref().map(|text| context.point(text)).transpose();
+    let (since, until) = (point(&arguments.since)?, point(&arguments.until)?);
+    let deck = open_deck(arguments.group.as_ref(), &arguments.tapes, context)?;
+    let output = &context.output;
+    for warning in deck.warnings.iter().filter(|_| !output.quiet) {
+        output.warn(warning);
     }
-    Err(super::not_wired("log"))
+    match since {
+        Some(Point::Time(time)) => filter.since = time,
+        Some(Point::Seq(seq)) => filter.first = seq,
+        Some(point) => filter.first = deck.resolve(&point, output.zone)?.seq,
+        None => {}
+    }
+    match until {
+        Some(Point::Time(time)) => filter.until = time,
+        Some(Point::Seq(seq)) => filter.last = seq,
+        Some(point) => filter.last = deck.resolve(&point, output.zone)?.seq,
+        None => {}
+    }
+    let mut heading = !output.quiet;
+    log::tell(&deck, &filter, &mut |event| {
+        if output.json {
+            return output.document(&line(&event));
+        }
+        if std::mem::take(&mut heading) {
+            let text = format!("{:>10}  {:35}  {:11}  WHAT", "SEQ", "TIME", "OP");
+            output.say(output.paint(Tone::Strong, &text))?;
+        }
+        output.say(text(&event, context))
+    })
+}
+
+fn text(event: &Event, context: &Context) -> String {
+    let Event {
+        who,
+        op,
+        path,
+        other,
+        range,
+        note,
+    } = event;
+    let lossy = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let mut what = vec![lossy(path)];
+    what.extend(other.as_deref().map(|other| format!("-> {}", lossy(other))));
+    what.extend(range.map(|(offset, length)| format!("{offset}+{length}")));
+    what.push(note.clone());
+    let who_asked = if who.pid == 0 {
+        String::new()
+    } else {
+        format!("uid {} pid {}", who.uid, who.pid)
+    };
+    what.push(who_asked);
+    what.retain(|part| !part.is_empty());
+    format!(
+        "{:>10}  {:35}  {op:11}  {}",
+        who.seq,
+        context.output.zone.text(who.time),
+        what.join("  ")
+    )
+}
+
+#[derive(Serialize)]
+struct Line {
+    seq: u64,
+    time: String,
+    op: &'static str,
+    path: String,
+    path_b64: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    other: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    other_b64: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    off: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    len: Option<u64>,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    note: String,
+    uid: u32,
+    pid: u32,
+}
+
+fn line(event: &Event) -> Line {
+    let lossy = |bytes: &Vec<u8>| String::from_utf8_lossy(bytes).into_owned();
+    Line {
+        seq: event.who.seq.0,
+        time: rfc3339(event.who.time),
+        op: event.op,
+        path: lossy(&event.path),
+        path_b64: BASE64.encode(&event.path),
+        other: event.other.as_ref().map(lossy),
+        other_b64: event.other.as_ref().map(|other| BASE64.encode(other)),
+        off: event.range.map(|(offset, _)| offset),
+        len: event.range.map(|(_, length)| length),
+        note: event.note.clone(),
+        uid: event.who.uid,
+        pid: event.who.pid,
+    }
 }

@@ -2,10 +2,17 @@
 
 use std::path::PathBuf;
 
-use reelfs_journal::GroupName;
+use reelfs_journal::{GroupName, Seq, Timestamp};
+use serde::Serialize;
 
 use crate::cli::Context;
 use crate::error::Result;
+use crate::group_file::GroupFile;
+use crate::output::Tone;
+use crate::points::History;
+use crate::restore::{self, Deck, Live};
+use crate::size::Size;
+use crate::when::rfc3339;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  reelfs points docs\n  reelfs points --tapes /media/disk")]
@@ -19,6 +26,189 @@ pub(crate) struct PointsArgs {
 }
 
 pub(crate) fn run(arguments: &PointsArgs, context: &Context) -> Result<()> {
-    let _ = (&arguments.group, &arguments.tapes, context.now());
-    Err(super::not_wired("points"))
+    let deck = open_deck(arguments.group.as_ref(), &arguments.tapes, context)?;
+    let output = &context.output;
+    for warning in deck.warnings.iter().filter(|_| !output.quiet) {
+        output.warn(warning);
+    }
+    for tapes in &deck.epochs {
+        deck.epoch(tapes.epoch)?;
+    }
+    let lines: Vec<Line> = deck
+        .histories
+        .iter()
+        .flat_map(|history| lines(history, &deck))
+        .collect();
+    if output.json {
+        return lines.iter().try_for_each(|line| output.document(line));
+    }
+    tell(&deck, &lines, context)
+}
+
+/// The tapes in directories, or everything that this machine knows of a group.
+pub(super) fn open_deck(group: Option<&GroupName>, tapes: &[PathBuf], context: &Context) -> Result<Deck> {
+    let Some(group) = group.filter(|_| tapes.is_empty()) else {
+        return Deck::open(tapes, group.map(GroupName::as_str));
+    };
+    let file = GroupFile::load(&context.state.existing(group)?)?;
+    let live = Live::open(&file.journal, file.uuid, file.epoch)?;
+    let directories: Vec<PathBuf> = file.targets.iter().map(|target| target.dir.clone()).collect();
+    Deck::of_group(&directories, file.name, file.uuid, live)
+}
+
+/// One line of the list, in JSON as it is.
+#[derive(Serialize)]
+struct Line {
+    kind: &'static str,
+    epoch: u32,
+    seq: u64,
+    time: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    to_seq: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    to_time: Option<String>,
+    name: String,
+    note: String,
+    tape: String,
+    reachable: bool,
+    #[serde(skip)]
+    at: Timestamp,
+    #[serde(skip)]
+    until: Option<Timestamp>,
+}
+
+impl Line {
+    fn new(kind: &'static str, history: &History, seq: Seq, time: Timestamp) -> Line {
+        Line {
+            kind,
+            epoch: history.epoch.map_or(0, |epoch| epoch.0),
+            seq: seq.0,
+            time: rfc3339(time),
+            to_seq: None,
+            to_time: None,
+            name: String::new(),
+            note: String::new(),
+            tape: history
+                .stretch(seq)
+                .map_or_else(String::new, |stretch| stretch.name.clone()),
+            reachable: history.base_for(seq).is_some() && history.bracket(seq).is_none() && !in_journal(history, seq),
+            at: time,
+            until: None,
+        }
+    }
+
+    fn until(mut self, seq: Seq, time: Timestamp) -> Line {
+        (self.to_seq, self.to_time, self.until) = (Some(seq.0), Some(rfc3339(time)), Some(time));
+        self
+    }
+}
+
+fn in_journal(history: &History, seq: Seq) -> bool {
+    history
+        .stretch(seq)
+        .is_some_and(|stretch| stretch.name == restore::JOURNAL)
+}
+
+/// Windows and gaps first, then everything else in order.
+fn lines(history: &History, deck: &Deck) -> Vec<Line> {
+    let mut lines = Vec::new();
+    for run in history.windows() {
+        if let Some((from, time)) = run.from {
+            lines.push(Line::new("window", history, from, time).until(run.last, run.sealed));
+        }
+    }
+    for pair in history.runs.windows(2) {
+        let line = Line::new("gap", history, pair[0].last.next(), pair[0].sealed);
+        lines.push(line.until(pair[1].first.previous(), pair[1].first_time));
+    }
+    let mut points: Vec<Line> = Vec::new();
+    for base in &history.bases {
+        let mut line = Line::new("base", history, base.ended, base.time);
+        let size = base.tape.as_ref().and_then(|name| {
+            let tapes = deck.epochs.iter().flat_map(|tapes| &tapes.bases);
+            tapes.into_iter().find(|tape| tape.name() == *name)
+        });
+        line.name = base.tape.clone().unwrap_or_default();
+        line.note = match size {
+            Some(tape) => Size(tape.head.bytes).to_string(),
+            None => "its tape is not here".to_owned(),
+        };
+        points.push(line);
+    }
+    for mark in &history.marks {
+        let mut line = Line::new("marker", history, mark.seq, mark.time);
+        (line.name, line.note) = (mark.name.clone(), mark.note.clone());
+        points.push(line);
+    }
+    for bracket in &history.brackets {
+        let first = Line::new("uncertain", history, bracket.first, bracket.since);
+        let mut line = if bracket.end == Seq(u64::MAX) {
+            first
+        } else {
+            first.until(bracket.end, bracket.until)
+        };
+        line.note = match bracket.adoption {
+            true => "changed behind the mount".to_owned(),
+            false => "read back after an unclean stop".to_owned(),
+        };
+        points.push(line);
+    }
+    points.sort_by_key(|line| line.seq);
+    lines.extend(points);
+    lines
+}
+
+fn tell(deck: &Deck, lines: &[Line], context: &Context) -> Result<()> {
+    let (output, zone) = (&context.output, &context.output.zone);
+    let (ranges, points): (Vec<&Line>, Vec<&Line>) =
+        lines.iter().partition(|line| matches!(line.kind, "window" | "gap"));
+    if !ranges.iter().any(|line| line.kind == "window") {
+        output.say(format!(
+            "{}: nothing can be restored yet: no base copy is complete",
+            deck.group
+        ))?;
+    }
+    let gaps = if ranges.iter().any(|line| line.kind == "gap") {
+        ""
+    } else {
+        "; no gaps"
+    };
+    for line in ranges {
+        let (from, to) = (zone.text(line.at), zone.text(line.until.unwrap_or(line.at)));
+        let to_seq = line.to_seq.unwrap_or(line.seq);
+        output.say(match line.kind {
+            "window" => format!(
+                "recovery window  {from} ... {to}   every change, seq {} to {to_seq}{gaps}",
+                line.seq
+            ),
+            _ => output.paint(
+                Tone::Bad,
+                &format!("gap              records {} to {to_seq} are on no tape here", line.seq),
+            ),
+        })?;
+    }
+    if points.is_empty() {
+        return Ok(());
+    }
+    let width = points.iter().map(|line| line.name.len()).max().unwrap_or(0).max(4);
+    let heading = format!("{:35}  {:>10}  {:9}  {:width$}  NOTE", "TIME", "SEQ", "KIND", "NAME");
+    output.say(output.paint(Tone::Strong, &heading))?;
+    for line in points {
+        let remark = match (line.tape.as_str(), line.reachable, line.kind) {
+            (restore::JOURNAL, _, _) => " (not on a tape yet)",
+            (_, false, "base" | "marker") => " (cannot be reached)",
+            _ => "",
+        };
+        let until = line.to_seq.map_or_else(String::new, |to| format!(", to seq {to}"));
+        let text = format!(
+            "{:35}  {:>10}  {:9}  {:width$}  {}{until}{remark}",
+            zone.text(line.at),
+            line.seq,
+            line.kind,
+            line.name,
+            line.note
+        );
+        output.say(text.trim_end())?;
+    }
+    Ok(())
 }

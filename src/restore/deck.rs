@@ -4,14 +4,13 @@ use std::cell::RefCell;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::str::FromStr;
 
-use reelfs_archive::{
-    Catalog, CatalogTape, Chain, Depth, GroupSummary, SealedTape, TapeError, TapeHead, TapeKind, TapeName, VerifiedTape,
-};
-use reelfs_journal::{Epoch, GroupName, Seq};
+use reelfs_archive::{Catalog, CatalogTape, Chain, Depth, SealedTape, TapeError, TapeHead, VerifiedTape};
+use reelfs_journal::{Change, Epoch, GroupName, Record, Seq, Timestamp};
 use uuid::Uuid;
 
+use super::choose::{Broken, broken_tapes, choose_group};
+use super::live::Live;
 use super::told;
 use crate::error::{Error, ErrorKind, Result};
 use crate::point::Point;
@@ -55,13 +54,6 @@ impl Tape {
     }
 }
 
-/// A file that has the name of a tape and cannot be read as one.
-#[derive(Debug)]
-struct Broken {
-    error: Error,
-    name: Option<TapeName>,
-}
-
 /// The tapes of one epoch.
 #[derive(Debug)]
 pub struct EpochTapes {
@@ -75,6 +67,35 @@ pub struct EpochTapes {
     diverged: Option<(Seq, String, String)>,
 }
 
+/// Which record, and who asked for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Who {
+    /// Its number.
+    pub seq: Seq,
+    /// Its hybrid time.
+    pub time: Timestamp,
+    /// The requester's user.
+    pub uid: u32,
+    /// The requester's process, 0 if unknown.
+    pub pid: u32,
+}
+
+impl Who {
+    /// Of this record.
+    #[must_use]
+    pub fn of(record: &Record<'_>) -> Who {
+        Who {
+            seq: record.seq,
+            time: record.time,
+            uid: record.uid,
+            pid: record.pid,
+        }
+    }
+}
+
+/// Takes a record and what it really did; says whether to go on.
+pub type Visit<'v> = dyn FnMut(Who, Option<Change<'_>>) -> Result<bool> + 'v;
+
 /// The tapes at hand for one group.
 pub struct Deck {
     /// The group's name.
@@ -87,6 +108,7 @@ pub struct Deck {
     pub histories: Vec<History>,
     /// What a person should know, and what does not stop anything.
     pub warnings: Vec<String>,
+    live: Option<Live>,
     broken: Vec<Broken>,
     last_read: RefCell<Option<(PathBuf, Rc<VerifiedTape>)>>,
 }
@@ -109,25 +131,56 @@ impl Deck {
         let catalog = Catalog::scan(paths).map_err(|error| tape_error(&paths[0], error))?;
         let broken = broken_tapes(&catalog);
         let chosen = choose_group(&catalog.groups(), group, &broken, paths)?;
+        Ok(Deck::fill(&catalog, broken, chosen.name, chosen.uuid, None))
+    }
+
+    /// Looks at everything of a group that lives on this machine: its journal, and the tapes in these directories as far as
+    /// they are there.
+    ///
+    /// # Errors
+    /// A directory cannot be read.
+    pub fn of_group(paths: &[PathBuf], group: GroupName, uuid: Uuid, live: Live) -> Result<Deck> {
+        let present: Vec<&PathBuf> = paths.iter().filter(|path| path.is_dir()).collect();
+        let catalog = Catalog::scan(&present).map_err(|error| tape_error(present[0], error))?;
+        let broken = broken_tapes(&catalog);
+        let mut deck = Deck::fill(&catalog, broken, group, uuid, Some(live));
+        for absent in paths.iter().filter(|path| !path.is_dir()) {
+            deck.warnings
+                .push(format!("the tapes in {} are not at hand", absent.display()));
+        }
+        Ok(deck)
+    }
+
+    fn fill(catalog: &Catalog, broken: Vec<Broken>, group: GroupName, uuid: Uuid, live: Option<Live>) -> Deck {
+        let mut epochs: Vec<Epoch> = catalog
+            .groups()
+            .into_iter()
+            .filter(|known| known.uuid == uuid)
+            .flat_map(|known| known.epochs)
+            .collect();
+        epochs.extend(live.as_ref().map(|live| live.epoch));
+        epochs.sort_unstable();
+        epochs.dedup();
+        let broken = broken
+            .into_iter()
+            .filter(|broken| broken.may_belong_to(Some(group.as_str())))
+            .collect();
         let mut deck = Deck {
-            group: chosen.name,
-            uuid: chosen.uuid,
+            group,
+            uuid,
             epochs: Vec::new(),
             histories: Vec::new(),
             warnings: Vec::new(),
-            broken: broken
-                .into_iter()
-                .filter(|broken| broken.may_belong_to(group))
-                .collect(),
+            live,
+            broken,
             last_read: RefCell::new(None),
         };
-        let mut epochs = chosen.epochs;
-        epochs.sort_unstable();
         for epoch in epochs {
-            deck.add_epoch(epoch, &catalog.chain(chosen.uuid, epoch));
+            deck.add_epoch(epoch, &catalog.chain(uuid, epoch));
         }
-        deck.warn_about_broken();
-        Ok(deck)
+        deck.warnings
+            .extend(deck.broken.iter().map(|broken| broken.error.to_string()));
+        deck
     }
 
     fn add_epoch(&mut self, epoch: Epoch, chain: &Chain<'_>) {
@@ -147,9 +200,19 @@ impl Deck {
                 }),
             }
         }
+        let mut stretches = stretches(&updates);
+        if let Some(live) = self.live.as_ref().filter(|live| live.epoch == epoch) {
+            let on_tape = stretches.last().map_or(Seq::ZERO, |stretch| stretch.last);
+            match live.told(on_tape.next()) {
+                Ok((stretch, happenings)) => {
+                    stretches.push(stretch);
+                    told.extend(happenings);
+                }
+                Err(error) => self.warnings.push(error.to_string()),
+            }
+        }
         let known_bases: Vec<BaseTape> = bases.iter().filter_map(base_tape).collect();
-        self.histories
-            .push(History::new(epoch, stretches(&updates), &known_bases, told));
+        self.histories.push(History::new(epoch, stretches, &known_bases, told));
         let diverged = chain.diverged.first();
         let diverged = diverged.map(|d| (d.seq, d.left.head.name().to_string(), d.right.head.name().to_string()));
         self.epochs.push(EpochTapes {
@@ -179,12 +242,6 @@ impl Deck {
         Ok(verified)
     }
 
-    fn warn_about_broken(&mut self) {
-        for broken in &self.broken {
-            self.warnings.push(broken.error.to_string());
-        }
-    }
-
     /// The tapes of an epoch.
     ///
     /// # Errors
@@ -202,6 +259,66 @@ impl Deck {
                 .hint("keep the tapes of one history in a directory of their own and restore from there"));
         }
         Ok((tapes, &self.histories[index]))
+    }
+
+    /// Visits the records of an epoch from `from` on that are at hand, over gaps, with what each really did (`None` when that
+    /// was nothing), until the visitor says no.
+    ///
+    /// # Errors
+    /// A tape does not read back (19), or the visitor's.
+    pub fn records(&self, epoch: Epoch, from: Seq, visit: &mut Visit<'_>) -> Result<()> {
+        let (tapes, history) = self.epoch(epoch)?;
+        for stretch in history.stretches.iter().filter(|stretch| stretch.last >= from) {
+            let first = stretch.first.max(from);
+            let tape = tapes.updates.iter().find(|tape| tape.name() == stretch.name);
+            let goes_on = match (tape, &self.live) {
+                (Some(tape), _) => self.tape_records(tape, (first, stretch.last), visit)?,
+                (None, Some(live)) => live.visit((first, stretch.last), visit)?,
+                (None, None) => true,
+            };
+            if !goes_on {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn tape_records(&self, tape: &Tape, (first, last): (Seq, Seq), visit: &mut Visit<'_>) -> Result<bool> {
+        let fail = |error| tape_error(&tape.path, error);
+        let verified = self.read(tape)?;
+        let amends = told::read(&verified).map_err(fail)?.amends;
+        let mut records = verified.records(first).map_err(fail)?;
+        while let Some(raw) = records.next().map_err(fail)? {
+            let record = raw.decode().map_err(fail)?;
+            if record.seq > last {
+                break;
+            }
+            let who = Who::of(&record);
+            if !visit(who, amends.real(record))? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Visits the names and attributes on a base tape.
+    ///
+    /// # Errors
+    /// The tape is not at hand (15) or does not read back (19), or the visitor's.
+    pub fn base_records(&self, name: &str, visit: &mut dyn FnMut(&Change<'_>) -> Result<()>) -> Result<()> {
+        let tape = self
+            .epochs
+            .iter()
+            .flat_map(|tapes| &tapes.bases)
+            .find(|tape| tape.name() == name);
+        let tape = tape.ok_or_else(|| Error::new(ErrorKind::TapeNeeded, format!("tape {name} is not here")))?;
+        let fail = |error| tape_error(&tape.path, error);
+        let verified = self.read(tape)?;
+        let mut records = verified.records(tape.head.first()).map_err(fail)?;
+        while let Some(raw) = records.next().map_err(fail)? {
+            visit(&raw.decode().map_err(fail)?.change)?;
+        }
+        Ok(())
     }
 
     /// Looks a point up.
@@ -254,7 +371,9 @@ impl Glances for Deck {
     fn glance(&self, epoch: Epoch, stretch: &Stretch, visit: &mut dyn FnMut(Glance) -> bool) -> Result<()> {
         let tapes = self.epochs.iter().find(|tapes| tapes.epoch == epoch);
         let tape = tapes.and_then(|tapes| tapes.updates.iter().find(|tape| tape.name() == stretch.name));
-        let Some(tape) = tape else { return Ok(()) };
+        let Some(tape) = tape else {
+            return self.live.as_ref().map_or(Ok(()), |live| live.glance(stretch, visit));
+        };
         let verified = self.read(tape)?;
         let fail = |error| tape_error(&tape.path, error);
         for control in verified.controls() {
@@ -264,97 +383,6 @@ impl Glances for Deck {
             }
         }
         Ok(())
-    }
-}
-
-impl Broken {
-    fn may_belong_to(&self, group: Option<&str>) -> bool {
-        match (&self.name, group) {
-            (Some(name), Some(group)) => name.group.as_str() == group,
-            _ => true,
-        }
-    }
-
-    fn may_hold_after(&self, end: Seq) -> bool {
-        self.name.as_ref().is_none_or(|name| name.last > end)
-    }
-
-    fn is_base(&self) -> bool {
-        self.name.as_ref().is_none_or(|name| name.kind == TapeKind::Base)
-    }
-}
-
-fn broken_tapes(catalog: &Catalog) -> Vec<Broken> {
-    let same_as_good = |name: &TapeName| catalog.tapes().iter().any(|tape| tape.head.name() == *name);
-    let broken = catalog.damaged().iter().map(|damaged| {
-        let name = damaged
-            .path
-            .file_name()
-            .and_then(|name| name.to_str())
-            .and_then(|name| TapeName::from_str(name).ok());
-        let message = format!("tape {}: {}", damaged.path.display(), damaged.error);
-        Broken {
-            error: Error::new(ErrorKind::Damaged, message),
-            name,
-        }
-    });
-    broken
-        .filter(|broken| !broken.name.as_ref().is_some_and(same_as_good))
-        .collect()
-}
-
-fn choose_group(
-    groups: &[GroupSummary],
-    wanted: Option<&str>,
-    broken: &[Broken],
-    paths: &[PathBuf],
-) -> Result<GroupSummary> {
-    let fits = |group: &&GroupSummary| wanted.is_none_or(|name| group.name.as_str() == name);
-    let fitting: Vec<&GroupSummary> = groups.iter().filter(fits).collect();
-    let names = |groups: &[&GroupSummary]| {
-        let mut names: Vec<&str> = groups.iter().map(|group| group.name.as_str()).collect();
-        names.sort_unstable();
-        names.dedup();
-        names.join(", ")
-    };
-    let place = paths
-        .iter()
-        .map(|path| path.display().to_string())
-        .collect::<Vec<_>>()
-        .join(", ");
-    match fitting.as_slice() {
-        [one] => Ok(GroupSummary {
-            uuid: one.uuid,
-            name: one.name.clone(),
-            epochs: one.epochs.clone(),
-            tapes: one.tapes,
-        }),
-        [] if broken.iter().any(|broken| broken.may_belong_to(wanted)) => {
-            let first = broken.iter().find(|broken| broken.may_belong_to(wanted));
-            Err(first.map_or_else(
-                || Error::failed("no tape"),
-                |broken| Error::new(ErrorKind::Damaged, broken.error.to_string()),
-            ))
-        }
-        [] if groups.is_empty() => Err(Error::new(ErrorKind::NotFound, format!("there is no tape in {place}"))),
-        [] => {
-            let all: Vec<&GroupSummary> = groups.iter().collect();
-            let message = format!("no tape of {} in {place}", wanted.unwrap_or_default());
-            Err(Error::new(ErrorKind::NotFound, message).hint(format!("the tapes there are of {}", names(&all))))
-        }
-        [first, rest @ ..] if rest.iter().all(|group| group.name == first.name) => {
-            let message = format!(
-                "{place} holds tapes of {} different groups that are all named {}",
-                fitting.len(),
-                first.name
-            );
-            Err(Error::new(ErrorKind::Foreign, message)
-                .hint("they come from different hosts or different times: keep them in directories of their own"))
-        }
-        several => Err(
-            Error::usage(format!("{place} holds tapes of several groups: {}", names(several)))
-                .hint(format!("choose one with --group {}", several[0].name)),
-        ),
     }
 }
 
