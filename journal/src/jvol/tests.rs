@@ -326,7 +326,11 @@ fn reads_any_range_and_nothing_that_is_not_held() {
         }
     }
     jvol.free(Seq(2000), Digest::ZERO).expect("free");
-    assert_eq!(jvol.tail.lock().index.before(1999), None, "positions of freed records are kept");
+    assert_eq!(
+        jvol.tail.lock().index.before(1999),
+        None,
+        "positions of freed records are kept"
+    );
     assert!(matches!(
         jvol.read(Seq(1999), Seq(2500)),
         Err(JournalError::NotHeld { .. })
