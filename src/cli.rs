@@ -141,8 +141,8 @@ fn log_to_stderr(verbose: u8, quiet: bool) {
     let level = match verbose {
         _ if quiet => "error",
         0 => "warn",
-        1 => "info",
-        2 => "debug",
+        1 => "warn,reelfs=info",
+        2 => "info,reelfs=debug",
         _ => "trace",
     };
     let filter = EnvFilter::try_from_env("REELFS_LOG").unwrap_or_else(|_| EnvFilter::new(level));

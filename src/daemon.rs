@@ -104,7 +104,11 @@ impl Daemon {
             spawn("control", move || listen(&theirs, &listener))?,
             spawn("signals", move || watch_signals(&ours, signals))?,
         ];
-        Ok(Daemon { shared, signals: handle, threads })
+        Ok(Daemon {
+            shared,
+            signals: handle,
+            threads,
+        })
     }
 
     /// The group.
@@ -132,7 +136,11 @@ impl Daemon {
     /// # Errors
     /// What the last thing says, or that the group cannot be closed cleanly; the next mount recovers then.
     pub fn wait(self, last: impl FnOnce(&OpenGroup) -> Result<()>) -> Result<()> {
-        let served = self.shared.mounted.join().map_err(|error| Error::io("serve the mount", error));
+        let served = self
+            .shared
+            .mounted
+            .join()
+            .map_err(|error| Error::io("serve the mount", error));
         self.shared.ending.store(true, Ordering::SeqCst);
         let last = last(&self.shared.group);
         let closed = {
@@ -140,7 +148,7 @@ impl Daemon {
             let _alone = self.shared.group.alone();
             self.shared.group.close()
         };
-        let outcome = closed.as_ref().map(|()| ()).map_err(|error| (error.code(), error.chain()));
+        let outcome = closed.as_ref().copied().map_err(|error| (error.code(), error.chain()));
         *self.shared.closed.lock() = Some(outcome);
         self.shared.has_closed.notify_all();
         self.signals.close();
@@ -160,18 +168,28 @@ fn begin(group: &OpenGroup, options: &MountOptions) -> Result<(Listener, Signals
     let listener = listener.map_err(|error| Error::failed("open the control socket").because(error))?;
     let signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(|error| Error::io("watch signals", error))?;
     let mounted = reelfs_fuse::mount(group.primary().clone(), options);
-    Ok((listener, signals, mounted.map_err(|error| mount_error(&options.mountpoint, error))?))
+    Ok((
+        listener,
+        signals,
+        mounted.map_err(|error| mount_error(&options.mountpoint, error))?,
+    ))
 }
 
 impl Shared {
     fn perform(&self, request: &Request, progress: &mut dyn FnMut(Step)) -> Result<serde_json::Value> {
         if self.ending.load(Ordering::SeqCst) {
-            return Err(Error::new(ErrorKind::State, format!("{} is being unmounted", self.group.dir().name())));
+            return Err(Error::new(
+                ErrorKind::State,
+                format!("{} is being unmounted", self.group.dir().name()),
+            ));
         }
         let long = matches!(request, Request::BaseCopy { .. } | Request::Export { .. });
         let mut step = |step| {
             if long {
-                *self.activity.lock() = Some(Activity { verb: request.verb().to_owned(), step });
+                *self.activity.lock() = Some(Activity {
+                    verb: request.verb().to_owned(),
+                    step,
+                });
             }
             progress(step);
         };
@@ -344,7 +362,8 @@ fn mount_error(mountpoint: &Path, error: std::io::Error) -> Error {
         }
         std::io::ErrorKind::NotFound | std::io::ErrorKind::PermissionDenied if !root => {
             Error::io(format!("mount at {shown}"), error)
-                .hint("without root this needs fusermount3 (Debian: apt install fuse3), and a mountpoint of your own")
+                .hint("without root this needs fusermount3 (Debian: apt install fuse3), a /dev/fuse of mode 0666, and a mountpoint of \
+                       your own")
         }
         _ => Error::io(format!("mount at {shown}"), error).hint("is /dev/fuse there, and may this user open it?"),
     }
@@ -354,8 +373,9 @@ fn mount_error(mountpoint: &Path, error: std::io::Error) -> Error {
 pub(crate) fn unmount_error(mountpoint: &Path, error: std::io::Error) -> Error {
     let shown = mountpoint.display();
     match error.kind() {
-        std::io::ErrorKind::ResourceBusy => Error::new(ErrorKind::Busy, format!("{shown} is in use"))
-            .hint(format!("see who: fuser -vm {shown}")),
+        std::io::ErrorKind::ResourceBusy => {
+            Error::new(ErrorKind::Busy, format!("{shown} is in use")).hint(format!("see who: fuser -vm {shown}"))
+        }
         _ => Error::io(format!("unmount {shown}"), error),
     }
 }

@@ -170,7 +170,10 @@ impl Error {
     #[must_use]
     pub fn told(code: u8) -> Error {
         let error = Error::new(ErrorKind::from_code(code), "told already");
-        Error { told: Some(code), ..error }
+        Error {
+            told: Some(code),
+            ..error
+        }
     }
 
     /// Whether the user knows already.

@@ -192,7 +192,11 @@ mod tests {
                 uuid: Uuid::from_u128(8),
                 seq: Seq(9),
             }),
-            last_marker: Some(LastMarker { name: "m".into(), seq: Seq(3), time: Timestamp(4) }),
+            last_marker: Some(LastMarker {
+                name: "m".into(),
+                seq: Seq(3),
+                time: Timestamp(4),
+            }),
         }
     }
 

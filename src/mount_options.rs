@@ -17,8 +17,26 @@ pub struct Words {
 
 /// Words of `/etc/fstab` and `mount(8)` that mean nothing here, and the kernel's defaults.
 const PASSED_OVER: [&str; 20] = [
-    "auto", "noauto", "user", "nouser", "users", "owner", "group", "_netdev", "nofail", "defaults", "rw", "dev", "suid",
-    "exec", "async", "atime", "relatime", "default_permissions", "diratime", "nostrictatime",
+    "auto",
+    "noauto",
+    "user",
+    "nouser",
+    "users",
+    "owner",
+    "group",
+    "_netdev",
+    "nofail",
+    "defaults",
+    "rw",
+    "dev",
+    "suid",
+    "exec",
+    "async",
+    "atime",
+    "relatime",
+    "default_permissions",
+    "diratime",
+    "nostrictatime",
 ];
 
 /// Words that the kernel takes.
@@ -30,7 +48,13 @@ const KERNEL: [&str; 7] = ["ro", "nodev", "nosuid", "noexec", "noatime", "sync",
 /// A word that nobody knows, by name (exit code 2).
 pub fn parse(arguments: &[String]) -> Result<Words> {
     let mut words = Words::default();
-    for word in arguments.iter().map(|argument| split(argument)).collect::<Result<Vec<_>>>()?.into_iter().flatten() {
+    for word in arguments
+        .iter()
+        .map(|argument| split(argument))
+        .collect::<Result<Vec<_>>>()?
+        .into_iter()
+        .flatten()
+    {
         match word.as_str() {
             "" => {}
             "allow_other" => words.allow_other = true,
@@ -43,8 +67,10 @@ pub fn parse(arguments: &[String]) -> Result<Words> {
                     .hint(format!("write it by itself: {flag}")));
             }
             unknown => {
-                return Err(Error::usage(format!("`{unknown}` is not a mount option"))
-                    .hint(format!("there are: allow_other, nonempty, strict, {}", KERNEL.join(", "))));
+                return Err(Error::usage(format!("`{unknown}` is not a mount option")).hint(format!(
+                    "there are: allow_other, nonempty, strict, {}",
+                    KERNEL.join(", ")
+                )));
             }
         }
     }
@@ -73,19 +99,38 @@ mod tests {
     use super::*;
 
     fn read(arguments: &[&str]) -> Result<Words> {
-        parse(&arguments.iter().map(|&argument| argument.to_owned()).collect::<Vec<_>>())
+        parse(
+            &arguments
+                .iter()
+                .map(|&argument| argument.to_owned())
+                .collect::<Vec<_>>(),
+        )
     }
 
     #[test]
     fn what_mount_8_passes_on_is_understood() {
-        let words = read(&["ro,_netdev,nofail,x-systemd.automount,user", "allow_other,noexec", "", "comment=a\\,b"]);
-        let expected = Words { allow_other: true, kernel: vec!["ro".into(), "noexec".into()], ..Words::default() };
+        let words = read(&[
+            "ro,_netdev,nofail,x-systemd.automount,user",
+            "allow_other,noexec",
+            "",
+            "comment=a\\,b",
+        ]);
+        let expected = Words {
+            allow_other: true,
+            kernel: vec!["ro".into(), "noexec".into()],
+            ..Words::default()
+        };
         assert_eq!(words.expect("words"), expected);
     }
 
     #[test]
     fn unknown_words_are_named() {
-        for (text, part) in [("ro,bogus", "`bogus` is not"), ("--json", "is a flag"), ("a\\,b", "`a,b`"), ("a\\", "backslash")] {
+        for (text, part) in [
+            ("ro,bogus", "`bogus` is not"),
+            ("--json", "is a flag"),
+            ("a\\,b", "`a,b`"),
+            ("a\\", "backslash"),
+        ] {
             let error = read(&[text]).expect_err(text);
             assert!(error.code() == 2 && error.to_string().contains(part), "{error}");
         }

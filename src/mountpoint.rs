@@ -40,8 +40,11 @@ impl Mountpoint {
         }
         let shown = path.display();
         if let Some(entry) = mounts::at(&path)?.filter(mounts::MountEntry::is_ours) {
-            return Err(Error::new(ErrorKind::Busy, format!("{shown} is mounted already, with group {}", entry.source))
-                .hint(format!("reelfs umount {shown}")));
+            return Err(Error::new(
+                ErrorKind::Busy,
+                format!("{shown} is mounted already, with group {}", entry.source),
+            )
+            .hint(format!("reelfs umount {shown}")));
         }
         let in_place = same(&path, &file.pvol);
         if !in_place {
@@ -51,16 +54,21 @@ impl Mountpoint {
             Ok(metadata) if metadata.is_dir() => {}
             Ok(_) => return Err(Error::usage(format!("the mountpoint {shown} is not a directory"))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(Error::new(ErrorKind::NotFound, format!("the mountpoint {shown} is not there"))
-                    .hint(format!("mkdir {shown}")));
+                return Err(
+                    Error::new(ErrorKind::NotFound, format!("the mountpoint {shown} is not there"))
+                        .hint(format!("mkdir {shown}")),
+                );
             }
             Err(error) => return Err(Error::io(format!("look at the mountpoint {shown}"), error)),
         }
         overlap::refuse_inside("the mountpoint", &path, "the state directory", state.root())?;
         overlap::refuse_inside("the mountpoint", &path, "the journal", &file.journal)?;
         if !in_place && !nonempty && holds_something(&path)? {
-            return Err(Error::new(ErrorKind::WouldOverwrite, format!("the mountpoint {shown} is not empty"))
-                .hint("what is in it would be hidden; if that is meant: -o nonempty"));
+            return Err(Error::new(
+                ErrorKind::WouldOverwrite,
+                format!("the mountpoint {shown} is not empty"),
+            )
+            .hint("what is in it would be hidden; if that is meant: -o nonempty"));
         }
         Ok(Mountpoint { path, in_place })
     }
@@ -72,8 +80,12 @@ fn refuse_nested(pvol: &Path, point: &Path) -> Result<()> {
         return Ok(());
     }
     let relation = if inside { "lies inside" } else { "lies around" };
-    Err(Error::usage(format!("the mountpoint {} {relation} the PVOL {}", point.display(), pvol.display()))
-        .hint("mount at the PVOL itself, or apart from it"))
+    Err(Error::usage(format!(
+        "the mountpoint {} {relation} the PVOL {}",
+        point.display(),
+        pvol.display()
+    ))
+    .hint("mount at the PVOL itself, or apart from it"))
 }
 
 /// The same directory, under whatever name.
@@ -91,9 +103,8 @@ fn holds_something(path: &Path) -> Result<bool> {
 fn detach_stale(file: &GroupFile, place: &Path, output: &Output) -> Result<()> {
     let ours = |entry: &mounts::MountEntry| entry.is_ours() && entry.source == file.name.as_str() && entry.is_stale();
     while mounts::at(place)?.is_some_and(|entry| ours(&entry)) {
-        reelfs_fuse::unmount(place, true).map_err(|error| {
-            Error::io(format!("detach the dead mount at {}", place.display()), error)
-        })?;
+        reelfs_fuse::unmount(place, true)
+            .map_err(|error| Error::io(format!("detach the dead mount at {}", place.display()), error))?;
         output.note(format!("detached {}: the process behind it was dead", place.display()));
     }
     Ok(())

@@ -21,13 +21,15 @@ pub fn real(path: &Path) -> Result<PathBuf> {
         match fs::canonicalize(rest) {
             Ok(real) => return Ok(missing.iter().rev().fold(real, |path, name| path.join(name))),
             // what is not there yet, and a mount whose process is dead, are taken by their names
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotConnected) => match (rest.file_name(), rest.parent()) {
-                (Some(name), Some(parent)) => {
-                    missing.push(name.to_owned());
-                    rest = parent;
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotConnected) => {
+                match (rest.file_name(), rest.parent()) {
+                    (Some(name), Some(parent)) => {
+                        missing.push(name.to_owned());
+                        rest = parent;
+                    }
+                    _ => return Err(fail(error)),
                 }
-                _ => return Err(fail(error)),
-            },
+            }
             Err(error) => return Err(fail(error)),
         }
     }

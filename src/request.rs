@@ -83,7 +83,9 @@ pub fn ask<D: DeserializeOwned>(
     request: &Request,
     progress: &mut dyn FnMut(Step),
 ) -> Result<Option<D>> {
-    let Some(mut connection) = connect(group)? else { return Ok(None) };
+    let Some(mut connection) = connect(group)? else {
+        return Ok(None);
+    };
     converse(group, &mut connection, request, progress).map(Some)
 }
 
@@ -105,7 +107,10 @@ pub fn converse<D: DeserializeOwned>(
     request: &Request,
     progress: &mut dyn FnMut(Step),
 ) -> Result<D> {
-    match connection.ask(request, progress).map_err(|error| unreachable(group, error))? {
+    match connection
+        .ask(request, progress)
+        .map_err(|error| unreachable(group, error))?
+    {
         Answer::Done(done) => Ok(done),
         Answer::Failed { code, message, hint } => {
             let error = Error::new(ErrorKind::from_code(code), message);
@@ -174,7 +179,13 @@ fn mark(group: &OpenGroup, name: &str, note: &str) -> Result<Marked> {
     crate::point::check_marker_name(name)?;
     let set = group.primary().mark(name, note);
     let (seq, time) = set.map_err(|error| Error::io("write the marker to the journal", error.into()))?;
-    group.update(|file| file.last_marker = Some(LastMarker { name: name.to_owned(), seq, time }))?;
+    group.update(|file| {
+        file.last_marker = Some(LastMarker {
+            name: name.to_owned(),
+            seq,
+            time,
+        })
+    })?;
     Ok(Marked { seq, time })
 }
 

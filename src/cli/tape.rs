@@ -73,7 +73,9 @@ pub(crate) fn run(verb: &TapeVerb, context: &Context) -> Result<()> {
 
 fn export(arguments: &TapeExportArgs, context: &Context) -> Result<()> {
     let group = context.state.existing(&arguments.group)?;
-    let request = Request::Export { to: super::absolute(&arguments.to)? };
+    let request = Request::Export {
+        to: super::absolute(&arguments.to)?,
+    };
     let mut progress = Progress::records(&context.output, "export");
     let mut step = |step: request::Step| progress.set(step.done, step.total, "");
     let exported: Exported = request::run(&group, &request, &context.output, &mut step)?;
@@ -105,7 +107,9 @@ pub(super) fn report(group: &GroupName, exported: &Exported, context: &Context) 
     for made in &exported.tapes {
         let (name, kind, bytes) = (file_name(made), made.kind, Size(made.bytes));
         let (first, last, sealed) = (made.first, made.last, output.zone.text(made.sealed));
-        output.say(format!("{name}  {kind}  seq {first} to {last}  {bytes}  sealed {sealed}"))?;
+        output.say(format!(
+            "{name}  {kind}  seq {first} to {last}  {bytes}  sealed {sealed}"
+        ))?;
     }
     if exported.tapes.is_empty() {
         output.confirm(format!("nothing new in group {group}"))?;
@@ -133,5 +137,7 @@ fn made_tape(made: &Made) -> MadeTape {
 }
 
 fn file_name(made: &Made) -> String {
-    made.path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
+    made.path
+        .file_name()
+        .map_or_else(String::new, |name| name.to_string_lossy().into_owned())
 }

@@ -41,19 +41,31 @@ pub(crate) fn run(arguments: &UmountArgs, context: &Context) -> Result<()> {
         }
     };
     let group = entry.source;
-    context.output.document(&Unmounted { mountpoint: shown.to_string(), group: group.clone(), clean })?;
+    context.output.document(&Unmounted {
+        mountpoint: shown.to_string(),
+        group: group.clone(),
+        clean,
+    })?;
     if clean {
-        context.output.confirm(format!("{group} is no longer mounted at {shown}"))
+        context
+            .output
+            .confirm(format!("{group} is no longer mounted at {shown}"))
     } else {
-        context.output.confirm(format!("{shown}: the process behind it was dead; the next mount of {group} recovers"))
+        context.output.confirm(format!(
+            "{shown}: the process behind it was dead; the next mount of {group} recovers"
+        ))
     }
 }
 
 /// Asks the process behind a mount to end; `None` when it does not answer for this place.
 fn ask_its_process(entry: &MountEntry, point: &Path, context: &Context) -> Result<Option<()>> {
-    let Ok(name) = entry.source.parse() else { return Ok(None) };
+    let Ok(name) = entry.source.parse() else {
+        return Ok(None);
+    };
     let group = context.state.group(&name);
-    let Some(mut connection) = request::connect(&group)? else { return Ok(None) };
+    let Some(mut connection) = request::connect(&group)? else {
+        return Ok(None);
+    };
     let live: crate::daemon::Live = request::converse(&group, &mut connection, &Request::Status, &mut |_| {})?;
     if live.mountpoint != point {
         return Ok(None);
