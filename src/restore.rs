@@ -22,7 +22,7 @@ use reelfs_journal::{FileTime, Name, NodeKind, Seq, Timestamp};
 use reelfs_volume::Volume;
 
 pub use builder::{Builder, Built, Restraint};
-pub use deck::{Deck, EpochTapes, Tape, Visit, Who};
+pub use deck::{Deck, EpochTapes, Tape, Visit, Watch, Who};
 pub use live::{JOURNAL, Live};
 pub use plan::{Needed, Plan};
 pub use probe::{Needs, probe};
@@ -64,7 +64,9 @@ pub struct Request {
 /// What a long restore is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
-    /// Tapes are read whole.
+    /// Tapes are looked at, to know what they lead to.
+    Read,
+    /// The tapes that are needed are read whole.
     Verify,
     /// Names and attributes are collected.
     Survey,
@@ -79,6 +81,7 @@ impl Phase {
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
+            Phase::Read => "read tapes",
             Phase::Verify => "verify",
             Phase::Survey => "survey",
             Phase::Write => "replay",
@@ -121,10 +124,10 @@ pub struct Summary {
 ///
 /// # Errors
 /// Everything that can be wrong with tapes and target; up to the probe nothing is changed.
-pub fn run(plan: &Plan, request: &Request, watch: &mut dyn FnMut(Progress)) -> Result<Summary> {
+pub fn run(deck: &Deck, plan: &Plan, request: &Request, watch: &mut dyn FnMut(Progress)) -> Result<Summary> {
     let standing = check(&request.to, &request.tapes, plan.uuid)?;
     let total = plan.bytes();
-    let reel = plan.load(&mut |done| {
+    let reel = plan.load(deck, &mut |done| {
         watch(Progress {
             phase: Phase::Verify,
             done,

@@ -62,7 +62,7 @@ pub(crate) fn run(arguments: &LogArgs, context: &Context) -> Result<()> {
             return output.document(&line(&event));
         }
         if std::mem::take(&mut heading) {
-            let text = format!("{:>10}  {:35}  {:11}  WHAT", "SEQ", "TIME", "OP");
+            let text = format!("{:>10}  {:36}  {:11}  WHAT", "SEQ", "TIME", "OP");
             output.say(output.paint(Tone::Strong, &text))?;
         }
         output.say(text(&event, context))
@@ -91,7 +91,7 @@ fn text(event: &Event, context: &Context) -> String {
     what.push(who_asked);
     what.retain(|part| !part.is_empty());
     format!(
-        "{:>10}  {:35}  {op:11}  {}",
+        "{:>10}  {:36}  {op:11}  {}",
         who.seq,
         context.output.zone.text(who.time),
         what.join("  ")

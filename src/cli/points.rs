@@ -10,6 +10,7 @@ use crate::error::Result;
 use crate::group_file::GroupFile;
 use crate::output::Tone;
 use crate::points::History;
+use crate::progress::Progress;
 use crate::restore::{self, Deck, Live};
 use crate::size::Size;
 use crate::when::rfc3339;
@@ -47,13 +48,18 @@ pub(crate) fn run(arguments: &PointsArgs, context: &Context) -> Result<()> {
 
 /// The tapes in directories, or everything that this machine knows of a group.
 pub(super) fn open_deck(group: Option<&GroupName>, tapes: &[PathBuf], context: &Context) -> Result<Deck> {
+    let mut progress = Progress::new(&context.output, "read tapes");
     let Some(group) = group.filter(|_| tapes.is_empty()) else {
-        return Deck::open(tapes, group.map(GroupName::as_str));
+        return Deck::open(tapes, group.map(GroupName::as_str), &mut |done, total| {
+            progress.set(done, total, "")
+        });
     };
     let file = GroupFile::load(&context.state.existing(group)?)?;
     let live = Live::open(&file.journal, file.uuid, file.epoch)?;
     let directories: Vec<PathBuf> = file.targets.iter().map(|target| target.dir.clone()).collect();
-    Deck::of_group(&directories, file.name, file.uuid, live)
+    Deck::of_group(&directories, file.name, file.uuid, live, &mut |done, total| {
+        progress.set(done, total, "")
+    })
 }
 
 /// One line of the list, in JSON as it is.
@@ -191,7 +197,7 @@ fn tell(deck: &Deck, lines: &[Line], context: &Context) -> Result<()> {
         return Ok(());
     }
     let width = points.iter().map(|line| line.name.len()).max().unwrap_or(0).max(4);
-    let heading = format!("{:35}  {:>10}  {:9}  {:width$}  NOTE", "TIME", "SEQ", "KIND", "NAME");
+    let heading = format!("{:36}  {:>10}  {:9}  {:width$}  NOTE", "TIME", "SEQ", "KIND", "NAME");
     output.say(output.paint(Tone::Strong, &heading))?;
     for line in points {
         let remark = match (line.tape.as_str(), line.reachable, line.kind) {
@@ -201,7 +207,7 @@ fn tell(deck: &Deck, lines: &[Line], context: &Context) -> Result<()> {
         };
         let until = line.to_seq.map_or_else(String::new, |to| format!(", to seq {to}"));
         let text = format!(
-            "{:35}  {:>10}  {:9}  {:width$}  {}{until}{remark}",
+            "{:36}  {:>10}  {:9}  {:width$}  {}{until}{remark}",
             zone.text(line.at),
             line.seq,
             line.kind,

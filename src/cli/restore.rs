@@ -55,7 +55,19 @@ pub(crate) struct RestoreArgs {
 pub(crate) fn run(arguments: &RestoreArgs, context: &Context) -> Result<()> {
     let point = context.point(&arguments.at)?;
     let output = &context.output;
-    let deck = Deck::open(&arguments.tapes, arguments.group.as_ref().map(GroupName::as_str))?;
+    let mut watch = watcher(context);
+    let deck = Deck::open(
+        &arguments.tapes,
+        arguments.group.as_ref().map(GroupName::as_str),
+        &mut |done, total| {
+            watch(Progress {
+                phase: Phase::Read,
+                done,
+                total,
+                reached: None,
+            })
+        },
+    )?;
     let request = Request {
         to: arguments.to.clone(),
         tapes: arguments.tapes.clone(),
@@ -82,7 +94,7 @@ pub(crate) fn run(arguments: &RestoreArgs, context: &Context) -> Result<()> {
     if arguments.dry_run {
         return tell_plan(&plan, &request, context);
     }
-    let summary = restore::run(&plan, &request, &mut watcher(context))?;
+    let summary = restore::run(&deck, &plan, &request, &mut watch)?;
     tell_summary(&plan, &request, &summary, context)?;
     if summary.owners_changed > 0 {
         let message = format!(
@@ -118,6 +130,14 @@ fn watcher(context: &Context) -> impl FnMut(Progress) {
             });
             bar.set(progress.done, progress.total, &reached.unwrap_or_default());
         }
+    }
+}
+
+fn count(number: u64, what: &str) -> String {
+    if number == 1 {
+        format!("1 {what}")
+    } else {
+        format!("{number} {what}s")
     }
 }
 
@@ -186,12 +206,12 @@ fn tell_plan(plan: &Plan, request: &Request, context: &Context) -> Result<()> {
             tape.name()
         ))?;
     }
-    let count = plan.tapes().count();
     output.say(format!(
-        "would restore to {}: reads {count} tapes, {}, and {} records after the base",
+        "would restore to {}: reads {}, {}, and {} after the base",
         request.to.display(),
+        count(plan.tapes().count() as u64, "tape"),
         Size(plan.bytes()),
-        plan.records()
+        count(plan.records(), "record")
     ))?;
     output.document(&PlanJson {
         group: plan.group.to_string(),
@@ -224,12 +244,12 @@ fn tell_summary(plan: &Plan, request: &Request, summary: &Summary, context: &Con
         ));
     }
     output.confirm(format!(
-        "restored {} files and directories, {}, to {} ({} tapes, {} records)",
-        summary.files,
+        "restored {}, {}, to {} ({} and {})",
+        count(summary.files, "object"),
         Size(summary.bytes),
         request.to.display(),
-        summary.tapes,
-        summary.records
+        count(summary.tapes, "tape"),
+        count(summary.records, "record")
     ))?;
     let &Summary {
         tapes,

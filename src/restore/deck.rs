@@ -1,6 +1,7 @@
 //! The tapes at hand for one group: which there are, which are damaged, and what they lead to.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -11,10 +12,10 @@ use uuid::Uuid;
 
 use super::choose::{Broken, broken_tapes, choose_group};
 use super::live::Live;
-use super::told;
+use super::told::{self, Told};
 use crate::error::{Error, ErrorKind, Result};
 use crate::point::Point;
-use crate::points::{BaseTape, Glance, Glances, Happening, History, Resolver, Stretch, Target};
+use crate::points::{BaseTape, Glance, Glances, History, Resolver, Stretch, Target};
 use crate::when::Zone;
 
 /// A tape that is at hand.
@@ -67,6 +68,9 @@ pub struct EpochTapes {
     diverged: Option<(Seq, String, String)>,
 }
 
+/// How much of the tapes is read: bytes done, bytes in all.
+pub type Watch<'w> = dyn FnMut(u64, u64) + 'w;
+
 /// Which record, and who asked for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Who {
@@ -110,7 +114,8 @@ pub struct Deck {
     pub warnings: Vec<String>,
     live: Option<Live>,
     broken: Vec<Broken>,
-    last_read: RefCell<Option<(PathBuf, Rc<VerifiedTape>)>>,
+    read: RefCell<HashMap<PathBuf, Rc<VerifiedTape>>>,
+    told: RefCell<HashMap<PathBuf, Rc<Told>>>,
 }
 
 impl Deck {
@@ -118,7 +123,7 @@ impl Deck {
     ///
     /// # Errors
     /// No tape (10), several groups and no choice (2), two groups of one name (21), nothing but damaged tapes (19).
-    pub fn open(paths: &[PathBuf], group: Option<&str>) -> Result<Deck> {
+    pub fn open(paths: &[PathBuf], group: Option<&str>, progress: &mut Watch<'_>) -> Result<Deck> {
         for path in paths {
             std::fs::metadata(path).map_err(|error| match error.kind() {
                 std::io::ErrorKind::NotFound => Error::new(
@@ -131,7 +136,7 @@ impl Deck {
         let catalog = Catalog::scan(paths).map_err(|error| tape_error(&paths[0], error))?;
         let broken = broken_tapes(&catalog);
         let chosen = choose_group(&catalog.groups(), group, &broken, paths)?;
-        Ok(Deck::fill(&catalog, broken, chosen.name, chosen.uuid, None))
+        Ok(Deck::fill(&catalog, broken, chosen.name, chosen.uuid, None, progress))
     }
 
     /// Looks at everything of a group that lives on this machine: its journal, and the tapes in these directories as far as
@@ -139,11 +144,17 @@ impl Deck {
     ///
     /// # Errors
     /// A directory cannot be read.
-    pub fn of_group(paths: &[PathBuf], group: GroupName, uuid: Uuid, live: Live) -> Result<Deck> {
+    pub fn of_group(
+        paths: &[PathBuf],
+        group: GroupName,
+        uuid: Uuid,
+        live: Live,
+        progress: &mut Watch<'_>,
+    ) -> Result<Deck> {
         let present: Vec<&PathBuf> = paths.iter().filter(|path| path.is_dir()).collect();
         let catalog = Catalog::scan(&present).map_err(|error| tape_error(present[0], error))?;
         let broken = broken_tapes(&catalog);
-        let mut deck = Deck::fill(&catalog, broken, group, uuid, Some(live));
+        let mut deck = Deck::fill(&catalog, broken, group, uuid, Some(live), progress);
         for absent in paths.iter().filter(|path| !path.is_dir()) {
             deck.warnings
                 .push(format!("the tapes in {} are not at hand", absent.display()));
@@ -151,7 +162,15 @@ impl Deck {
         Ok(deck)
     }
 
-    fn fill(catalog: &Catalog, broken: Vec<Broken>, group: GroupName, uuid: Uuid, live: Option<Live>) -> Deck {
+    fn fill(
+        catalog: &Catalog,
+        broken: Vec<Broken>,
+        group: GroupName,
+        uuid: Uuid,
+        live: Option<Live>,
+        progress: &mut Watch<'_>,
+    ) -> Deck {
+        raise_descriptor_limit();
         let mut epochs: Vec<Epoch> = catalog
             .groups()
             .into_iter()
@@ -173,17 +192,18 @@ impl Deck {
             warnings: Vec::new(),
             live,
             broken,
-            last_read: RefCell::new(None),
+            read: RefCell::default(),
+            told: RefCell::default(),
         };
         for epoch in epochs {
-            deck.add_epoch(epoch, &catalog.chain(uuid, epoch));
+            deck.add_epoch(epoch, &catalog.chain(uuid, epoch), progress);
         }
         deck.warnings
             .extend(deck.broken.iter().map(|broken| broken.error.to_string()));
         deck
     }
 
-    fn add_epoch(&mut self, epoch: Epoch, chain: &Chain<'_>) {
+    fn add_epoch(&mut self, epoch: Epoch, chain: &Chain<'_>, progress: &mut Watch<'_>) {
         let tape = |tape: &&CatalogTape| Tape {
             path: tape.path.clone(),
             head: tape.head.clone(),
@@ -191,9 +211,13 @@ impl Deck {
         let updates: Vec<Tape> = chain.updates.iter().map(tape).collect();
         let bases: Vec<Tape> = chain.bases.iter().map(tape).collect();
         let mut told = Vec::new();
+        let total = updates.iter().map(|tape| tape.head.bytes).sum();
+        let mut done = 0;
         for tape in &updates {
-            match self.read_told(tape) {
-                Ok(happenings) => told.extend(happenings),
+            let read = self.verified(tape, &mut |bytes| progress(done + bytes, total));
+            done += tape.head.bytes;
+            match read.and_then(|_| self.told(tape)) {
+                Ok(tells) => told.extend(tells.happenings.iter().cloned()),
                 Err(error) => self.broken.push(Broken {
                     error,
                     name: Some(tape.head.name()),
@@ -223,22 +247,30 @@ impl Deck {
         });
     }
 
-    fn read_told(&self, tape: &Tape) -> Result<Vec<Happening>> {
-        let verified = self.read(tape)?;
-        Ok(told::read(&verified)
-            .map_err(|error| tape_error(&tape.path, error))?
-            .happenings)
+    /// What an update tape tells; read once.
+    ///
+    /// # Errors
+    /// It does not read back (19).
+    pub fn told(&self, tape: &Tape) -> Result<Rc<Told>> {
+        if let Some(told) = self.told.borrow().get(&tape.path) {
+            return Ok(told.clone());
+        }
+        let verified = self.verified(tape, &mut |_| {})?;
+        let told = Rc::new(told::read(&verified).map_err(|error| tape_error(&tape.path, error))?);
+        self.told.borrow_mut().insert(tape.path.clone(), told.clone());
+        Ok(told)
     }
 
-    /// The tape, read whole once; the last one asked for is kept open.
-    fn read(&self, tape: &Tape) -> Result<Rc<VerifiedTape>> {
-        if let Some((path, verified)) = &*self.last_read.borrow()
-            && *path == tape.path
-        {
+    /// The tape, read whole, once: it stays open from the check to the end, so that nobody can put another in its place.
+    ///
+    /// # Errors
+    /// It is damaged (19).
+    pub fn verified(&self, tape: &Tape, progress: &mut dyn FnMut(u64)) -> Result<Rc<VerifiedTape>> {
+        if let Some(verified) = self.read.borrow().get(&tape.path) {
             return Ok(verified.clone());
         }
-        let verified = Rc::new(tape.verify(Depth::Bytes, &mut |_| {})?);
-        *self.last_read.borrow_mut() = Some((tape.path.clone(), verified.clone()));
+        let verified = Rc::new(tape.verify(Depth::Bytes, progress)?);
+        self.read.borrow_mut().insert(tape.path.clone(), verified.clone());
         Ok(verified)
     }
 
@@ -285,8 +317,8 @@ impl Deck {
 
     fn tape_records(&self, tape: &Tape, (first, last): (Seq, Seq), visit: &mut Visit<'_>) -> Result<bool> {
         let fail = |error| tape_error(&tape.path, error);
-        let verified = self.read(tape)?;
-        let amends = told::read(&verified).map_err(fail)?.amends;
+        let verified = self.verified(tape, &mut |_| {})?;
+        let told = self.told(tape)?;
         let mut records = verified.records(first).map_err(fail)?;
         while let Some(raw) = records.next().map_err(fail)? {
             let record = raw.decode().map_err(fail)?;
@@ -294,7 +326,7 @@ impl Deck {
                 break;
             }
             let who = Who::of(&record);
-            if !visit(who, amends.real(record))? {
+            if !visit(who, told.amends.real(record))? {
                 return Ok(false);
             }
         }
@@ -313,7 +345,7 @@ impl Deck {
             .find(|tape| tape.name() == name);
         let tape = tape.ok_or_else(|| Error::new(ErrorKind::TapeNeeded, format!("tape {name} is not here")))?;
         let fail = |error| tape_error(&tape.path, error);
-        let verified = self.read(tape)?;
+        let verified = self.verified(tape, &mut |_| {})?;
         let mut records = verified.records(tape.head.first()).map_err(fail)?;
         while let Some(raw) = records.next().map_err(fail)? {
             visit(&raw.decode().map_err(fail)?.change)?;
@@ -374,7 +406,7 @@ impl Glances for Deck {
         let Some(tape) = tape else {
             return self.live.as_ref().map_or(Ok(()), |live| live.glance(stretch, visit));
         };
-        let verified = self.read(tape)?;
+        let verified = self.verified(tape, &mut |_| {})?;
         let fail = |error| tape_error(&tape.path, error);
         for control in verified.controls() {
             let glance = told::glance(&control.map_err(fail)?);
@@ -433,4 +465,18 @@ pub(super) fn tape_error(path: &Path, error: TapeError) -> Error {
         _ => ErrorKind::Failed,
     };
     Error::new(kind, format!("tape {}: {error}", path.display()))
+}
+
+/// Tapes stay open as long as they are used, and there may be more of them than the usual 1,024.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    // the soft limit is a courtesy to select(2); when it cannot be raised, many tapes end in a sentence about it
+    let _ = setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: limit.maximum,
+            maximum: limit.maximum,
+        },
+    );
 }

@@ -1,6 +1,5 @@
 //! Which tapes a restore needs, worked out before anything is read whole or written.
 
-use reelfs_archive::Depth;
 use reelfs_journal::{GroupName, Seq};
 use uuid::Uuid;
 
@@ -101,11 +100,10 @@ impl Plan {
     ///
     /// # Errors
     /// A damaged tape (19), or one that does not follow from the one before (21).
-    pub fn load(&self, progress: &mut dyn FnMut(u64)) -> Result<Reel> {
-        raise_descriptor_limit();
+    pub fn load(&self, deck: &Deck, progress: &mut dyn FnMut(u64)) -> Result<Reel> {
         let mut done = 0;
         let mut verify = |tape: &Tape| {
-            let verified = tape.verify(Depth::Bytes, &mut |bytes| progress(done + bytes))?;
+            let verified = deck.verified(tape, &mut |bytes| progress(done + bytes))?;
             done += tape.head.bytes;
             Ok::<_, Error>(verified)
         };
@@ -113,25 +111,12 @@ impl Plan {
         let mut windings = Vec::with_capacity(self.updates.len());
         for needed in &self.updates {
             let tape = verify(&needed.tape)?;
-            windings.push(Winding::new(tape, &needed.tape.path, needed.from, needed.to)?);
+            let told = deck.told(&needed.tape)?;
+            windings.push(Winding::new(tape, told, &needed.tape.path, (needed.from, needed.to)));
         }
         for pair in windings.windows(2) {
             pair[1].check_follows(&pair[0])?;
         }
         Ok(Reel::new(base, &self.base_tape.path, windings))
     }
-}
-
-/// A restore keeps its tapes open from the check to the end: nobody can put another file in their place.
-fn raise_descriptor_limit() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    // the soft limit is a courtesy to select(2); when it cannot be raised, many tapes end in a sentence about it
-    let _ = setrlimit(
-        Resource::Nofile,
-        Rlimit {
-            current: limit.maximum,
-            maximum: limit.maximum,
-        },
-    );
 }

@@ -1,12 +1,13 @@
 //! Verified tapes put together: one run of records from many tapes, each as it really was.
 
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use reelfs_archive::{BaseBytes, TapeError, VerifiedTape};
 use reelfs_journal::{Change, Record, Seq, Timestamp};
 
 use super::deck::tape_error;
-use super::told::{self, Amends};
+use super::told::Told;
 use crate::error::{Error, ErrorKind, Result};
 
 /// A record as it really was.
@@ -22,27 +23,25 @@ pub struct Step<'a> {
 
 /// What one update tape gives.
 pub struct Winding {
-    tape: VerifiedTape,
+    tape: Rc<VerifiedTape>,
+    told: Rc<Told>,
     path: PathBuf,
     from: Seq,
     to: Seq,
-    amends: Amends,
 }
 
 impl Winding {
     /// The records `from` to `to` of a tape.
-    ///
-    /// # Errors
-    /// The tape does not read back (19).
-    pub fn new(tape: VerifiedTape, path: &Path, from: Seq, to: Seq) -> Result<Winding> {
-        let amends = told::read(&tape).map_err(|error| tape_error(path, error))?.amends;
-        Ok(Winding {
+    #[must_use]
+    pub fn new(tape: Rc<VerifiedTape>, told: Rc<Told>, path: &Path, (from, to): (Seq, Seq)) -> Winding {
+        let path = path.to_owned();
+        Winding {
             tape,
-            path: path.to_owned(),
+            told,
+            path,
             from,
             to,
-            amends,
-        })
+        }
     }
 
     /// This tape goes on where the other one ends: the digests of the histories agree there.
@@ -82,7 +81,7 @@ impl Winding {
 
 /// Everything that a restore reads.
 pub struct Reel {
-    base: VerifiedTape,
+    base: Rc<VerifiedTape>,
     base_path: PathBuf,
     windings: Vec<Winding>,
 }
@@ -90,7 +89,7 @@ pub struct Reel {
 impl Reel {
     /// A base tape and the update tapes that follow it.
     #[must_use]
-    pub fn new(base: VerifiedTape, base_path: &Path, windings: Vec<Winding>) -> Reel {
+    pub fn new(base: Rc<VerifiedTape>, base_path: &Path, windings: Vec<Winding>) -> Reel {
         Reel {
             base,
             base_path: base_path.to_owned(),
@@ -151,7 +150,7 @@ impl Reel {
                 if seq != next {
                     return Err(fail(missing()));
                 }
-                if let Some(change) = winding.amends.real(record) {
+                if let Some(change) = winding.told.amends.real(record) {
                     visit(Step { seq, time, change })?;
                 }
                 next = seq.next();

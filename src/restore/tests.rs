@@ -102,7 +102,7 @@ fn restore_from(
     point: &Point,
     change: impl FnOnce(&mut Request),
 ) -> Result<(Seq, Summary)> {
-    let deck = Deck::open(tapes, None)?;
+    let deck = Deck::open(tapes, None, &mut |_, _| {})?;
     let mut request = Request {
         to: target.to_owned(),
         tapes: tapes.to_vec(),
@@ -111,7 +111,7 @@ fn restore_from(
     change(&mut request);
     super::check(&request.to, &request.tapes, deck.uuid)?;
     let plan = Plan::new(&deck, deck.resolve(point, Zone::UTC)?)?;
-    let summary = run(&plan, &request, &mut |_| {})?;
+    let summary = run(&deck, &plan, &request, &mut |_| {})?;
     Ok((plan.target.seq, summary))
 }
 
@@ -231,7 +231,7 @@ fn an_interrupted_restore_is_cleared_and_done_anew() {
     let bench = Bench::filled();
     let target = bench.target();
     std::fs::create_dir(&target).expect("directory");
-    let deck = Deck::open(&bench.tapes(), None).expect("tapes");
+    let deck = Deck::open(&bench.tapes(), None, &mut |_, _| {}).expect("tapes");
     std::fs::write(target.join(super::mark_name(deck.uuid)), "").expect("a mark");
     std::fs::create_dir(target.join("dir")).expect("half a restore");
     std::fs::write(target.join("dir/file"), "half").expect("half a restore");

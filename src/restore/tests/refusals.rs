@@ -80,7 +80,7 @@ fn a_damaged_tape_is_19_when_it_is_needed_and_a_warning_when_not() {
         assert!(!bench.target().exists());
         let first = bench.world.first_point.expect("a base");
         bench.assert_exact(first);
-        let deck = super::Deck::open(&bench.tapes(), None).expect("tapes");
+        let deck = super::Deck::open(&bench.tapes(), None, &mut |_, _| {}).expect("tapes");
         assert_eq!(deck.warnings.len(), 1, "{damage}: {:?}", deck.warnings);
     }
     let base = &bench.world.written[0];
