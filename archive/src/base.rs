@@ -44,6 +44,8 @@ pub type Source<'a> = dyn FnMut(&mut [u8], u64) -> io::Result<usize> + 'a;
 pub struct BaseWriter<W: Write> {
     press: Press<W>,
     tree: Counts,
+    /// A file's bytes could not be read: its entry is not whole.
+    is_broken: bool,
 }
 
 impl<W: Write> BaseWriter<W> {
@@ -55,6 +57,7 @@ impl<W: Write> BaseWriter<W> {
         Ok(BaseWriter {
             press: Press::start(out, label, TapeKind::Base, options)?,
             tree: Counts::default(),
+            is_broken: false,
         })
     }
 
@@ -91,7 +94,8 @@ impl<W: Write> BaseWriter<W> {
     /// exactly `size` bytes are written, zeros where it has become shorter. Sockets have no tar entry.
     ///
     /// # Errors
-    /// [`TapeError::Source`] when its bytes cannot be read: the tape is then good for nothing. Else what the output says.
+    /// [`TapeError::Source`] when its bytes cannot be read: the tape is then good for nothing. Else what the output
+    /// says.
     pub fn file(&mut self, file: &BaseFile<'_>, source: &mut Source<'_>) -> Result<(), TapeError> {
         if *file.kind == NodeKind::Socket {
             return Ok(());
@@ -112,13 +116,14 @@ impl<W: Write> BaseWriter<W> {
         let stream_offset = sink.stream_offset();
         sink.write(&layout.map)?;
         for &(offset, length) in &layout.extents {
-            copy(sink, source, offset, length).map_err(|error| match error {
+            let copied = copy(sink, source, offset, length);
+            self.is_broken |= copied.is_err();
+            copied.map_err(|error| match error {
                 Copy::Tape(error) => error,
-                Copy::Source(offset, source) => TapeError::Source {
-                    path: String::from_utf8_lossy(&entry.path).into_owned(),
-                    offset,
-                    source,
-                },
+                Copy::Source(offset, source) => {
+                    let path = String::from_utf8_lossy(&entry.path).into_owned();
+                    TapeError::Source { path, offset, source }
+                }
             })?;
         }
         sink.pad_block()?;
@@ -145,8 +150,11 @@ impl<W: Write> BaseWriter<W> {
     /// Finishes the tape.
     ///
     /// # Errors
-    /// What the output says.
+    /// [`TapeError::Unfit`] after a file that could not be read; else what the output says.
     pub fn seal(self, sealed: reelfs_journal::Timestamp) -> Result<Sealed<W>, TapeError> {
+        if self.is_broken {
+            return Err(TapeError::Unfit("a file whose bytes could not be read"));
+        }
         let last_time = self.press.label.first_time;
         self.press.seal(None, sealed.max(last_time), last_time, self.tree)
     }
@@ -196,8 +204,8 @@ impl Layout {
     }
 }
 
-/// Extents within the file, rounded outwards to whole grains, touching ones joined; `None` if there are too many or they
-/// do not rise.
+/// Extents within the file, rounded outwards to whole grains, touching ones joined; `None` if there are too many or
+/// they do not rise.
 fn normalize(extents: &[(u64, u64)], size: u64) -> Option<Vec<(u64, u64)>> {
     let mut ranges: Vec<(u64, u64)> = Vec::new();
     for &(offset, length) in extents {

@@ -28,8 +28,8 @@ pub struct BaseExtent {
 /// What takes a file's bytes: offset in the file, bytes. Holes are left out.
 pub type Sink<'a> = dyn FnMut(u64, &[u8]) -> io::Result<()> + 'a;
 
-/// Reads the bytes of files on a verified base tape. Frames are decoded ahead on a thread; cheapest when files are asked for
-/// in the order of the tape.
+/// Reads the bytes of files on a verified base tape. Frames are decoded ahead on a thread; cheapest when files are
+/// asked for in the order of the tape.
 pub struct BaseBytes {
     frames: Arc<Frames>,
     /// Numbers of the frames that hold the tree.

@@ -52,8 +52,8 @@ pub struct Catalog {
 }
 
 impl Catalog {
-    /// Looks at these files, and at the files in these directories (not at directories in them). In directories, files that
-    /// neither are named like tapes nor look like them are passed over, `*.part` always.
+    /// Looks at these files, and at the files in these directories (not at directories in them). In directories, files
+    /// that neither are named like tapes nor look like them are passed over, `*.part` always.
     ///
     /// # Errors
     /// [`TapeError::Io`] when a path that was given cannot be read at all.

@@ -93,8 +93,8 @@ fn is_overtaken(later: &[&CatalogTape], end: Option<Seq>, last: Seq) -> bool {
     joins.into_iter().any(|tape| tape.head.last() > last)
 }
 
-/// Positions are known at both ends of every tape: any two that share a number must share its digest. A tape that names the
-/// tape before it must find that very tape, not another with its UUID.
+/// Positions are known at both ends of every tape: any two that share a number must share its digest. A tape that names
+/// the tape before it must find that very tape, not another with its UUID.
 fn contradictions<'a>(tapes: &[&'a CatalogTape]) -> Vec<Diverged<'a>> {
     let mut ends: Vec<(Position, &'a CatalogTape)> = Vec::new();
     for tape in tapes {

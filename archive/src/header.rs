@@ -4,7 +4,8 @@ use tar::{EntryType, Header};
 
 /// A tar block.
 pub(crate) const BLOCK: usize = 512;
-/// The modification time of a tape's own members, 2026-01-01T00:00:00Z: fixed, so that a reader can recompute the header.
+/// The modification time of a tape's own members, 2026-01-01T00:00:00Z: fixed, so that a reader can recompute the
+/// header.
 const MEMBER_MTIME: u64 = 1_767_225_600;
 
 /// Length rounded up to whole tar blocks.

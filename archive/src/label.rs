@@ -4,6 +4,7 @@ use reelfs_journal::{Digest, Epoch, GroupName, Position, Seq, Timestamp};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::name::SEQ_MAX;
 use crate::{TapeError, TapeKind};
 
 /// The tape format that this program writes, and the highest that it reads.
@@ -34,7 +35,8 @@ pub struct FrameParameters {
     pub level: i32,
 }
 
-/// What a tape says about itself at its beginning. Where it ends is in the [`crate::Index`]: a tape is written in one pass.
+/// What a tape says about itself at its beginning. Where it ends is in the [`crate::Index`]: a tape is written in one
+/// pass.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Label {
     /// Format version it was written in.
@@ -159,7 +161,7 @@ impl Label {
     /// The rules that a label keeps, for writers and readers alike.
     pub(crate) fn check(&self) -> Result<(), TapeError> {
         let wrong = |reason: &str| Err(TapeError::malformed("label", reason));
-        if self.epoch.0 > 999_999 || self.first.0 == 0 || self.first.0 >= 1_000_000_000_000_000 {
+        if self.epoch.0 > 999_999 || self.first == Seq::ZERO || self.first > SEQ_MAX {
             return wrong("its epoch or first record is out of range");
         }
         if self.part != (1, 1) {
@@ -179,7 +181,10 @@ impl Label {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the one place where a tape gets its identity; a test may set another")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place where a tape gets its identity; a test may set another"
+)]
 fn new_identity() -> Uuid {
     Uuid::new_v4()
 }

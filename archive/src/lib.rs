@@ -1,14 +1,15 @@
 //! Tapes: write, read, verify, catalog.
 //!
 //! A tape is a `.tar.zst` that stock `tar` and `zstd` open, made of independent zstd frames. An update tape carries the
-//! records of a range of sequence numbers, control data apart from journal data; a base tape carries a directory tree as
-//! ordinary tar entries, and the control data that says what they are. The byte tables are in `docs/FORMAT-tape.md`.
+//! records of a range of sequence numbers, control data apart from journal data; a base tape carries a directory tree
+//! as ordinary tar entries, and the control data that says what they are. The byte tables are in `docs/FORMAT-tape.md`.
 //!
-//! Writing: [`UpdateWriter`] and [`BaseWriter`] give a [`Sealed`] tape. Reading: [`SealedTape::open`] believes the trailer,
-//! index and label only after checking them against each other; [`SealedTape::verify`] reads every byte, and only the
-//! [`VerifiedTape`] that it gives hands out records and file bytes. [`Catalog`] orders many tapes into chains.
+//! Writing: [`UpdateWriter`] and [`BaseWriter`] give a [`Sealed`] tape. Reading: [`SealedTape::open`] believes the
+//! trailer, index and label only after checking them against each other; [`SealedTape::verify`] reads every byte, and
+//! only the [`VerifiedTape`] that it gives hands out records and file bytes. [`Catalog`] orders many tapes into chains.
 
 mod acl;
+mod agree;
 mod base;
 mod bytes;
 mod catalog;

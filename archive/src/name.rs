@@ -6,6 +6,9 @@ use std::str::FromStr;
 use reelfs_journal::{Epoch, GroupName, Seq};
 use serde::{Deserialize, Serialize};
 
+/// The last number that fits into a tape's name.
+pub(crate) const SEQ_MAX: Seq = Seq(999_999_999_999_999);
+
 /// What a tape holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -69,8 +69,8 @@ fn decimal_time(FileTime { seconds, nanos }: FileTime) -> String {
     }
 }
 
-/// The name of an extended attribute as a keyword. An equals sign would end it, so such names are written as GNU tar 1.35
-/// writes them.
+/// The name of an extended attribute as a keyword. An equals sign would end it, so such names are written as GNU tar
+/// 1.35 writes them.
 fn xattr_keyword(name: &[u8]) -> Vec<u8> {
     let mut keyword = b"SCHILY.xattr.".to_vec();
     let coded = name.contains(&b'=') || name.windows(3).any(|three| three == b"%25" || three == b"%3D");
@@ -163,8 +163,8 @@ impl Entry<'_> {
         bytes
     }
 
-    /// Puts the names into the header, or into pax records, or, if they are long and not UTF-8, gives them for GNU's long
-    /// names: GNU tar complains about `hdrcharset`, and bsdtar about bytes without it.
+    /// Puts the names into the header, or into pax records, or, if they are long and not UTF-8, gives them for GNU's
+    /// long names: GNU tar complains about `hdrcharset`, and bsdtar about bytes without it.
     fn names(&self, header: &mut Header, records: &mut Vec<u8>) -> Vec<(EntryType, Vec<u8>)> {
         let link: &[u8] = match (&self.hard_link, self.kind) {
             (Some(path), _) => path,

@@ -44,9 +44,9 @@ fn base_part() -> String {
          as root, with GNU tar, puts the tree into DIR/base: names, types, contents, modes, owners, times, extended\n\
          attributes, access control lists, hard links, holes. With bsdtar:\n\n\
          \x20   {BSDTAR_COMMAND}\n\n\
-         Without root leave out --numeric-owner; owners are then yours. The tree was read while it was in use: a file that\n\
-         was written to meanwhile may be a mixture of old and new. reelfs repairs that with the update tapes that follow.\n\
-         (Sockets have no tar entry. bsdtar is off by a second for times before 1970 with a fraction.)\n\n"
+         Without root the owners are yours, and what only root may set is reported. The tree was read while it was in\n\
+         use: a file that was written to meanwhile may be a mixture of old and new. reelfs repairs that with the update\n\
+         tapes that follow. Sockets have no tar entry. bsdtar misreads times before 1970 that have a fraction.\n\n"
     )
 }
 
@@ -58,9 +58,9 @@ Without reelfs, `tar --zstd -xf TAPE` gives the records themselves: reelfs/contr
 reelfs/journal/*.jd is the data that belongs to them, one after the other.\n\n";
 
 const COMMON_PART: &str = "\
-    tar --zstd -tvf TAPE       lists it            zstd -t TAPE       checks its checksums\n\
-    reelfs tape show TAPE      describes it        reelfs tape verify TAPE    checks everything\n\n\
-Members: README.txt, reelfs/label.json (what this tape is), then control data, journal data and files in frames of at\n\
-most 4 MiB, then reelfs/index.json (what was written; a tape without it is cut off), reelfs/root.b3 (digest of all of it).\n\
-A tape that was cut off is still good up to the cut: `zstd -dc TAPE | tar -xf -` gives every complete frame.\n\
-The format is described in docs/FORMAT-tape.md of reelfs.\n";
+\x20   tar --zstd -tvf TAPE       lists it              zstd -t TAPE                checks its checksums\n\
+\x20   reelfs tape show TAPE      describes it          reelfs tape verify TAPE     checks everything\n\n\
+Members: README.txt, reelfs/label.json (what this tape is), then control data, journal data and files in frames of\n\
+at most 4 MiB, then reelfs/index.json (what was written; a tape without it is cut off) and reelfs/root.b3 (a digest\n\
+of all of it). A tape that was cut off is still good up to the cut: `zstd -dc TAPE | tar -xf -` gives every complete\n\
+frame. The format is described in docs/FORMAT-tape.md of reelfs.\n";

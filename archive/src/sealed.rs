@@ -7,15 +7,15 @@ use std::sync::Arc;
 
 use reelfs_journal::{Digest, Position, Seq};
 
-use crate::chunk::{CHUNK_BYTES_MAX, CHUNK_RECORDS_MAX};
+use crate::agree::check_head;
 use crate::compress::FRAME_BYTES;
 use crate::decode::{Frames, Unpacker};
-use crate::header::{BLOCK, announced_size, member_data, padded};
+use crate::header::{BLOCK, announced_size, member_data};
 use crate::index::Index;
 use crate::label::LABEL_MAX;
 use crate::trailer::{FOOTER_LEN, Root, RootHasher, Span, begins_like_a_tape, parse_table, table_len};
 use crate::update::{INDEX_NAME, LABEL_NAME};
-use crate::{Label, TapeError, TapeKind, TapeName};
+use crate::{Label, TapeError, TapeName};
 
 /// Frame of the label; the README is before it.
 const LABEL_FRAME: u64 = 1;
@@ -72,61 +72,6 @@ impl TapeHead {
     pub fn after(&self) -> Option<Position> {
         self.index.after
     }
-
-    /// Label, index and seek table agree.
-    fn check(&self, frames: &Frames, index_frame: u64) -> Result<(), TapeError> {
-        let TapeHead { label, index, .. } = self;
-        let wrong = |reason: &str| Err(TapeError::malformed("index", reason));
-        if !index.complete || index.tape != label.tape {
-            return wrong("it does not belong to this label");
-        }
-        match (label.kind, index.after) {
-            (TapeKind::Update, Some(after)) if after.epoch == label.epoch && after.seq >= label.first => {}
-            (TapeKind::Base, None) => {}
-            _ => return wrong("its position is not one of this tape"),
-        }
-        let (mut next_frame, mut next, mut counts) = (BODY_FRAME, label.first, (0, 0));
-        for chunk in &index.chunks {
-            let in_order = chunk.frame == next_frame || label.kind == TapeKind::Base && chunk.frame > next_frame;
-            // the body ends before the index, so a number beyond it is refused by `span` or here
-            if !in_order || chunk.frame.checked_add(2).is_none_or(|end| end > index_frame) {
-                return wrong("its control members do not follow each other");
-            }
-            next_frame = chunk.frame + 2;
-            let held = chunk.records >= 1 && chunk.records <= CHUNK_RECORDS_MAX as u64;
-            if !held || chunk.bytes > CHUNK_BYTES_MAX as u64 || chunk.first != next {
-                return wrong("a control member is out of range");
-            }
-            let member_len = |data: u64| BLOCK as u64 + padded(data);
-            let lengths = (frames.span(chunk.frame)?.raw, frames.span(chunk.frame + 1)?.raw);
-            if (u64::from(lengths.0), u64::from(lengths.1)) != (member_len(chunk.records * 64), member_len(chunk.bytes))
-            {
-                return wrong("a control member is not as long as its frame");
-            }
-            if label.kind == TapeKind::Update {
-                next = Seq(next.0.saturating_add(chunk.records));
-            }
-            if chunk.last
-                != if label.kind == TapeKind::Update {
-                    next.previous()
-                } else {
-                    next
-                }
-            {
-                return wrong("a control member ends with another record");
-            }
-            counts = (counts.0 + chunk.records, counts.1 + chunk.bytes);
-        }
-        if (counts.0, counts.1) != (index.counts.records, index.counts.bytes) {
-            return wrong("its counts are not those of its members");
-        }
-        match label.kind {
-            TapeKind::Update if next_frame != index_frame || next.previous() != self.last() || counts.0 == 0 => {
-                wrong("its control members are not all of the tape")
-            }
-            _ => Ok(()),
-        }
-    }
 }
 
 /// A tape whose trailer, index and label make sense and agree with the root digest. What lies between is not read yet.
@@ -179,7 +124,7 @@ impl SealedTape {
             root: root.digest,
             bytes,
         };
-        head.check(&frames, root.index_frame)?;
+        check_head(&head, &frames, root.index_frame)?;
         Ok(SealedTape {
             frames: Arc::new(frames),
             head,

@@ -176,8 +176,8 @@ pub(crate) fn table_len(footer: &[u8; FOOTER_LEN], file_len: u64) -> Option<u64>
     (magic == FOOTER_MAGIC && footer[4] == DESCRIPTOR && count >= 5 && length < file_len).then_some(length)
 }
 
-/// Takes a seek table apart (its length is that of [`table_len`]) and checks it against the length of the file. Gives the
-/// frames, root and padding last.
+/// Takes a seek table apart (its length is that of [`table_len`]) and checks it against the length of the file. Gives
+/// the frames, root and padding last.
 pub(crate) fn parse_table(table: &[u8], file_len: u64) -> Option<Vec<Span>> {
     let word = |at: usize| Some(u32::from_le_bytes(*table.get(at..)?.first_chunk()?));
     let body = table.len() - SKIPPABLE_HEADER_LEN;

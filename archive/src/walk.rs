@@ -1,5 +1,5 @@
-//! Checks the tar entries of a base tape: what a stock tar would make of them is what the records say, and stays beneath
-//! `base`. Nothing is unpacked here, or anywhere else by their names.
+//! Checks the tar entries of a base tape: what a stock tar would make of them is what the records say, and stays
+//! beneath `base`. Nothing is unpacked here, or anywhere else by their names.
 
 use crate::TapeError;
 use crate::bytes::{BaseBytes, BaseExtent, tree_frames};

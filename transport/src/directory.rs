@@ -112,9 +112,9 @@ impl DirectoryShelf {
         &self.path
     }
 
-    /// Writes a file under a temporary name (`.STEM.part`, mode 0600), syncs it, has it read back from the medium, gives it
-    /// the name that `write` returned and syncs the directory. A file of that name is never replaced. Whatever fails, no
-    /// file stays. What an earlier process left under the temporary name is removed.
+    /// Writes a file under a temporary name (`.STEM.part`, mode 0600), syncs it, has it read back from the medium,
+    /// gives it the name that `write` returned and syncs the directory. A file of that name is never replaced. Whatever
+    /// fails, no file stays. What an earlier process left under the temporary name is removed.
     ///
     /// # Errors
     /// What went wrong.
@@ -185,8 +185,8 @@ impl DirectoryShelf {
         Ok(items)
     }
 
-    /// Makes the temporary file. Its writer holds a lock on it, so one without a lock was left behind by a process that is
-    /// no more.
+    /// Makes the temporary file. Its writer holds a lock on it, so one without a lock was left behind by a process that
+    /// is no more.
     fn create<E>(&self, name: String) -> Result<(File, Part<'_>), ShelfError<E>> {
         let fresh = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mode = Mode::RUSR | Mode::WUSR;

@@ -247,7 +247,17 @@ fn lengths_and_numbers_that_lie_are_refused() {
         (|forge| forge.index.after = None, "its position"),
         (|forge| forge.index.tape = Uuid::nil(), "does not belong to this label"),
         (|forge| forge.index.complete = false, "does not belong to this label"),
-        (|forge| forge.index.last_time = TIME, "its times"),
+        (|forge| forge.index.last_time = TIME, "its times are not those"),
+        (|forge| forge.index.sealed = TIME, "its times do not rise"),
+        (
+            |forge| {
+                forge.index.after = forge.index.after.map(|after| Position {
+                    seq: Seq(1 << 60),
+                    ..after
+                })
+            },
+            "its position",
+        ),
         (|forge| forge.label.readable_from = 2, "tape format 2"),
         (|forge| forge.label.first = Seq(0), "out of range"),
         (|forge| forge.label.first = Seq(2), "position before it"),

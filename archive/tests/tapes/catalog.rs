@@ -1,13 +1,11 @@
 //! Catalogs: which tapes are here, in which order, what is missing, what contradicts.
 
-mod support;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::support::*;
 use reelfs_archive::{Catalog, Chain, Gap, Sealed, TapeError};
 use reelfs_journal::{Digest, Epoch, Position, Seq};
-use support::*;
 use uuid::Uuid;
 
 /// Writes the records of a range and gives the position after them.

@@ -1,13 +1,11 @@
 //! Update tapes: what is written is what is read, damage is noticed, stock tools open them.
 
-mod support;
-
 use std::fs::{self, File};
 
+use crate::support::*;
 use proptest::prelude::*;
 use reelfs_archive::{Depth, SealedTape, TapeError, TapeKind, VerifiedTape};
 use reelfs_journal::{Digest, Record, Seq};
-use support::*;
 
 fn verified(file: File) -> Result<VerifiedTape, TapeError> {
     SealedTape::open(file)?.verify(Depth::Records, &mut |_| {})

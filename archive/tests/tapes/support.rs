@@ -1,7 +1,5 @@
 //! What the tests of this crate share: trees to put on tapes, and the tapes.
 
-#![allow(dead_code, reason = "every test program uses another part")]
-
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -10,7 +8,7 @@ use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use reelfs_archive::{BaseFile, BaseWriter, Label, Sealed, UpdateWriter, WriteOptions};
+use reelfs_archive::{BaseFile, BaseWriter, Depth, Label, Sealed, SealedTape, TapeKind, UpdateWriter, WriteOptions};
 use reelfs_journal::{
     Attributes, Change, Digest, Epoch, FileId, FileTime, GroupName, Name, NodeKind, Position, Record, Seq, Timestamp,
     VolumeIndex, Xattr,
@@ -335,32 +333,32 @@ pub fn file_with(directory: &Path, bytes: &[u8]) -> File {
     File::open(path).expect("a file")
 }
 
-fn is_noticed(directory: &Path, bytes: &[u8]) -> bool {
-    let opened = reelfs_archive::SealedTape::open(file_with(directory, bytes));
-    opened
-        .and_then(|tape| tape.verify(reelfs_archive::Depth::Bytes, &mut |_| {}))
-        .is_err()
-}
-
-/// Cuts a tape at every block, and changes every byte of it.
-pub fn every_damage_is_noticed(directory: &Path, tape: &[u8], kind: reelfs_archive::TapeKind) {
-    assert!(!is_noticed(directory, tape), "a good {kind} tape is refused");
-    for length in (0..tape.len()).step_by(512) {
-        assert!(is_noticed(directory, &tape[..length]), "cut at {length}");
-    }
-    let mut longer = tape.to_vec();
-    longer.push(0);
-    assert!(is_noticed(directory, &longer), "one byte longer");
-    let mut damaged = tape.to_vec();
+/// Cuts a tape at every block, and changes every byte of it: each time it must be refused.
+pub fn every_damage_is_noticed(directory: &Path, tape: &[u8], kind: TapeKind) {
+    let path = directory.join("tape");
+    fs::write(&path, tape).expect("a file");
+    let file = File::options().write(true).open(&path).expect("a file");
+    let is_noticed = || {
+        let opened = SealedTape::open(File::open(&path).expect("a file"));
+        opened.and_then(|tape| tape.verify(Depth::Bytes, &mut |_| {})).is_err()
+    };
+    assert!(!is_noticed(), "a good {kind} tape is refused");
     for at in 0..tape.len() {
         for changed in [tape[at] ^ 1, tape[at] ^ 0x80, 0] {
-            damaged[at] = changed;
+            file.write_all_at(&[changed], at as u64).expect("written");
             assert!(
-                changed == tape[at] || is_noticed(directory, &damaged),
+                changed == tape[at] || is_noticed(),
                 "byte {at} of {} as {changed}",
                 tape.len()
             );
         }
-        damaged[at] = tape[at];
+        file.write_all_at(&tape[at..=at], at as u64).expect("written");
+    }
+    assert!(!is_noticed(), "a good {kind} tape is refused");
+    file.set_len(tape.len() as u64 + 1).expect("a length");
+    assert!(is_noticed(), "one byte longer");
+    for length in (0..tape.len()).step_by(512).rev() {
+        file.set_len(length as u64).expect("a length");
+        assert!(is_noticed(), "cut at {length}");
     }
 }
