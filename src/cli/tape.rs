@@ -1,19 +1,20 @@
 //! `reelfs tape`: write, list, show and verify tapes.
 
+mod export;
+mod list;
+mod show;
+mod verify;
+
 use std::path::PathBuf;
 
 use clap::Subcommand;
+use reelfs_archive::{Catalog, TapeError};
 use reelfs_journal::GroupName;
 
-use serde::Serialize;
-
 use crate::cli::Context;
-use crate::error::Result;
-use crate::export::{Exported, Made};
-use crate::progress::Progress;
-use crate::request::{self, Request};
-use crate::size::Size;
-use crate::when::rfc3339;
+use crate::error::{Error, ErrorKind, Result};
+
+pub(super) use export::report;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum TapeVerb {
@@ -59,85 +60,41 @@ pub(crate) struct TapeShowArgs {
 
 pub(crate) fn run(verb: &TapeVerb, context: &Context) -> Result<()> {
     match verb {
-        TapeVerb::Export(arguments) => export(arguments, context),
-        TapeVerb::List(arguments) | TapeVerb::Verify(arguments) => {
-            let _paths = &arguments.paths;
-            Err(super::not_wired("tape list"))
-        }
-        TapeVerb::Show(arguments) => {
-            let _tape = &arguments.tape;
-            Err(super::not_wired("tape show"))
-        }
+        TapeVerb::Export(arguments) => export::run(arguments, context),
+        TapeVerb::List(arguments) => list::run(arguments, context),
+        TapeVerb::Show(arguments) => show::run(arguments, context),
+        TapeVerb::Verify(arguments) => verify::run(arguments, context),
     }
 }
 
-fn export(arguments: &TapeExportArgs, context: &Context) -> Result<()> {
-    let group = context.state.existing(&arguments.group)?;
-    let request = Request::Export {
-        to: super::absolute(&arguments.to)?,
+/// The tapes in these files and directories; a path that is not there is an error of its own.
+fn scan(paths: &[PathBuf]) -> Result<Catalog> {
+    for path in paths {
+        if let Err(error) = path.metadata() {
+            let kind = match error.kind() {
+                std::io::ErrorKind::NotFound => ErrorKind::NotFound,
+                _ => ErrorKind::Failed,
+            };
+            return Err(Error::new(kind, format!("{} cannot be looked at", path.display())).because(error));
+        }
+    }
+    let catalog = Catalog::scan(paths).map_err(|error| failure("look at the tapes", error))?;
+    if catalog.tapes().is_empty() && catalog.damaged().is_empty() {
+        let shown: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
+        return Err(Error::new(
+            ErrorKind::NotFound,
+            format!("there is no tape in {}", shown.join(", ")),
+        ));
+    }
+    Ok(catalog)
+}
+
+/// What is wrong with a tape, as an error of the command line.
+fn failure(what: &str, error: TapeError) -> Error {
+    let kind = match &error {
+        TapeError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => ErrorKind::NotFound,
+        TapeError::Io { .. } => ErrorKind::Failed,
+        _ => ErrorKind::Damaged,
     };
-    let mut progress = Progress::records(&context.output, "export");
-    let mut step = |step: request::Step| progress.set(step.done, step.total, "");
-    let exported: Exported = request::run(&group, &request, &context.output, &mut step)?;
-    drop(progress);
-    report(&arguments.group, &exported, context)
-}
-
-#[derive(Serialize)]
-struct MadeTapes<'a> {
-    group: &'a GroupName,
-    tapes: Vec<MadeTape>,
-    warnings: &'a [String],
-}
-
-#[derive(Serialize)]
-struct MadeTape {
-    name: String,
-    path: String,
-    kind: String,
-    first: u64,
-    last: u64,
-    bytes: u64,
-    sealed: String,
-}
-
-/// Each tape made on a line, then the warnings.
-pub(super) fn report(group: &GroupName, exported: &Exported, context: &Context) -> Result<()> {
-    let output = &context.output;
-    for made in &exported.tapes {
-        let (name, kind, bytes) = (file_name(made), made.kind, Size(made.bytes));
-        let (first, last, sealed) = (made.first, made.last, output.zone.text(made.sealed));
-        output.say(format!(
-            "{name}  {kind}  seq {first} to {last}  {bytes}  sealed {sealed}"
-        ))?;
-    }
-    if exported.tapes.is_empty() {
-        output.confirm(format!("nothing new in group {group}"))?;
-    }
-    for warning in &exported.warnings {
-        output.warn(warning);
-    }
-    output.document(&MadeTapes {
-        group,
-        tapes: exported.tapes.iter().map(made_tape).collect(),
-        warnings: &exported.warnings,
-    })
-}
-
-fn made_tape(made: &Made) -> MadeTape {
-    MadeTape {
-        name: file_name(made),
-        path: made.path.display().to_string(),
-        kind: made.kind.to_string(),
-        first: made.first.0,
-        last: made.last.0,
-        bytes: made.bytes,
-        sealed: rfc3339(made.sealed),
-    }
-}
-
-fn file_name(made: &Made) -> String {
-    made.path
-        .file_name()
-        .map_or_else(String::new, |name| name.to_string_lossy().into_owned())
+    Error::new(kind, what).because(error)
 }
