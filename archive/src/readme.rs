@@ -44,15 +44,15 @@ fn base_part() -> String {
          as root, with GNU tar, puts the tree into DIR/base: names, types, contents, modes, owners, times, extended\n\
          attributes, access control lists, hard links, holes. With bsdtar:\n\n\
          \x20   {BSDTAR_COMMAND}\n\n\
-         Without root the owners are yours, and what only root may set is reported. The tree was read while it was in\n\
-         use: a file that was written to meanwhile may be a mixture of old and new. reelfs repairs that with the update\n\
-         tapes that follow. Sockets have no tar entry. bsdtar misreads times before 1970 that have a fraction.\n\n"
+         Without root the owners are yours, and what only root may set is reported. The tree was read while it was\n\
+         in use: a file that was written to meanwhile may be a mixture of old and new; reelfs repairs that with the\n\
+         update tapes that follow. Sockets have no tar entry. bsdtar misreads times before 1970 with a fraction.\n\n"
     )
 }
 
 const UPDATE_PART: &str = "\
-It holds the changes of a directory tree, in order. To restore the tree as it was at any moment of them, put this tape\n\
-beside the others of its group and run\n\n\
+It holds the changes of a directory tree, in order. To restore the tree as it was at any moment of them, put this\n\
+tape beside the others of its group and run\n\n\
 \x20   reelfs restore --tapes DIRECTORY-OF-TAPES --at MOMENT --to EMPTY-DIRECTORY\n\n\
 Without reelfs, `tar --zstd -xf TAPE` gives the records themselves: reelfs/control/*.ctl are records of 64 bytes, and\n\
 reelfs/journal/*.jd is the data that belongs to them, one after the other.\n\n";

@@ -219,73 +219,76 @@ fn a_forged_tape_that_is_right_is_accepted() {
     );
 }
 
+type Lie = fn(&mut Forge);
+
+/// What is changed, and a part of the sentence that refuses it.
+const LIES: &[(Lie, &str)] = &[
+    (
+        |forge| forge.index.chunks[0].records = 1 << 63,
+        "a control member is out of range",
+    ),
+    (
+        |forge| forge.index.chunks[0].bytes = 1 << 63,
+        "a control member is out of range",
+    ),
+    (|forge| forge.index.chunks[0].bytes -= 1, "its counts"),
+    (
+        |forge| forge.index.chunks[0].frame = u64::MAX,
+        "do not follow each other",
+    ),
+    (|forge| forge.index.chunks[0].frame = 3, "do not follow each other"),
+    (|forge| forge.index.chunks.clear(), "its counts"),
+    (
+        |forge| forge.index.chunks.push(forge.index.chunks[0]),
+        "do not follow each other",
+    ),
+    (|forge| forge.index.chunks[0].last = Seq(9), "ends with another record"),
+    (|forge| forge.index.chunks[0].first = Seq(2), "out of range"),
+    (|forge| forge.index.after = None, "its position"),
+    (|forge| forge.index.tape = Uuid::nil(), "does not belong to this label"),
+    (|forge| forge.index.complete = false, "does not belong to this label"),
+    (|forge| forge.index.last_time = TIME, "its times are not those"),
+    (|forge| forge.index.sealed = TIME, "its times do not rise"),
+    (
+        |forge| {
+            forge.index.after = forge.index.after.map(|after| Position {
+                seq: Seq(1 << 60),
+                ..after
+            })
+        },
+        "its position",
+    ),
+    (|forge| forge.label.readable_from = 2, "tape format 2"),
+    (|forge| forge.label.first = Seq(0), "out of range"),
+    (|forge| forge.label.first = Seq(2), "position before it"),
+    (|forge| forge.label.before = None, "position before it"),
+    (|forge| forge.label.part = (1, 2), "parts"),
+    (|forge| forge.label.host = "x".repeat(80_000), "too long"),
+    (
+        |forge| forge.label_name = "reelfs/Label.json",
+        "not the member that belongs here",
+    ),
+    (|forge| forge.body[0][512 + 8] ^= 2, "record 3 stands where 1 belongs"),
+    (|forge| forge.body[0][0] ^= 1, "not the member that belongs here"),
+    (|forge| forge.body[1].push(0), "not as long as its frame"),
+    (
+        |forge| forge.edit = |text| text.replace("\"complete\":true", "\"complete\":1"),
+        "index",
+    ),
+    (
+        |forge| forge.edit = |text| text.replace("\"frames\":[[", "\"frames\":[[1,1,\"00\"],["),
+        "index",
+    ),
+    (
+        |forge| forge.edit = |text| format!("{text}{}", " ".repeat(1 << 20)),
+        "longer than its tape explains",
+    ),
+    (|forge| forge.edit = |_| "[".repeat(60_000), "index"),
+];
+
 #[test]
 fn lengths_and_numbers_that_lie_are_refused() {
-    type Lie = fn(&mut Forge);
-    let lies: &[(Lie, &str)] = &[
-        (
-            |forge| forge.index.chunks[0].records = 1 << 63,
-            "a control member is out of range",
-        ),
-        (
-            |forge| forge.index.chunks[0].bytes = 1 << 63,
-            "a control member is out of range",
-        ),
-        (|forge| forge.index.chunks[0].bytes -= 1, "its counts"),
-        (
-            |forge| forge.index.chunks[0].frame = u64::MAX,
-            "do not follow each other",
-        ),
-        (|forge| forge.index.chunks[0].frame = 3, "do not follow each other"),
-        (|forge| forge.index.chunks.clear(), "its counts"),
-        (
-            |forge| forge.index.chunks.push(forge.index.chunks[0]),
-            "do not follow each other",
-        ),
-        (|forge| forge.index.chunks[0].last = Seq(9), "ends with another record"),
-        (|forge| forge.index.chunks[0].first = Seq(2), "out of range"),
-        (|forge| forge.index.after = None, "its position"),
-        (|forge| forge.index.tape = Uuid::nil(), "does not belong to this label"),
-        (|forge| forge.index.complete = false, "does not belong to this label"),
-        (|forge| forge.index.last_time = TIME, "its times are not those"),
-        (|forge| forge.index.sealed = TIME, "its times do not rise"),
-        (
-            |forge| {
-                forge.index.after = forge.index.after.map(|after| Position {
-                    seq: Seq(1 << 60),
-                    ..after
-                })
-            },
-            "its position",
-        ),
-        (|forge| forge.label.readable_from = 2, "tape format 2"),
-        (|forge| forge.label.first = Seq(0), "out of range"),
-        (|forge| forge.label.first = Seq(2), "position before it"),
-        (|forge| forge.label.before = None, "position before it"),
-        (|forge| forge.label.part = (1, 2), "parts"),
-        (|forge| forge.label.host = "x".repeat(80_000), "too long"),
-        (
-            |forge| forge.label_name = "reelfs/Label.json",
-            "not the member that belongs here",
-        ),
-        (|forge| forge.body[0][512 + 8] ^= 2, "record 3 stands where 1 belongs"),
-        (|forge| forge.body[0][0] ^= 1, "not the member that belongs here"),
-        (|forge| forge.body[1].push(0), "not as long as its frame"),
-        (
-            |forge| forge.edit = |text| text.replace("\"complete\":true", "\"complete\":1"),
-            "index",
-        ),
-        (
-            |forge| forge.edit = |text| text.replace("\"frames\":[[", "\"frames\":[[1,1,\"00\"],["),
-            "index",
-        ),
-        (
-            |forge| forge.edit = |text| format!("{text}{}", " ".repeat(1 << 20)),
-            "longer than its tape explains",
-        ),
-        (|forge| forge.edit = |_| "[".repeat(60_000), "index"),
-    ];
-    for (at, (lie, sentence)) in lies.iter().enumerate() {
+    for (at, (lie, sentence)) in LIES.iter().enumerate() {
         let mut forge = Forge::update();
         lie(&mut forge);
         let refusal = refusal(forge);
