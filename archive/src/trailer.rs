@@ -224,3 +224,56 @@ pub(crate) fn begins_like_a_tape(head: &[u8]) -> bool {
             .get(RAW_FRAME_HEAD..)
             .is_some_and(|text| text.starts_with(b"README.txt\0"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The bytes of `docs/FORMAT-tape.md`.
+    #[test]
+    fn the_tail_is_as_documented() {
+        let written = |packed, raw, byte| Written {
+            entry: FrameEntry(packed, raw, Digest([byte; 32])),
+            check: [byte; 4],
+        };
+        let frames = [written(100, 512, 1), written(200, 1024, 2), written(300, 2048, 3)];
+        let root = Root {
+            digest: Digest([0xab; 32]),
+            index_frame: 2,
+        };
+        let bytes = tail(&frames, &root).expect("a tail");
+        assert_eq!(bytes.len(), 4096 - 600);
+        assert_eq!(
+            bytes[..10],
+            [0x28, 0xb5, 0x2f, 0xfd, 0x64, 0x00, 0x07, 0x01, 0x40, 0x00]
+        );
+        assert_eq!(&bytes[10..25], b"reelfs/root.b3\0");
+        let text = format!(
+            "reelfs root 1\nblake3 {}\nindex frame 000000000002\n\0",
+            "ab".repeat(32)
+        );
+        assert_eq!(&bytes[522..522 + text.len()], text.as_bytes());
+        assert_eq!(bytes[1034..2058], [0; 1024]);
+        assert_eq!(bytes[2062..2066], [0x50, 0x2a, 0x4d, 0x18]);
+        let table = &bytes[bytes.len() - 8 - 5 * 12 - 9..];
+        assert_eq!(table[..8], [0x5e, 0x2a, 0x4d, 0x18, 69, 0, 0, 0]);
+        assert_eq!(table[8..20], [100, 0, 0, 0, 0, 2, 0, 0, 1, 1, 1, 1]);
+        assert_eq!(table[68..], [5, 0, 0, 0, 0x80, 0xb1, 0xea, 0x92, 0x8f]);
+        let spans = parse_table(table, 4096).expect("a table");
+        assert_eq!((spans[2].offset, spans[2].stream), (300, 1536));
+        assert_eq!(Root::parse(&bytes[..ROOT_FRAME_LEN]), Some(root));
+        assert!(is_padding(&bytes[ROOT_FRAME_LEN..bytes.len() - table.len()]));
+    }
+
+    #[test]
+    fn a_tape_is_padded_to_whole_units() {
+        for (before, count, unit) in [(1, 5, 4096), (4_000_000, 6, 262_144), ((1 << 20) - 100, 5, 262_144)] {
+            let table = count * 12 + 17;
+            assert_eq!(
+                (before + 8 + u64::from(pad_len(before, count)) + table) % unit,
+                0,
+                "{before}"
+            );
+        }
+    }
+}
