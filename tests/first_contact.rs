@@ -58,7 +58,7 @@ fn the_session_of_the_readme_is_what_happens() {
     let session = sandbox.directory("session");
     fs::copy(&readme, sandbox.path("README.md")).unwrap();
     fs::create_dir(sandbox.path("README.in")).unwrap();
-    let mut cases = trycmd::TestCases::new();
+    let cases = trycmd::TestCases::new();
     cases
         .env("REELFS_STATE_DIR", sandbox.state().to_str().unwrap())
         .env("TZ", "UTC")

@@ -33,7 +33,11 @@ impl Sandbox {
             .prefix("reelfs-test-")
             .tempdir_in(place)
             .expect("a temporary directory");
-        let sandbox = Sandbox { directory };
+        let mut sandbox = Sandbox { directory };
+        // to look into after a failure
+        sandbox
+            .directory
+            .disable_cleanup(std::env::var_os("REELFS_TEST_KEEP").is_some());
         fs::create_dir(sandbox.state()).expect("the sandbox is empty");
         sandbox
     }

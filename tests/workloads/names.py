@@ -7,6 +7,8 @@ import subprocess
 LIBC = ctypes.CDLL(None, use_errno=True)
 NOREPLACE, EXCHANGE = 1, 2
 IS_ROOT = os.geteuid() == 0
+# the parent of a vfork stands in an uninterruptible wait, which looks like a request that is still under way
+subprocess._USE_VFORK = subprocess._USE_POSIX_SPAWN = False
 
 
 def rename(old, new, flags=0):
