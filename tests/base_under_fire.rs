@@ -25,11 +25,7 @@ fn furnish(pvol: &Path) {
     for number in 0..FILES {
         let directory = pvol.join(format!("d{}/e{}", number % 10, number % 70));
         fs::create_dir_all(&directory).unwrap();
-        let length = if number % 300 == 0 {
-            4 << 20
-        } else {
-            random.below(20_000)
-        };
+        let length = if number % 300 == 0 { 4 << 20 } else { random.below(20_000) };
         let bytes = random.bytes(length);
         fs::write(directory.join(format!("f{number}")), bytes).unwrap();
     }
@@ -70,16 +66,9 @@ impl Fire<'_> {
                         .open(&one)
                         .and_then(|file| file.write_all_at(&bytes, random.below(9_000))),
                 ),
-                2 => drop(
-                    File::options()
-                        .write(true)
-                        .open(&one)
-                        .and_then(|file| file.set_len(random.below(40_000))),
-                ),
+                2 => drop(File::options().write(true).open(&one).and_then(|file| file.set_len(random.below(40_000)))),
                 3 => self.timed("rename", || fs::rename(&one, &two)),
-                4 => self.timed("exchange", || {
-                    rustix::fs::renameat_with(CWD, &one, CWD, &two, RenameFlags::EXCHANGE)
-                }),
+                4 => self.timed("exchange", || rustix::fs::renameat_with(CWD, &one, CWD, &two, RenameFlags::EXCHANGE)),
                 5 => {
                     let (from, to) = (self.some_directory(&mut random), self.some_directory(&mut random));
                     self.timed("rename of a directory", || {
@@ -109,21 +98,13 @@ impl Fire<'_> {
 
     fn some_directory(&self, random: &mut Random) -> std::path::PathBuf {
         let path = self.root.join(format!("d{}", random.below(10)));
-        if random.below(3) == 0 {
-            path
-        } else {
-            path.join(format!("e{}", random.below(70)))
-        }
+        if random.below(3) == 0 { path } else { path.join(format!("e{}", random.below(70))) }
     }
 
     /// A name that probably exists: of the beginning, or of one of few that come and go.
     fn some_file(&self, random: &mut Random) -> std::path::PathBuf {
         let number = random.below(FILES as u64);
-        let name = if random.below(4) == 0 {
-            format!("new{}", number % 40)
-        } else {
-            format!("f{number}")
-        };
+        let name = if random.below(4) == 0 { format!("new{}", number % 40) } else { format!("f{number}") };
         self.root.join(format!("d{}/e{}", number % 10, number % 70)).join(name)
     }
 }
@@ -150,9 +131,7 @@ fn every_point_from_its_end_on_is_exact_and_earlier_ones_are_refused() {
             scope.spawn(move || fire.burn(number))
         };
         let writers: Vec<_> = (0..4).map(spawn).collect();
-        wait::until(Duration::from_secs(20), || {
-            fire.operations.load(Ordering::Relaxed) > 200
-        });
+        wait::until(Duration::from_secs(20), || fire.operations.load(Ordering::Relaxed) > 200);
         let before = sandbox.reelfs(["mark", "fire", "before", "--json"]).ok().json();
         marked.lock().unwrap().push(before["seq"].as_u64().unwrap());
         fire.slowest.lock().unwrap().clear();
@@ -170,21 +149,12 @@ fn every_point_from_its_end_on_is_exact_and_earlier_ones_are_refused() {
             is_copied.store(true, Ordering::Relaxed);
         });
         let during = fire.operations.load(Ordering::Relaxed) - before;
-        assert!(
-            during > 50,
-            "only {during} name operations while the base was copied: no fire"
-        );
-        println!(
-            "{during} name operations while the base was copied; slowest: {:?}",
-            fire.slowest.lock().unwrap()
-        );
+        assert!(during > 50, "only {during} name operations while the base was copied: no fire");
+        println!("{during} name operations while the base was copied; slowest: {:?}", fire.slowest.lock().unwrap());
         let slow = fire.slowest.lock().unwrap().clone();
         fire.is_over.store(true, Ordering::Relaxed);
         writers.into_iter().for_each(|writer| writer.join().unwrap());
-        assert!(
-            slow.values().all(|took| took.as_millis() <= u128::from(WAIT_MS_MAX)),
-            "waited for the copy: {slow:?}"
-        );
+        assert!(slow.values().all(|took| took.as_millis() <= u128::from(WAIT_MS_MAX)), "waited for the copy: {slow:?}");
     });
     // now in rounds, so that there are moments to compare with
     for round in 0..tools::rounds(5, 40) {
@@ -213,22 +183,14 @@ fn every_point_from_its_end_on_is_exact_and_earlier_ones_are_refused() {
 
 /// The oldest point is BaseEnd itself: it and what follows restores, markers of the time before do not.
 fn every_seq_from_the_end_of_the_base_on(fast: &Sandbox, tapes: &Path, marked: &[u64]) {
-    let points = fast
-        .reelfs(["points", "--tapes", tapes.to_str().unwrap(), "--json"])
-        .ok();
+    let points = fast.reelfs(["points", "--tapes", tapes.to_str().unwrap(), "--json"]).ok();
     let lines = points.json_lines();
-    let ends: Vec<u64> = lines
-        .iter()
-        .filter(|point| point["kind"] == "base")
-        .filter_map(|point| point["seq"].as_u64())
-        .collect();
+    let ends: Vec<u64> =
+        lines.iter().filter(|point| point["kind"] == "base").filter_map(|point| point["seq"].as_u64()).collect();
     assert_eq!(ends.len(), 1, "one base: {points}");
     let end = ends[0];
     let early: Vec<u64> = marked.iter().copied().filter(|&seq| seq < end).collect();
-    assert!(
-        early.len() >= 2,
-        "markers before and during the copy: {marked:?}, it ended at {end}"
-    );
+    assert!(early.len() >= 2, "markers before and during the copy: {marked:?}, it ended at {end}");
     for seq in early.into_iter().chain([end - 1]) {
         fast.try_restore(tapes, &format!("seq:{seq}"), "early").refused(13, &[]);
         assert!(!fast.path("early").exists(), "a refused restore made its target");

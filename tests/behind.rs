@@ -66,11 +66,7 @@ fn edits_are_adopted_and_counted_in_one_sentence() {
     let log = caught_up(&sandbox, &pvol, &tapes);
     let sentences: Vec<&str> = log.lines().filter(|line| line.contains("behind the mount")).collect();
     assert_eq!(sentences.len(), 1, "one sentence:\n{log}");
-    assert!(
-        sentences[0].chars().any(|c| c.is_ascii_digit()),
-        "with counts: {}",
-        sentences[0]
-    );
+    assert!(sentences[0].chars().any(|c| c.is_ascii_digit()), "with counts: {}", sentences[0]);
     // and the second time there is nothing to say
     let log = caught_up(&sandbox, &pvol, &tapes);
     assert!(!log.contains("behind the mount"), "{log}");
@@ -116,11 +112,8 @@ fn strict_refuses_and_changes_nothing() {
     Mount::new(&sandbox, "behind", &point, &["--strict"]).umount();
     tools::shell(&pvol, "echo edited >>d0/f0");
     let before = Tree::of(&pvol);
-    let mount = sandbox
-        .command()
-        .args(["mount", "behind", point.to_str().unwrap(), "-f", "--strict"])
-        .output()
-        .unwrap();
+    let mount =
+        sandbox.command().args(["mount", "behind", point.to_str().unwrap(), "-f", "--strict"]).output().unwrap();
     let said = String::from_utf8_lossy(&mount.stderr);
     assert_eq!(mount.status.code(), Some(14), "{said}");
     assert!(said.contains("behind the mount"), "{said}");
@@ -145,15 +138,9 @@ fn the_volume_on_another_disk_begins_a_new_epoch_with_a_new_base() {
     tools::run("cp", &["-a", copy.to_str().unwrap(), pvol.to_str().unwrap()]);
     tools::shell(&pvol, "echo on-the-new-disk >d0/only-here");
     let log = caught_up(&sandbox, &pvol, &tapes);
-    assert!(
-        log.contains("new epoch") || log.contains("another"),
-        "says that it is another disk:\n{log}"
-    );
+    assert!(log.contains("new epoch") || log.contains("another"), "says that it is another disk:\n{log}");
     let restored = sandbox.restore(&tapes, "oldest", "old");
-    let (old, restored) = (
-        old.without("through-the-mount").without_times(),
-        Tree::of(&restored).without_times(),
-    );
+    let (old, restored) = (old.without("through-the-mount").without_times(), Tree::of(&restored).without_times());
     old.assert_same(&restored, "the old epoch is still restorable");
     drop(other);
 }

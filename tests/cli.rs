@@ -21,10 +21,7 @@ struct Background<'s> {
 impl Background<'_> {
     fn new<'s>(sandbox: &'s Sandbox, group: &str, point: &Path) -> Background<'s> {
         sandbox.reelfs(["mount", group, path(point)]).ok();
-        Background {
-            sandbox,
-            point: point.to_owned(),
-        }
+        Background { sandbox, point: point.to_owned() }
     }
 }
 
@@ -75,10 +72,7 @@ fn every_verb_has_help_on_stdout() {
         "man",
     ] {
         let outcome = sandbox.reelfs(verb.split_whitespace().chain(["--help"])).ok();
-        assert!(
-            outcome.stdout.contains("Usage: reelfs") && outcome.stderr.is_empty(),
-            "{outcome}"
-        );
+        assert!(outcome.stdout.contains("Usage: reelfs") && outcome.stderr.is_empty(), "{outcome}");
     }
     let version = sandbox.reelfs(["--version"]).ok();
     assert_eq!(version.stdout, format!("reelfs {}\n", env!("CARGO_PKG_VERSION")));
@@ -103,19 +97,14 @@ fn a_mistake_is_code_2_and_with_json_one_line_of_json() {
             (&error["message_type"], &error["code"], &error["schema"]),
             (&"exit_error".into(), &2.into(), &1.into())
         );
-        assert!(
-            error["message"].as_str().is_some_and(|message| !message.is_empty()),
-            "{error}"
-        );
+        assert!(error["message"].as_str().is_some_and(|message| !message.is_empty()), "{error}");
     }
 }
 
 #[test]
 fn an_error_names_what_there_is_instead() {
     let sandbox = Sandbox::new();
-    sandbox
-        .reelfs(["group", "show", "docs"])
-        .refused(10, &["there is no group docs", "reelfs group create docs"]);
+    sandbox.reelfs(["group", "show", "docs"]).refused(10, &["there is no group docs", "reelfs group create docs"]);
     sandbox.group("books", &sandbox.directory("pvol"));
     for verb in [
         vec!["group", "show", "docs"],
@@ -123,9 +112,7 @@ fn an_error_names_what_there_is_instead() {
         vec!["status", "docs"],
         vec!["group", "delete", "docs"],
     ] {
-        sandbox
-            .reelfs(verb)
-            .refused(10, &["there is no group docs", "has: books"]);
+        sandbox.reelfs(verb).refused(10, &["there is no group docs", "has: books"]);
     }
     let outcome = sandbox.reelfs(["group", "show", "docs", "--json"]);
     let error: Value = serde_json::from_str(&outcome.stderr).expect("one line of JSON");
@@ -138,39 +125,20 @@ fn a_group_is_made_shown_and_deleted() {
     let sandbox = Sandbox::new();
     let (pvol, journal) = (sandbox.directory("pvol"), sandbox.directory("journal"));
     fs::write(pvol.join("file"), "stays").unwrap();
-    let words = [
-        "group",
-        "create",
-        "docs",
-        "--pvol",
-        path(&pvol),
-        "--journal",
-        path(&journal),
-        "--size",
-        "16MiB",
-        "--json",
-    ];
+    let words =
+        ["group", "create", "docs", "--pvol", path(&pvol), "--journal", path(&journal), "--size", "16MiB", "--json"];
     let created = sandbox.reelfs(words).ok();
     let last: Value = serde_json::from_str(created.stdout.lines().last().expect("a line")).expect("JSON");
     assert_eq!(last["journal_size_bytes"], 16 << 20);
     let jvol = journal.join("docs.jvol");
     let metadata = fs::metadata(&jvol).unwrap();
-    assert_eq!(
-        (metadata.len(), metadata.permissions().mode() & 0o7777),
-        (16 << 20, 0o600)
-    );
+    assert_eq!((metadata.len(), metadata.permissions().mode() & 0o7777), (16 << 20, 0o600));
     let again = &words[..words.len() - 1];
     sandbox.reelfs(again).refused(14, &["there is a group docs already"]);
     let shown = sandbox.reelfs(["group", "show", "docs", "--json"]).ok().json();
-    assert_eq!(
-        (&shown["schema"], &shown["epoch"], &shown["base"]),
-        (&1.into(), &1.into(), &Value::Null)
-    );
+    assert_eq!((&shown["schema"], &shown["epoch"], &shown["base"]), (&1.into(), &1.into(), &Value::Null));
     assert_eq!(shown["pvol"], path(&fs::canonicalize(&pvol).unwrap()));
-    assert_eq!(
-        sandbox.reelfs(["group", "list", "--json"]).ok().json()["groups"][0]["group"],
-        "docs"
-    );
+    assert_eq!(sandbox.reelfs(["group", "list", "--json"]).ok().json()["groups"][0]["group"], "docs");
     sandbox.reelfs(["group", "delete", "docs"]).ok();
     assert!(!jvol.exists() && !sandbox.state().join("groups/docs").exists());
     assert_eq!(fs::read_to_string(pvol.join("file")).unwrap(), "stays");
@@ -198,9 +166,7 @@ fn a_refused_group_leaves_nothing() {
     assert_eq!(fs::read_dir(&other).unwrap().count(), 0, "a journal is left");
     assert!(!sandbox.state().join("groups/docs").exists(), "a group is left");
     create(&pvol, &["--size", "16MiB"]).ok();
-    sandbox
-        .reelfs(["group", "create", "inner", "--pvol", path(&inside)])
-        .refused(2, &["overlaps", "group docs"]);
+    sandbox.reelfs(["group", "create", "inner", "--pvol", path(&inside)]).refused(2, &["overlaps", "group docs"]);
 }
 
 trait RefusedByClap {
@@ -227,39 +193,20 @@ fn a_mount_in_the_background_answers_and_goes() {
     assert_eq!(live["mount"]["mountpoint"], path(&fs::canonicalize(&point).unwrap()));
     let pid = live["mount"]["pid"].as_u64().expect("a process");
 
-    sandbox
-        .reelfs(["mount", "docs", path(&point)])
-        .refused(11, &["is mounted already", "reelfs umount"]);
+    sandbox.reelfs(["mount", "docs", path(&point)]).refused(11, &["is mounted already", "reelfs umount"]);
     let second = sandbox.directory("second");
-    sandbox
-        .reelfs(["mount", "docs", path(&second)])
-        .refused(11, &[&format!("in use by process {pid} (reelfs mount)")]);
-    sandbox
-        .reelfs(["group", "delete", "docs"])
-        .refused(11, &["in use by process"]);
+    sandbox.reelfs(["mount", "docs", path(&second)]).refused(11, &[&format!("in use by process {pid} (reelfs mount)")]);
+    sandbox.reelfs(["group", "delete", "docs"]).refused(11, &["in use by process"]);
 
-    let marked = sandbox
-        .reelfs(["mark", "docs", "here", "--note", "a line", "--json"])
-        .ok()
-        .json();
+    let marked = sandbox.reelfs(["mark", "docs", "here", "--note", "a line", "--json"]).ok().json();
     let time = marked["time"].as_str().expect("a time");
-    assert!(
-        time.len() == "2026-11-20T12:04:59.871203000Z".len() && time.ends_with('Z'),
-        "{time}"
-    );
+    assert!(time.len() == "2026-11-20T12:04:59.871203000Z".len() && time.ends_with('Z'), "{time}");
     sandbox.base("docs", &tapes).ok();
     let copied = status(&sandbox);
-    assert_eq!(
-        (&copied["state"], &copied["last_marker"]["name"]),
-        (&"PAIR".into(), &"here".into())
-    );
+    assert_eq!((&copied["state"], &copied["last_marker"]["name"]), (&"PAIR".into(), &"here".into()));
     assert_eq!(copied["targets"][0]["waiting_records"], 0);
     fs::write(point.join("file"), "second").unwrap();
-    assert!(
-        status(&sandbox)["targets"][0]["waiting_bytes"]
-            .as_u64()
-            .is_some_and(|bytes| bytes > 0)
-    );
+    assert!(status(&sandbox)["targets"][0]["waiting_bytes"].as_u64().is_some_and(|bytes| bytes > 0));
     let nothing = sandbox.export("docs", &tapes).ok();
     assert!(nothing.stdout.contains(".upd.reel.tar.zst"), "{nothing}");
     assert!(sandbox.export("docs", &tapes).ok().stdout.contains("nothing new"));
@@ -270,9 +217,7 @@ fn a_mount_in_the_background_answers_and_goes() {
     assert!(command_line.is_empty(), "the process is still there after umount");
     assert!(!sandbox.state().join("groups/docs/control.sock").exists());
     assert_eq!(status(&sandbox)["mount"], Value::Null);
-    sandbox
-        .reelfs(["umount", path(&point)])
-        .refused(10, &["no group is mounted"]);
+    sandbox.reelfs(["umount", path(&point)]).refused(10, &["no group is mounted"]);
     drop(mount);
 }
 
@@ -284,9 +229,7 @@ fn a_failing_start_is_told_where_it_was_typed() {
     sandbox.group("docs", &pvol);
     let jvol = sandbox.state().join("groups/docs/docs.jvol");
     fs::rename(&jvol, sandbox.path("away")).unwrap();
-    sandbox
-        .reelfs(["mount", "docs", path(&point)])
-        .refused(10, &["docs.jvol"]);
+    sandbox.reelfs(["mount", "docs", path(&point)]).refused(10, &["docs.jvol"]);
     let outcome = sandbox.reelfs(["mount", "docs", path(&point), "--json"]);
     let error: Value = serde_json::from_str(&outcome.stderr).expect("one line of JSON");
     assert_eq!((outcome.code, &error["code"]), (10, &10.into()));
@@ -306,18 +249,11 @@ fn a_killed_mount_is_named_by_status_and_replaced() {
     let text = sandbox.reelfs(["status"]).ok().stdout;
     assert!(text.contains("is dead; go on with: reelfs mount docs"), "{text}");
     let started = sandbox.reelfs(["mount", "docs", path(&second)]).ok();
-    let mount = Background {
-        sandbox: &sandbox,
-        point: second.clone(),
-    };
+    let mount = Background { sandbox: &sandbox, point: second.clone() };
     assert!(started.stderr.contains("the process behind it was dead"), "{started}");
     assert!(started.stderr.contains("recovered after an unclean stop"), "{started}");
     assert_eq!(fs::read_to_string(second.join("file")).unwrap(), "kept");
-    assert_eq!(
-        fs::read_to_string(pvol.join("file")).unwrap(),
-        "kept",
-        "the dead mount is gone"
-    );
+    assert_eq!(fs::read_to_string(pvol.join("file")).unwrap(), "kept", "the dead mount is gone");
     drop(mount);
 }
 
@@ -331,13 +267,9 @@ fn a_busy_mount_is_not_taken_away_by_umount_but_by_a_signal() {
     sandbox.reelfs(["umount", path(&point)]).refused(11, &["is in use"]);
     assert_eq!(status(&sandbox)["mount"]["open_files"], 1);
     rustix::process::kill_process(mount.pid(), rustix::process::Signal::TERM).unwrap();
-    assert!(wait::until(std::time::Duration::from_secs(10), || {
-        !support::mount::is_mounted(&point)
-    }));
+    assert!(wait::until(std::time::Duration::from_secs(10), || { !support::mount::is_mounted(&point) }));
     drop(held);
-    assert!(wait::until(std::time::Duration::from_secs(10), || {
-        status(&sandbox)["mount"].is_null()
-    }));
+    assert!(wait::until(std::time::Duration::from_secs(10), || { status(&sandbox)["mount"].is_null() }));
     let strict = support::Mount::new(&sandbox, "docs", &point, &["--strict"]);
     strict.umount();
     drop(mount);
@@ -353,20 +285,11 @@ fn words_after_o_are_understood_or_named() {
     fs::write(point.join("in the way"), "").unwrap();
     mount("ro").refused(14, &["is not empty", "-o nonempty"]);
     mount("nonempty,ro,_netdev,nofail,x-systemd.automount").ok();
-    let mounted = Background {
-        sandbox: &sandbox,
-        point: point.clone(),
-    };
+    let mounted = Background { sandbox: &sandbox, point: point.clone() };
     let table = fs::read_to_string("/proc/self/mounts").unwrap();
-    let line = table
-        .lines()
-        .find(|line| line.contains(path(&point)))
-        .expect("the mount");
+    let line = table.lines().find(|line| line.contains(path(&point))).expect("the mount");
     assert!(line.starts_with("docs ") && line.contains(" fuse.reelfs ro,"), "{line}");
-    assert_eq!(
-        fs::write(point.join("x"), "").unwrap_err().kind(),
-        std::io::ErrorKind::ReadOnlyFilesystem
-    );
+    assert_eq!(fs::write(point.join("x"), "").unwrap_err().kind(), std::io::ErrorKind::ReadOnlyFilesystem);
     drop(mounted);
 }
 
@@ -383,10 +306,7 @@ fn the_mountpoint_may_not_overlap() {
     refuse(&sandbox.path("missing"), 10, &["is not there", "mkdir"]);
     std::os::unix::fs::symlink(&pvol, sandbox.path("link")).unwrap();
     let mount = Background::new(&sandbox, "docs", &sandbox.path("link"));
-    assert!(
-        support::mount::is_mounted(&fs::canonicalize(&pvol).unwrap()),
-        "a link to the PVOL is the PVOL"
-    );
+    assert!(support::mount::is_mounted(&fs::canonicalize(&pvol).unwrap()), "a link to the PVOL is the PVOL");
     sandbox.reelfs(["umount", path(&sandbox.path("link"))]).ok();
     drop(mount);
 }
@@ -394,23 +314,12 @@ fn the_mountpoint_may_not_overlap() {
 #[test]
 fn a_reader_who_goes_is_no_failure_and_a_full_disk_is() {
     let sandbox = Sandbox::new();
-    let mut child = sandbox
-        .command()
-        .args(["completions", "bash"])
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child = sandbox.command().args(["completions", "bash"]).stdout(Stdio::piped()).spawn().unwrap();
     let mut first = [0; 1];
     child.stdout.take().expect("a pipe").read_exact(&mut first).unwrap();
     assert!(child.wait().unwrap().success());
     let full = fs::File::options().write(true).open("/dev/full").unwrap();
-    let status = sandbox
-        .command()
-        .args(["man"])
-        .stdout(full)
-        .stderr(Stdio::null())
-        .status()
-        .unwrap();
+    let status = sandbox.command().args(["man"]).stdout(full).stderr(Stdio::null()).status().unwrap();
     assert_eq!(status.code(), Some(22));
 }
 
@@ -454,27 +363,15 @@ fn an_ordinary_user_mounts_with_fusermount3() {
     fs::copy(program::BINARY, &binary).unwrap();
     let user = |words: &[&str]| {
         let mut command = Command::new("setpriv");
-        command
-            .args(["--reuid=nobody", "--regid=nogroup", "--clear-groups", path(&binary)])
-            .args(words);
-        Outcome::of(program::with_environment(
-            &mut command,
-            &sandbox.path("state-of-nobody"),
-        ))
+        command.args(["--reuid=nobody", "--regid=nogroup", "--clear-groups", path(&binary)]).args(words);
+        Outcome::of(program::with_environment(&mut command, &sandbox.path("state-of-nobody")))
     };
     let (pvol, point) = (sandbox.path("pvol"), sandbox.path("point"));
     user(&["group", "create", "docs", "--pvol", path(&pvol), "--size", "16MiB"]).ok();
     user(&["mount", "docs", path(&point)]).ok();
     let script = format!("echo mine >{0}/file && cat {0}/file", path(&point));
     let mut shell = Command::new("setpriv");
-    shell.args([
-        "--reuid=nobody",
-        "--regid=nogroup",
-        "--clear-groups",
-        "sh",
-        "-c",
-        &script,
-    ]);
+    shell.args(["--reuid=nobody", "--regid=nogroup", "--clear-groups", "sh", "-c", &script]);
     let said = Outcome::of(&mut shell);
     let unmounted = user(&["umount", path(&point)]);
     assert_eq!(said.stdout, "mine\n", "{said}");

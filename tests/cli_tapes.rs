@@ -29,14 +29,8 @@ fn whole_tapes_are_listed_shown_and_verified() {
     let tapes = tapes(&sandbox);
     let listed = sandbox.reelfs(["tape", "list", path(&tapes), "--json"]).ok().json();
     let rows = listed["tapes"].as_array().expect("rows");
-    assert_eq!(
-        (rows.len(), &rows[0]["kind"], &rows[1]["kind"]),
-        (4, &"base".into(), &"update".into())
-    );
-    assert_eq!(
-        (&listed["gaps"], &listed["damaged"]),
-        (&serde_json::json!([]), &serde_json::json!([]))
-    );
+    assert_eq!((rows.len(), &rows[0]["kind"], &rows[1]["kind"]), (4, &"base".into(), &"update".into()));
+    assert_eq!((&listed["gaps"], &listed["damaged"]), (&serde_json::json!([]), &serde_json::json!([])));
     for pair in rows[1..].windows(2) {
         assert_eq!(pair[0]["last"].as_u64().map(|last| last + 1), pair[1]["first"].as_u64());
     }
@@ -44,14 +38,8 @@ fn whole_tapes_are_listed_shown_and_verified() {
     assert_eq!(text.lines().count(), 4, "{text}");
     let last = rows[3]["path"].as_str().expect("a path");
     let shown = sandbox.reelfs(["tape", "show", last, "--json"]).ok().json();
-    assert_eq!(
-        (&shown["previous"], &shown["group"]),
-        (&rows[2]["name"], &"docs".into())
-    );
-    let verified = sandbox
-        .reelfs(["tape", "verify", path(&tapes), last, "--json"])
-        .ok()
-        .json_lines();
+    assert_eq!((&shown["previous"], &shown["group"]), (&rows[2]["name"], &"docs".into()));
+    let verified = sandbox.reelfs(["tape", "verify", path(&tapes), last, "--json"]).ok().json_lines();
     let summary = verified.last().expect("a summary");
     assert_eq!(
         (&summary["message_type"], &summary["tapes"], &summary["damaged"]),
@@ -67,11 +55,7 @@ fn what_is_missing_damaged_or_no_tape_is_said() {
     let file = |number: usize| rows[number]["path"].as_str().expect("a path").to_owned();
     fs::rename(file(2), sandbox.path("elsewhere")).unwrap();
     let gap = sandbox.reelfs(["tape", "list", path(&tapes)]).ok();
-    assert!(
-        gap.stdout
-            .contains(&format!("missing: seq {} to {}", rows[2]["first"], rows[2]["last"])),
-        "{gap}"
-    );
+    assert!(gap.stdout.contains(&format!("missing: seq {} to {}", rows[2]["first"], rows[2]["last"])), "{gap}");
     let verified = sandbox.reelfs(["tape", "verify", path(&tapes)]).ok();
     assert!(verified.stderr.contains("are not here"), "{verified}");
 
@@ -79,23 +63,13 @@ fn what_is_missing_damaged_or_no_tape_is_said() {
     let middle = bytes.len() / 3;
     bytes[middle] ^= 1;
     fs::write(file(1), &bytes).unwrap();
-    let damaged = sandbox
-        .reelfs(["tape", "verify", path(&tapes)])
-        .refused(19, &["1 of 3 tapes damaged"]);
+    let damaged = sandbox.reelfs(["tape", "verify", path(&tapes)]).refused(19, &["1 of 3 tapes damaged"]);
     assert!(damaged.stdout.contains("damaged"), "{damaged}");
     fs::write(file(1), &bytes[..bytes.len() / 2]).unwrap();
-    sandbox
-        .reelfs(["tape", "list", path(&tapes)])
-        .refused(3, &["1 tape cannot be read"]);
+    sandbox.reelfs(["tape", "list", path(&tapes)]).refused(3, &["1 tape cannot be read"]);
     sandbox.reelfs(["tape", "show", &file(1)]).refused(19, &["cut off"]);
 
-    sandbox
-        .reelfs(["tape", "show", path(&sandbox.path("nothing"))])
-        .refused(10, &["there is no tape"]);
-    sandbox
-        .reelfs(["tape", "list", path(&sandbox.path("nothing"))])
-        .refused(10, &[]);
-    sandbox
-        .reelfs(["tape", "verify", path(&sandbox.directory("empty"))])
-        .refused(10, &["there is no tape in"]);
+    sandbox.reelfs(["tape", "show", path(&sandbox.path("nothing"))]).refused(10, &["there is no tape"]);
+    sandbox.reelfs(["tape", "list", path(&sandbox.path("nothing"))]).refused(10, &[]);
+    sandbox.reelfs(["tape", "verify", path(&sandbox.directory("empty"))]).refused(10, &["there is no tape in"]);
 }

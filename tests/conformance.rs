@@ -62,24 +62,12 @@ fn failures(sandbox: &Sandbox, below: &Path, second: &Path) -> BTreeSet<String> 
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
-    let summary = text
-        .lines()
-        .find(|line| line.contains(" total"))
-        .unwrap_or_else(|| panic!("no summary:\n{text}"));
-    let total: u32 = summary
-        .split(", ")
-        .last()
-        .and_then(|last| last.split(' ').next())
-        .unwrap()
-        .parse()
-        .unwrap();
+    let summary = text.lines().find(|line| line.contains(" total")).unwrap_or_else(|| panic!("no summary:\n{text}"));
+    let total: u32 = summary.split(", ").last().and_then(|last| last.split(' ').next()).unwrap().parse().unwrap();
     assert!(total > 350, "only {total} cases ran: {summary}");
     println!("{}: {summary}", below.display());
     let failed = text.lines().filter(|line| line.trim_end().ends_with("FAILED"));
-    failed
-        .filter_map(|line| line.split_whitespace().next())
-        .map(str::to_owned)
-        .collect()
+    failed.filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect()
 }
 
 /// Cases that docs/SEMANTICS.md lists: table rows that begin with a case's name in backticks.
@@ -87,10 +75,7 @@ fn documented() -> BTreeSet<String> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/SEMANTICS.md");
     let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let rows = text.lines().filter_map(|line| line.strip_prefix("| `"));
-    rows.filter_map(|row| row.split('`').next())
-        .filter(|name| name.contains("::"))
-        .map(str::to_owned)
-        .collect()
+    rows.filter_map(|row| row.split('`').next()).filter(|name| name.contains("::")).map(str::to_owned).collect()
 }
 
 #[test]
@@ -109,11 +94,7 @@ fn pjdfstest_finds_nothing_that_the_semantics_do_not_say() {
     sandbox.base("pjd", &tapes);
     let mounted = failures(&sandbox, mount.path(), second.path());
     let only_mounted: BTreeSet<String> = mounted.difference(&plain).cloned().collect();
-    assert_eq!(
-        only_mounted,
-        documented(),
-        "cases that fail on the mount alone, and rows of docs/SEMANTICS.md"
-    );
+    assert_eq!(only_mounted, documented(), "cases that fail on the mount alone, and rows of docs/SEMANTICS.md");
     sandbox.export("pjd", &tapes);
     mount.umount();
     let restored = sandbox.restore(&tapes, "latest", "restored");

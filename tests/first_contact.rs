@@ -20,32 +20,13 @@ fn the_demo_tells_the_whole_story_in_under_a_minute() {
     let outcome = Outcome::of(command.env("TMPDIR", &temporary).arg("demo")).ok();
     assert!(begin.elapsed() < DEMO_MAX, "took {:?}", begin.elapsed());
     println!("{}", outcome.stdout);
-    let lines: Vec<&str> = outcome
-        .stdout
-        .lines()
-        .map(str::trim_end)
-        .filter(|line| !line.is_empty())
-        .collect();
-    let same = lines
-        .iter()
-        .filter(|line| line.contains("identical") || line.contains("same"))
-        .count();
+    let lines: Vec<&str> = outcome.stdout.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
+    let same = lines.iter().filter(|line| line.contains("identical") || line.contains("same")).count();
     assert!(same >= 3, "a table of three moments, each compared: {outcome}");
-    assert_eq!(
-        fs::read_dir(&temporary).unwrap().count(),
-        0,
-        "the demo leaves nothing behind"
-    );
-    assert_eq!(
-        fs::read_dir(sandbox.state()).unwrap().count(),
-        0,
-        "the demo has a state directory of its own"
-    );
+    assert_eq!(fs::read_dir(&temporary).unwrap().count(), 0, "the demo leaves nothing behind");
+    assert_eq!(fs::read_dir(sandbox.state()).unwrap().count(), 0, "the demo has a state directory of its own");
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
-    assert!(
-        !mounts.contains(temporary.to_str().unwrap()),
-        "the demo left a mount: {mounts}"
-    );
+    assert!(!mounts.contains(temporary.to_str().unwrap()), "the demo left a mount: {mounts}");
 }
 
 /// The README's `console` blocks, run by the real program in an empty directory: the document is the test.
@@ -63,12 +44,8 @@ fn the_session_of_the_readme_is_what_happens() {
         .env("REELFS_STATE_DIR", sandbox.state().to_str().unwrap())
         .env("TZ", "UTC")
         .env("HOME", session.to_str().unwrap());
-    cases
-        .default_bin_path(support::program::BINARY)
-        .timeout(Duration::from_secs(60));
-    for program in [
-        "mkdir", "cat", "echo", "ls", "cp", "mv", "rm", "diff", "sleep", "sh", "tar", "zstd",
-    ] {
+    cases.default_bin_path(support::program::BINARY).timeout(Duration::from_secs(60));
+    for program in ["mkdir", "cat", "echo", "ls", "cp", "mv", "rm", "diff", "sleep", "sh", "tar", "zstd"] {
         if let Some(path) = tools::find(program) {
             cases.register_bin(program, trycmd::schema::Bin::Path(path));
         }
@@ -110,18 +87,11 @@ fn first_mistakes_get_a_sentence() {
         if *code != 2 {
             let error: serde_json::Value =
                 serde_json::from_str(json.stderr.lines().last().unwrap_or_default()).unwrap();
-            assert_eq!(
-                (&error["message_type"], &error["code"]),
-                (&"exit_error".into(), &(*code).into()),
-                "{json}"
-            );
+            assert_eq!((&error["message_type"], &error["code"]), (&"exit_error".into(), &(*code).into()), "{json}");
         }
     }
     let status = sandbox.reelfs(["status"]).ok();
-    assert!(
-        status.stdout.contains("reelfs protect") || status.stdout.contains("group create"),
-        "{status}"
-    );
+    assert!(status.stdout.contains("reelfs protect") || status.stdout.contains("group create"), "{status}");
 }
 
 #[test]
@@ -137,9 +107,9 @@ fn help_completions_and_manual_pages_are_there() {
     ] {
         assert!(sandbox.reelfs(words).ok().stdout.contains("reelfs"));
     }
-    for verb in [
-        "group", "mount", "umount", "mark", "base", "tape", "points", "log", "restore", "protect", "status", "demo",
-    ] {
+    for verb in
+        ["group", "mount", "umount", "mark", "base", "tape", "points", "log", "restore", "protect", "status", "demo"]
+    {
         assert!(sandbox.reelfs([verb, "--help"]).ok().stdout.contains("Usage"), "{verb}");
     }
 }

@@ -223,7 +223,7 @@ fn a_dead_mount_of_our_own_is_replaced() {
     mount.kill_and_leave();
     let point = sandbox.path("mnt");
     assert_eq!(
-        fs::metadata(&point).unwrap_err().raw_os_error(),
+        fs::read_dir(&point).unwrap_err().raw_os_error(),
         Some(Errno::NOTCONN.raw_os_error())
     );
     let mount = Mount::new(&sandbox, "stale", &point, &[]);

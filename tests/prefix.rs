@@ -30,9 +30,7 @@ const STEPS: usize = 60;
 fn sequence(number: usize) -> Vec<Draw> {
     let seed: [u8; 32] = *blake3::hash(format!("sequence {number}").as_bytes()).as_bytes();
     let mut runner = TestRunner::new_with_rng(Config::default(), TestRng::from_seed(RngAlgorithm::ChaCha, &seed));
-    let tree = proptest::collection::vec(draw(), STEPS)
-        .new_tree(&mut runner)
-        .expect("steps can be drawn");
+    let tree = proptest::collection::vec(draw(), STEPS).new_tree(&mut runner).expect("steps can be drawn");
     tree.current()
 }
 
@@ -58,19 +56,13 @@ fn play_all(count: usize, play: impl Fn(usize, &[Draw]) -> Result<(), String> + 
     };
     let failures: Vec<String> = std::thread::scope(|scope| {
         let workers: Vec<_> = (0..2).map(|_| scope.spawn(worker)).collect();
-        workers
-            .into_iter()
-            .filter_map(|worker| worker.join().expect("a worker catches its panics"))
-            .collect()
+        workers.into_iter().filter_map(|worker| worker.join().expect("a worker catches its panics")).collect()
     });
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
 fn message(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic
-        .downcast_ref::<String>()
-        .map(String::as_str)
-        .or_else(|| panic.downcast_ref::<&str>().copied());
+    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
     format!("panic: {}", text.unwrap_or("without a word"))
 }
 
@@ -107,11 +99,7 @@ fn play_on_the_door(draws: &[Draw]) -> Result<(), String> {
     let (mut door, begin) = (Door::new(primary, owner), Tree::of(&pvol));
     let mut model = ModelFs::new(&begin.nodes()[Path::new("")], owner);
     let last = |primary: &Primary| primary.jvol().pointers().next.previous();
-    let mut moments = vec![Moment {
-        last: last(primary),
-        tree: begin,
-        step: "the beginning".to_owned(),
-    }];
+    let mut moments = vec![Moment { last: last(primary), tree: begin, step: "the beginning".to_owned() }];
     let mut played = Vec::new();
     for draw in draws {
         let Some(step) = draw.step(&model.seen()) else { continue };
@@ -127,21 +115,11 @@ fn play_on_the_door(draws: &[Draw]) -> Result<(), String> {
             }
         }
         let tree = Tree::of(&pvol);
-        model
-            .tree(&tree)
-            .same(&tree, "the model and the volume")
-            .map_err(|text| format!("{text}\n{}", script()))?;
-        moments.push(Moment {
-            last: last(primary),
-            tree,
-            step: shown,
-        });
+        model.tree(&tree).same(&tree, "the model and the volume").map_err(|text| format!("{text}\n{}", script()))?;
+        moments.push(Moment { last: last(primary), tree, step: shown });
     }
     let records = records(primary.jvol());
-    opened
-        .primary
-        .close(&opened.session)
-        .map_err(|error| error.to_string())?;
+    opened.primary.close(&opened.session).map_err(|error| error.to_string())?;
     compare_prefixes(records, &moments, primary, &svol).map_err(|text| format!("{text}\n  {}", played.join("\n  ")))
 }
 
@@ -161,9 +139,7 @@ fn compare_prefixes(
     attributes.mode = begin.mode;
     attributes.mtime.seconds = begin.mtime.0;
     attributes.mtime.nanos = u32::try_from(begin.mtime.1).expect("below a second");
-    replica
-        .set_attributes(root_id, &attributes)
-        .expect("the root's attributes");
+    replica.set_attributes(root_id, &attributes).expect("the root's attributes");
     let mut at = 0;
     for record in replay.records() {
         replay.apply(record, &replica)?;
@@ -174,10 +150,7 @@ fn compare_prefixes(
             continue;
         }
         let tree = Tree::of(svol);
-        let what = format!(
-            "the volume after {} and the replica at {}",
-            moments[at].step, record.seq
-        );
+        let what = format!("the volume after {} and the replica at {}", moments[at].step, record.seq);
         let is_end = record.seq >= moments[at].last;
         let is_same = moments[at].tree.same(&tree, &what);
         // the record of an operation that failed stands before its amendment
@@ -213,27 +186,13 @@ fn every_prefix_of_the_records_is_a_state_of_the_model() {
 fn records_name_their_requester() {
     let sandbox = Sandbox::in_memory();
     let opened = open_primary(&sandbox, &sandbox.directory("pvol"));
-    let who = Requester {
-        uid: 4_711,
-        gid: 12,
-        pid: 99,
-    };
+    let who = Requester { uid: 4_711, gid: 12, pid: 99 };
     let primary = &opened.primary;
-    let stat = primary.make(
-        &who,
-        primary.root(),
-        "d".as_ref(),
-        reelfs_journal::NodeKind::Directory,
-        0o700,
-        0o22,
-    );
+    let stat = primary.make(&who, primary.root(), "d".as_ref(), reelfs_journal::NodeKind::Directory, 0o700, 0o22);
     let stat = stat.expect("a directory");
     assert_eq!((stat.uid, stat.gid, stat.mode), (4_711, 12, 0o700));
     let records = records(primary.jvol());
-    let made = records
-        .iter()
-        .find(|record| record.change.verb() == "mkdir")
-        .expect("it was journaled");
+    let made = records.iter().find(|record| record.change.verb() == "mkdir").expect("it was journaled");
     assert_eq!((made.uid, made.pid), (4_711, 99));
     opened.primary.close(&opened.session).expect("a clean stop");
 }
@@ -259,22 +218,14 @@ fn play_on_the_mount(sandbox: &Sandbox, number: usize, draws: &[Draw]) -> Result
         let (answer, expected) = (real.play(&step), reference.play(&step));
         let script = || played.join("\n  ");
         if answer != expected {
-            return Err(format!(
-                "the mount answers {answer:?}, the file system {expected:?}:\n  {}",
-                script()
-            ));
+            return Err(format!("the mount answers {answer:?}, the file system {expected:?}:\n  {}", script()));
         }
         let (through, below) = (Tree::of(mount.path()), Tree::of(&pvol));
-        through
-            .same(&below, "the mount and the volume below")
-            .map_err(|text| format!("{text}\n  {}", script()))?;
+        through.same(&below, "the mount and the volume below").map_err(|text| format!("{text}\n  {}", script()))?;
         let reference = Tree::of(&plain).without_times();
         let same = reference.same(&below.clone().without_times(), "the plain directory and the volume");
         same.map_err(|text| format!("{text}\n  {}", script()))?;
-        let marked = sandbox
-            .reelfs(["mark", &group, &format!("step{}", moments.len()), "--json"])
-            .ok()
-            .json();
+        let marked = sandbox.reelfs(["mark", &group, &format!("step{}", moments.len()), "--json"]).ok().json();
         let seq = marked["seq"].as_u64().ok_or_else(|| format!("no number in {marked}"))? - 1;
         moments.push((seq, below, script()));
     }
@@ -284,8 +235,7 @@ fn play_on_the_mount(sandbox: &Sandbox, number: usize, draws: &[Draw]) -> Result
     for (seq, tree, script) in moments {
         let point = format!("seq:{seq}");
         let restored = fast.restore(&tapes, &point, "restored");
-        tree.same(&Tree::of(&restored), &point)
-            .map_err(|text| format!("{text}\n  {script}"))?;
+        tree.same(&Tree::of(&restored), &point).map_err(|text| format!("{text}\n  {script}"))?;
         fs::remove_dir_all(restored).map_err(|error| error.to_string())?;
     }
     Ok(())
@@ -293,9 +243,7 @@ fn play_on_the_mount(sandbox: &Sandbox, number: usize, draws: &[Draw]) -> Result
 
 #[test]
 fn a_mount_is_a_directory_and_every_step_can_be_restored() {
-    play_all(tools::rounds(50, 2_000), |number, draws| {
-        play_on_the_mount(&Sandbox::new(), number, draws)
-    });
+    play_all(tools::rounds(50, 2_000), |number, draws| play_on_the_mount(&Sandbox::new(), number, draws));
 }
 
 #[test]

@@ -13,16 +13,10 @@ fn furnish(pvol: &Path) {
     let mut random = Random::new("stock", 0);
     fs::write(pvol.join("large"), random.bytes(9 << 20)).unwrap();
     let long = "long-name-".repeat(25);
-    let deep: PathBuf = (0..12)
-        .map(|number| format!("{}-{number}", "deep".repeat(12)))
-        .collect();
+    let deep: PathBuf = (0..12).map(|number| format!("{}-{number}", "deep".repeat(12))).collect();
     fs::create_dir_all(pvol.join(&deep)).unwrap();
     fs::write(pvol.join(&deep).join(&long[..250]), b"far down").unwrap();
-    fs::write(
-        pvol.join(std::ffi::OsStr::from_bytes(b"not utf-8 \xff\xfe\xc3(")),
-        b"bytes",
-    )
-    .unwrap();
+    fs::write(pvol.join(std::ffi::OsStr::from_bytes(b"not utf-8 \xff\xfe\xc3(")), b"bytes").unwrap();
     fs::write(pvol.join("newline\nand \"quotes\" and \\ and =5 x"), b"odd").unwrap();
     tools::shell(
         pvol,
@@ -43,19 +37,13 @@ fn furnish(pvol: &Path) {
              chown -h 77:88 dangling; cp /bin/true capable; setcap cap_net_raw+ep capable; setfattr -n trusted.secret -v x a",
         );
     }
-    tools::shell(
-        pvol,
-        "touch -d '1960-01-01 00:00:00.5Z' a; touch -d '2026-01-01 00:00:00.25Z' .",
-    );
+    tools::shell(pvol, "touch -d '1960-01-01 00:00:00.5Z' a; touch -d '2026-01-01 00:00:00.25Z' .");
 }
 
 /// The command that the tape itself gives, with `DIR` and the tape's name filled in.
 fn command_of(readme: &str, tar: &str, tape: &Path, to: &Path) -> String {
     let is_command = |line: &&str| line.trim_start().starts_with(tar) && line.contains("-x") && line.contains("-C");
-    let line = readme
-        .lines()
-        .find(is_command)
-        .unwrap_or_else(|| panic!("no {tar} command in the README:\n{readme}"));
+    let line = readme.lines().find(is_command).unwrap_or_else(|| panic!("no {tar} command in the README:\n{readme}"));
     let name = tape.file_name().unwrap().to_str().unwrap();
     assert!(line.contains(name) || line.contains("TAPE"), "{line}");
     let line = line.trim().trim_start_matches("$ ");
@@ -81,11 +69,7 @@ fn the_command_in_a_base_tapes_readme_gives_the_directory() {
     sandbox.group("stock", &pvol);
     sandbox.base("stock", &tapes);
     let before = Tree::of(&pvol);
-    let tape = sandbox
-        .tapes(&tapes)
-        .into_iter()
-        .find(|tape| tape.to_string_lossy().contains(".base."))
-        .unwrap();
+    let tape = sandbox.tapes(&tapes).into_iter().find(|tape| tape.to_string_lossy().contains(".base.")).unwrap();
     let readme = readme_of(&tape);
     for tar in ["tar", "bsdtar"] {
         let to = disk.directory(&format!("by-{tar}"));
@@ -127,14 +111,10 @@ fn update_tapes_are_listed_without_a_complaint() {
             let output = tools::shell(sandbox.root(), &format!("( {} ) 2>&1", list.replace("TAPE", tape)));
             let is_list = list.ends_with("-t TAPE") || output.lines().any(|line| line == "README.txt");
             assert!(is_list, "{list}: {output}");
-            let complaint = ["rror", "arning", "gnoring", "nknown", "kipping"]
-                .iter()
-                .find(|word| output.contains(**word));
+            let complaint =
+                ["rror", "arning", "gnoring", "nknown", "kipping"].iter().find(|word| output.contains(**word));
             assert!(complaint.is_none(), "{list}: {output}");
         }
-        assert!(
-            readme_of(Path::new(tape)).contains("zstd"),
-            "a README says how to read the tape"
-        );
+        assert!(readme_of(Path::new(tape)).contains("zstd"), "a README says how to read the tape");
     }
 }

@@ -34,21 +34,11 @@ fn equal_trees_are_equal_and_every_difference_is_seen() {
     assert_eq!(copy("true"), Vec::<String>::new());
     let damages = [
         ("mode", "chmod u+s sparse"),
-        (
-            "owner",
-            if tools::root() {
-                "chown 5 p"
-            } else {
-                "chmod 1 p; echo owner >/dev/null"
-            },
-        ),
+        ("owner", if tools::root() { "chown 5 p" } else { "chmod 1 p; echo owner >/dev/null" }),
         ("mtime", "touch -d '1969-07-20 20:17:40.123456788Z' d/f"),
         ("mtime", "touch d"),
         ("mtime", "touch -d '2001-01-01' ."),
-        (
-            "bytes",
-            "printf y | dd of=sparse bs=1 seek=69999 conv=notrunc status=none",
-        ),
+        ("bytes", "printf y | dd of=sparse bs=1 seek=69999 conv=notrunc status=none"),
         ("size", "truncate -s 1048577 sparse"),
         ("target", "ln -sfn elsewhere l"),
         ("xattrs", "setfattr -n user.x -v 2 g"),

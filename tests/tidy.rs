@@ -14,14 +14,8 @@ const LINE_CHARS_MAX: usize = 120;
 
 /// Files that may be longer, each with its reason.
 const LONG_FILES: &[(&str, &str)] = &[
-    (
-        "journal/src/record.rs",
-        "the byte table of every change kind: encoder and decoder stand side by side",
-    ),
-    (
-        "fuse/src/adapter.rs",
-        "one impl of fuser's trait, which has one method a request",
-    ),
+    ("journal/src/record.rs", "the byte table of every change kind: encoder and decoder stand side by side"),
+    ("fuse/src/adapter.rs", "one impl of fuser's trait, which has one method a request"),
 ];
 
 /// Functions that may be longer: one `match` with an arm for every change kind.
@@ -52,17 +46,7 @@ struct Source {
 
 fn sources() -> Vec<Source> {
     let mut found = Vec::new();
-    for place in [
-        "journal",
-        "volume",
-        "fuse",
-        "archive",
-        "transport",
-        "src",
-        "examples",
-        "tests",
-        "benches",
-    ] {
+    for place in ["journal", "volume", "fuse", "archive", "transport", "src", "examples", "tests", "benches"] {
         for entry in walkdir::WalkDir::new(root().join(place)).sort_by_file_name() {
             let entry = entry.expect("the tree can be walked");
             if entry.path().extension().is_some_and(|extension| extension == "rs") {
@@ -74,11 +58,7 @@ fn sources() -> Vec<Source> {
             }
         }
     }
-    assert!(
-        found.len() > 10,
-        "only {} sources found: is this the right directory?",
-        found.len()
-    );
+    assert!(found.len() > 10, "only {} sources found: is this the right directory?", found.len());
     found
 }
 
@@ -105,11 +85,7 @@ fn code_only(text: &str) -> String {
             code.push(char::from(bytes[at]));
             at += 1;
         } else {
-            code.extend(
-                bytes[at..end]
-                    .iter()
-                    .map(|&byte| if byte == b'\n' { '\n' } else { ' ' }),
-            );
+            code.extend(bytes[at..end].iter().map(|&byte| if byte == b'\n' { '\n' } else { ' ' }));
             at = end;
         }
     }
@@ -117,9 +93,7 @@ fn code_only(text: &str) -> String {
 }
 
 fn find(bytes: &[u8], from: usize, is_end: impl Fn(&[u8]) -> bool) -> usize {
-    (from..bytes.len())
-        .find(|&at| is_end(&bytes[at..]))
-        .unwrap_or(bytes.len())
+    (from..bytes.len()).find(|&at| is_end(&bytes[at..])).unwrap_or(bytes.len())
 }
 
 fn end_of_block_comment(bytes: &[u8], start: usize) -> usize {
@@ -249,10 +223,7 @@ fn a_file_holds_one_noun() {
         }
         for (number, line) in text.lines().enumerate() {
             if line.chars().count() > LINE_CHARS_MAX {
-                complaints.push(format!(
-                    "{path}:{}: longer than {LINE_CHARS_MAX} characters",
-                    number + 1
-                ));
+                complaints.push(format!("{path}:{}: longer than {LINE_CHARS_MAX} characters", number + 1));
             }
         }
     }
@@ -276,9 +247,7 @@ fn a_function_fits_on_a_screen() {
         for (line, name, lines) in functions(&code_only(&text)) {
             let is_listed = LONG_FUNCTIONS.contains(&(path.as_str(), name.as_str()));
             if lines > FUNCTION_LINES_MAX && !is_listed {
-                complaints.push(format!(
-                    "{path}:{line}: {name} has {lines} lines, {FUNCTION_LINES_MAX} allowed"
-                ));
+                complaints.push(format!("{path}:{line}: {name} has {lines} lines, {FUNCTION_LINES_MAX} allowed"));
             }
         }
     }
@@ -306,10 +275,7 @@ fn one_file_speaks_to_the_kernel() {
         .filter(|source| code_only(&source.text).contains("fuser::"))
         .map(|source| source.path)
         .collect();
-    assert!(
-        naming.len() <= 1,
-        "only one file may name fuser's types, these do: {naming:?}"
-    );
+    assert!(naming.len() <= 1, "only one file may name fuser's types, these do: {naming:?}");
 }
 
 #[test]
@@ -317,9 +283,7 @@ fn unsafe_lives_in_one_file_a_crate() {
     let mut places: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for Source { path, text } in sources() {
         let code = code_only(&text);
-        let is_unsafe = code
-            .split(|c: char| !c.is_alphanumeric() && c != '_')
-            .any(|word| word == "unsafe");
+        let is_unsafe = code.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == "unsafe");
         if is_unsafe {
             let home = path.split('/').next().unwrap_or_default().to_owned();
             places.entry(home).or_default().push(path);
@@ -335,18 +299,11 @@ fn unsafe_lives_in_one_file_a_crate() {
 
 #[test]
 fn nothing_is_left_for_later() {
-    let marks = [
-        concat!("TO", "DO"),
-        concat!("FIX", "ME"),
-        concat!("XX", "X"),
-        concat!("HA", "CK"),
-    ];
+    let marks = [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("XX", "X"), concat!("HA", "CK")];
     let mut complaints = Vec::new();
     for Source { path, text } in sources() {
         for (number, line) in text.lines().enumerate() {
-            let is_marked = line
-                .split(|c: char| !c.is_alphanumeric())
-                .any(|word| marks.contains(&word));
+            let is_marked = line.split(|c: char| !c.is_alphanumeric()).any(|word| marks.contains(&word));
             if is_marked || line.trim_start().starts_with(concat!("#[ign", "ore")) {
                 complaints.push(format!("{path}:{}: {}", number + 1, line.trim()));
             }
@@ -354,11 +311,7 @@ fn nothing_is_left_for_later() {
         let is_product = !path.contains("tests") && !path.starts_with("benches/") && !path.starts_with("examples/");
         let code = code_only(text.split("#[cfg(test)]").next().unwrap_or_default());
         for (number, line) in code.lines().enumerate() {
-            if is_product
-                && [".unwrap()", ".expect(", "panic!("]
-                    .iter()
-                    .any(|call| line.contains(call))
-            {
+            if is_product && [".unwrap()", ".expect(", "panic!("].iter().any(|call| line.contains(call)) {
                 complaints.push(format!("{path}:{}: {}", number + 1, line.trim()));
             }
         }
@@ -377,10 +330,7 @@ fn lints_are_excepted_with_a_reason() {
             }
         }
     }
-    no_complaints(
-        "#[expect(.., reason = \"..\")] fails when it is no longer needed; these do not",
-        &complaints,
-    );
+    no_complaints("#[expect(.., reason = \"..\")] fails when it is no longer needed; these do not", &complaints);
 }
 
 fn documents() -> Vec<(String, String)> {
@@ -390,12 +340,7 @@ fn documents() -> Vec<(String, String)> {
         .map(|entry| entry.expect("docs can be walked"))
         .filter(|entry| entry.path().extension().is_some_and(|extension| extension == "md"))
         .map(|entry| {
-            let path = entry
-                .path()
-                .strip_prefix(root())
-                .expect("is below the root")
-                .display()
-                .to_string();
+            let path = entry.path().strip_prefix(root()).expect("is below the root").display().to_string();
             (path, fs::read_to_string(entry.path()).expect("a document is UTF-8"))
         })
         .collect()
@@ -423,10 +368,7 @@ fn a_document_has_one_title() {
 /// Targets of `[text](target)` and of bare `docs/..` mentions, as paths from the root.
 fn linked_from(page: &Path, text: &str) -> BTreeSet<PathBuf> {
     let here = page.parent().unwrap_or(Path::new(""));
-    let targets = text
-        .split("](")
-        .skip(1)
-        .filter_map(|rest| rest.split([')', '#']).next());
+    let targets = text.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next());
     targets
         .filter(|target| !target.contains("://") && !target.is_empty())
         .map(|target| normal(&here.join(target)))
@@ -456,18 +398,12 @@ fn every_document_is_found_from_the_front_door() {
     }
     for (path, text) in documents() {
         if path != "docs/ARCHITECTURE.md" && !linked.contains(Path::new(&path)) {
-            complaints.push(format!(
-                "{path}: linked neither from README.md nor from docs/ARCHITECTURE.md"
-            ));
+            complaints.push(format!("{path}: linked neither from README.md nor from docs/ARCHITECTURE.md"));
         }
         linked.extend(linked_from(Path::new(&path), &text));
     }
-    complaints.extend(
-        linked
-            .iter()
-            .filter(|to| !root().join(to).exists())
-            .map(|to| format!("dead link: {}", to.display())),
-    );
+    complaints
+        .extend(linked.iter().filter(|to| !root().join(to).exists()).map(|to| format!("dead link: {}", to.display())));
     no_complaints("documents", &complaints);
 }
 

@@ -57,9 +57,8 @@ impl Workload {
             fs::read_to_string(&self.log).unwrap()
         );
         kill_process_group(self.group(), Signal::STOP).unwrap();
-        let stands = wait::until(Duration::from_secs(30), || {
-            states(self.group()).iter().all(|state| "TZX".contains(*state))
-        });
+        let stands =
+            wait::until(Duration::from_secs(30), || states(self.group()).iter().all(|state| "TZX".contains(*state)));
         assert!(stands, "{} does not stop: {:?}", self.name, states(self.group()));
     }
 
@@ -132,23 +131,14 @@ fn look(sandbox: &Sandbox, mount: &Mount, pvol: &Path, workloads: &mut [Workload
     mount.sync();
     let mark = |name: &str| {
         let marked = sandbox.reelfs(["mark", "twin", name, "--json"]).ok().json();
-        marked["seq"]
-            .as_u64()
-            .unwrap_or_else(|| panic!("no number in {marked}"))
+        marked["seq"].as_u64().unwrap_or_else(|| panic!("no number in {marked}"))
     };
     let before = mark(&format!("moment{number}"));
     let copy = Tree::of(pvol);
     let after = mark(&format!("after{number}"));
-    assert_eq!(
-        after,
-        before + 1,
-        "something changed between the markers of moment {number}"
-    );
+    assert_eq!(after, before + 1, "something changed between the markers of moment {number}");
     workloads.iter().for_each(Workload::go_on);
-    Moment {
-        point: format!("marker:moment{number}"),
-        copy,
-    }
+    Moment { point: format!("marker:moment{number}"), copy }
 }
 
 #[test]
@@ -189,21 +179,11 @@ fn a_restore_to_any_moment_equals_the_volume_at_that_moment() {
     drop(workloads);
     sandbox.export("twin", &tapes);
     mount.umount();
-    let bases = sandbox
-        .tapes(&tapes)
-        .iter()
-        .filter(|tape| tape.to_string_lossy().contains(".base."))
-        .count();
+    let bases = sandbox.tapes(&tapes).iter().filter(|tape| tape.to_string_lossy().contains(".base.")).count();
     assert_eq!(bases, 1, "one base tape, taken before the workload");
     let sizes: Vec<usize> = moments.iter().map(|moment| moment.copy.nodes().len()).collect();
-    println!(
-        "{count} moments of {sizes:?} objects, {} tapes",
-        sandbox.tapes(&tapes).len()
-    );
-    assert!(
-        sizes.iter().max() > Some(&(FILES as usize)),
-        "the workload was not at work: {sizes:?}"
-    );
+    println!("{count} moments of {sizes:?} objects, {} tapes", sandbox.tapes(&tapes).len());
+    assert!(sizes.iter().max() > Some(&(FILES as usize)), "the workload was not at work: {sizes:?}");
     for moment in &moments {
         let restored = fast.restore(&tapes, &moment.point, "restored");
         moment.copy.assert_same(&Tree::of(&restored), &moment.point);
@@ -215,10 +195,8 @@ fn a_restore_to_any_moment_equals_the_volume_at_that_moment() {
 /// A moment is a state that a power cut could have left: databases and repositories are whole.
 fn applications_can_go_on(restored: &Path) {
     for database in ["wal/wal.db", "rollback/delete.db"] {
-        let answer = tools::shell(
-            restored,
-            &format!("test ! -e {database} || sqlite3 {database} 'pragma integrity_check'"),
-        );
+        let answer =
+            tools::shell(restored, &format!("test ! -e {database} || sqlite3 {database} 'pragma integrity_check'"));
         assert!(["", "ok"].contains(&answer.trim()), "{database}: {answer}");
     }
 }

@@ -20,18 +20,11 @@ pub struct Directory {
 impl Directory {
     /// Steps are played below this directory.
     pub fn new(root: &Path) -> Directory {
-        Directory {
-            root: root.to_owned(),
-            handles: Vec::new(),
-        }
+        Directory { root: root.to_owned(), handles: Vec::new() }
     }
 
     fn open(&self, path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
-        rustix::fs::open(
-            self.root.join(path),
-            flags | OFlags::NOFOLLOW | OFlags::CLOEXEC,
-            Mode::empty(),
-        )
+        rustix::fs::open(self.root.join(path), flags | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
     }
 
     fn at(&self, path: &Path) -> PathBuf {
@@ -86,22 +79,11 @@ impl Directory {
         match step {
             Step::Write { path, offset, bytes } => write(&self.open(path, OFlags::WRONLY)?, *offset, bytes),
             Step::SetSize { path, size } => rustix::fs::ftruncate(self.open(path, OFlags::WRONLY)?, *size).map(|()| 0),
-            Step::Allocate {
-                path,
-                mode,
-                offset,
-                length,
-            } => {
+            Step::Allocate { path, mode, offset, length } => {
                 let flags = FallocateFlags::from_bits_retain(mode.unsigned_abs());
                 rustix::fs::fallocate(self.open(path, OFlags::WRONLY)?, flags, *offset, *length).map(|()| 0)
             }
-            Step::Copy {
-                from,
-                from_offset,
-                to,
-                to_offset,
-                length,
-            } => {
+            Step::Copy { from, from_offset, to, to_offset, length } => {
                 let (source, target) = (self.open(from, OFlags::RDONLY)?, self.open(to, OFlags::WRONLY)?);
                 let (mut begin, mut end) = (*from_offset, *to_offset);
                 let length = usize::try_from(*length).unwrap_or(usize::MAX);
@@ -120,22 +102,11 @@ impl Directory {
                 rustix::fs::chownat(CWD, self.at(path), Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW).map(|()| 0)
             }
             Step::Touch { path, mtime } => {
-                let time = Timespec {
-                    tv_sec: mtime.0,
-                    tv_nsec: mtime.1,
-                };
-                let times = Timestamps {
-                    last_access: time,
-                    last_modification: time,
-                };
+                let time = Timespec { tv_sec: mtime.0, tv_nsec: mtime.1 };
+                let times = Timestamps { last_access: time, last_modification: time };
                 rustix::fs::utimensat(CWD, self.at(path), &times, AtFlags::SYMLINK_NOFOLLOW).map(|()| 0)
             }
-            Step::SetXattr {
-                path,
-                name,
-                value,
-                flags,
-            } => {
+            Step::SetXattr { path, name, value, flags } => {
                 let flags = XattrFlags::from_bits_retain(flags.unsigned_abs());
                 rustix::fs::lsetxattr(self.at(path), *name, value, flags).map(|()| 0)
             }
@@ -146,17 +117,10 @@ impl Directory {
 
     /// What a step can be about.
     pub fn seen(&self) -> Seen {
-        let mut seen = Seen {
-            handles: self.handles.len(),
-            ..Seen::default()
-        };
+        let mut seen = Seen { handles: self.handles.len(), ..Seen::default() };
         for entry in walkdir::WalkDir::new(&self.root).sort_by_file_name() {
             let entry = entry.expect("the directory can be walked");
-            let path = entry
-                .path()
-                .strip_prefix(&self.root)
-                .expect("is below the root")
-                .to_owned();
+            let path = entry.path().strip_prefix(&self.root).expect("is below the root").to_owned();
             match entry.file_type() {
                 kind if kind.is_dir() => seen.directories.push(path),
                 kind if kind.is_file() => seen.files.push(path),

@@ -19,11 +19,7 @@ pub struct Door<'p> {
 impl<'p> Door<'p> {
     /// Steps are played as this requester.
     pub fn new(primary: &'p Primary, (uid, gid): (u32, u32)) -> Door<'p> {
-        Door {
-            primary,
-            who: Requester { uid, gid, pid: 1 },
-            handles: Vec::new(),
-        }
+        Door { primary, who: Requester { uid, gid, pid: 1 }, handles: Vec::new() }
     }
 
     /// Finds a path, calls with its inode number, and forgets the lookups again.
@@ -97,14 +93,11 @@ impl<'p> Door<'p> {
                 primary.release(self.handles.remove(*handle));
                 Ok(0)
             }
-            Step::WriteOpen { handle, offset, bytes } => primary
-                .write(&who, self.handles[*handle], *offset, bytes, false)
-                .map(u64::from),
+            Step::WriteOpen { handle, offset, bytes } => {
+                primary.write(&who, self.handles[*handle], *offset, bytes, false).map(u64::from)
+            }
             Step::SizeOpen { handle, size } => {
-                let asked = SetAttr {
-                    size: Some(*size),
-                    ..SetAttr::default()
-                };
+                let asked = SetAttr { size: Some(*size), ..SetAttr::default() };
                 primary.set_attr(&who, self.handles[*handle], asked).map(|_| 0)
             }
             _ => self.play_on_one(step),
@@ -128,9 +121,7 @@ impl<'p> Door<'p> {
             return Ok(0);
         }
         self.with(old, |old| {
-            self.with(new, |new| {
-                self.primary.rename(&self.who, (old, old_name), (new, new_name), flags)
-            })
+            self.with(new, |new| self.primary.rename(&self.who, (old, old_name), (new, new_name), flags))
         })
         .map(|()| 0)
     }
@@ -138,75 +129,31 @@ impl<'p> Door<'p> {
     fn play_on_one(&self, step: &Step) -> Answer {
         let (primary, who) = (self.primary, self.who);
         match step {
-            Step::Write { path, offset, bytes } => self.with(path, |ino| {
-                primary.write(&who, ino, *offset, bytes, false).map(u64::from)
+            Step::Write { path, offset, bytes } => {
+                self.with(path, |ino| primary.write(&who, ino, *offset, bytes, false).map(u64::from))
+            }
+            Step::SetSize { path, size } => self.set(path, SetAttr { size: Some(*size), ..SetAttr::default() }),
+            Step::Allocate { path, mode, offset, length } => {
+                self.with(path, |ino| primary.allocate(&who, ino, *mode, *offset, *length)).map(|()| 0)
+            }
+            Step::Copy { from, from_offset, to, to_offset, length } => self.with(from, |from| {
+                self.with(to, |to| primary.copy_range(&who, (from, *from_offset), (to, *to_offset), *length))
             }),
-            Step::SetSize { path, size } => self.set(
-                path,
-                SetAttr {
-                    size: Some(*size),
-                    ..SetAttr::default()
-                },
-            ),
-            Step::Allocate {
-                path,
-                mode,
-                offset,
-                length,
-            } => self
-                .with(path, |ino| primary.allocate(&who, ino, *mode, *offset, *length))
-                .map(|()| 0),
-            Step::Copy {
-                from,
-                from_offset,
-                to,
-                to_offset,
-                length,
-            } => self.with(from, |from| {
-                self.with(to, |to| {
-                    primary.copy_range(&who, (from, *from_offset), (to, *to_offset), *length)
-                })
-            }),
-            Step::Chmod { path, mode } => self.set(
-                path,
-                SetAttr {
-                    mode: Some(*mode),
-                    ..SetAttr::default()
-                },
-            ),
-            Step::Chown { path, uid, gid } => self.set(
-                path,
-                SetAttr {
-                    uid: Some(*uid),
-                    gid: Some(*gid),
-                    ..SetAttr::default()
-                },
-            ),
+            Step::Chmod { path, mode } => self.set(path, SetAttr { mode: Some(*mode), ..SetAttr::default() }),
+            Step::Chown { path, uid, gid } => {
+                self.set(path, SetAttr { uid: Some(*uid), gid: Some(*gid), ..SetAttr::default() })
+            }
             Step::Touch { path, mtime } => {
                 let nanos = u32::try_from(mtime.1).expect("below a second");
-                let mtime = TimeSet::To(FileTime {
-                    seconds: mtime.0,
-                    nanos,
-                });
-                self.set(
-                    path,
-                    SetAttr {
-                        mtime: Some(mtime),
-                        ..SetAttr::default()
-                    },
-                )
+                let mtime = TimeSet::To(FileTime { seconds: mtime.0, nanos });
+                self.set(path, SetAttr { mtime: Some(mtime), ..SetAttr::default() })
             }
-            Step::SetXattr {
-                path,
-                name,
-                value,
-                flags,
-            } => self
-                .with(path, |ino| primary.setxattr(&who, ino, name.as_ref(), value, *flags))
-                .map(|()| 0),
-            Step::RemoveXattr { path, name } => self
-                .with(path, |ino| primary.removexattr(&who, ino, name.as_ref()))
-                .map(|()| 0),
+            Step::SetXattr { path, name, value, flags } => {
+                self.with(path, |ino| primary.setxattr(&who, ino, name.as_ref(), value, *flags)).map(|()| 0)
+            }
+            Step::RemoveXattr { path, name } => {
+                self.with(path, |ino| primary.removexattr(&who, ino, name.as_ref())).map(|()| 0)
+            }
             Step::Sync { path } => self.with(path, |ino| {
                 let (answer, wait) = std::sync::mpsc::channel();
                 let done = move |result| answer.send(result).expect("the test waits");

@@ -46,12 +46,7 @@ pub struct ModelFs {
 impl ModelFs {
     /// An empty root directory with these attributes.
     pub fn new(root: &Node, owner: (u32, u32)) -> ModelFs {
-        let mut model = ModelFs {
-            inodes: BTreeMap::new(),
-            next: ROOT,
-            owner,
-            handles: Vec::new(),
-        };
+        let mut model = ModelFs { inodes: BTreeMap::new(), next: ROOT, owner, handles: Vec::new() };
         let id = model.make(Body::Directory(BTreeMap::new()), root.mode, root.owner);
         let inode = model.inode_mut(id);
         (inode.mtime, inode.xattrs) = (Some(root.mtime), root.xattrs.clone());
@@ -61,18 +56,7 @@ impl ModelFs {
     fn make(&mut self, body: Body, mode: u32, owner: (u32, u32)) -> u64 {
         let id = self.next;
         self.next += 1;
-        self.inodes.insert(
-            id,
-            Inode {
-                body,
-                mode,
-                owner,
-                mtime: None,
-                xattrs: BTreeMap::new(),
-                links: 1,
-                handles: 0,
-            },
-        );
+        self.inodes.insert(id, Inode { body, mode, owner, mtime: None, xattrs: BTreeMap::new(), links: 1, handles: 0 });
         id
     }
 
@@ -105,9 +89,8 @@ impl ModelFs {
     }
 
     fn find(&self, path: &Path) -> Result<u64, Errno> {
-        path.components().try_fold(ROOT, |id, part| {
-            self.entries(id)?.get(part.as_os_str()).copied().ok_or(Errno::NOENT)
-        })
+        path.components()
+            .try_fold(ROOT, |id, part| self.entries(id)?.get(part.as_os_str()).copied().ok_or(Errno::NOENT))
     }
 
     fn parent<'p>(&self, path: &'p Path) -> Result<(u64, &'p OsStr), Errno> {
@@ -128,28 +111,15 @@ impl ModelFs {
             Step::Rename { from, to, flags } => self.rename(from, to, *flags),
             Step::Write { path, offset, bytes } => self.find(path).map(|id| self.write(id, *offset, bytes)),
             Step::SetSize { path, size } => self.find(path).map(|id| self.set_size(id, *size)),
-            Step::Allocate {
-                path,
-                mode,
-                offset,
-                length,
-            } => self.find(path).map(|id| self.allocate(id, *mode, *offset, *length)),
-            Step::Copy {
-                from,
-                from_offset,
-                to,
-                to_offset,
-                length,
-            } => {
+            Step::Allocate { path, mode, offset, length } => {
+                self.find(path).map(|id| self.allocate(id, *mode, *offset, *length))
+            }
+            Step::Copy { from, from_offset, to, to_offset, length } => {
                 let (source, target) = (self.find(from)?, self.find(to)?);
                 let bytes = self.bytes(source);
                 let begin = bytes.len().min(*from_offset as usize);
                 let copied = bytes[begin..bytes.len().min(begin + *length as usize)].to_vec();
-                Ok(if copied.is_empty() {
-                    0
-                } else {
-                    self.write(target, *to_offset, &copied)
-                })
+                Ok(if copied.is_empty() { 0 } else { self.write(target, *to_offset, &copied) })
             }
             Step::WriteOpen { handle, offset, bytes } => Ok(self.write(self.handles[*handle], *offset, bytes)),
             Step::SizeOpen { handle, size } => Ok(self.set_size(self.handles[*handle], *size)),
@@ -230,11 +200,7 @@ impl ModelFs {
             None if flags == EXCHANGE => return Err(Errno::NOENT),
             _ if to.starts_with(from) && to != from => return Err(Errno::INVAL),
             _ if from.starts_with(to) && to != from => {
-                return Err(if flags == EXCHANGE {
-                    Errno::INVAL
-                } else {
-                    Errno::NOTEMPTY
-                });
+                return Err(if flags == EXCHANGE { Errno::INVAL } else { Errno::NOTEMPTY });
             }
             Some(target) if target == id => return Ok(0),
             Some(target) if flags != EXCHANGE => {
@@ -353,10 +319,7 @@ impl ModelFs {
 
     /// What a step can be about.
     pub fn seen(&self) -> Seen {
-        let mut seen = Seen {
-            handles: self.handles.len(),
-            ..Seen::default()
-        };
+        let mut seen = Seen { handles: self.handles.len(), ..Seen::default() };
         for (path, id) in self.walk() {
             match self.inode(id).body {
                 Body::Directory(_) => seen.directories.push(path),

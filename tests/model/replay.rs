@@ -9,9 +9,7 @@ use reelfs_volume::Volume;
 /// All records of a journal, as they were appended.
 pub fn records(jvol: &Jvol) -> Vec<Record<'static>> {
     let pointers = jvol.pointers();
-    let mut reader = jvol
-        .read(pointers.out, pointers.next.previous())
-        .expect("the journal holds them");
+    let mut reader = jvol.read(pointers.out, pointers.next.previous()).expect("the journal holds them");
     let mut records = Vec::new();
     while let Some(record) = reader.next() {
         let (control, data) = record.expect("the journal is whole");
@@ -53,25 +51,10 @@ impl Replay {
     pub fn apply(&self, record: &Record<'_>, replica: &Volume) -> Result<(), String> {
         let change = match (self.amended.get(&record.seq), &record.change) {
             (Some(AmendOutcome::Void), _) => return Ok(()),
-            (
-                Some(AmendOutcome::Short { length, size }),
-                Change::Write {
-                    file,
-                    offset,
-                    data,
-                    mtime,
-                    ..
-                },
-            ) => {
+            (Some(AmendOutcome::Short { length, size }), Change::Write { file, offset, data, mtime, .. }) => {
                 let length = usize::try_from(*length).expect("no more than was asked for");
                 let data = Cow::Borrowed(&data[..length]);
-                Change::Write {
-                    file: *file,
-                    offset: *offset,
-                    data,
-                    size: *size,
-                    mtime: *mtime,
-                }
+                Change::Write { file: *file, offset: *offset, data, size: *size, mtime: *mtime }
             }
             (Some(outcome), change) => return Err(format!("{outcome:?} of a {}", change.verb())),
             (None, change) => change.clone(),

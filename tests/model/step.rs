@@ -25,22 +25,8 @@ pub struct Draw {
 
 /// Draws the numbers of one step.
 pub fn draw() -> impl Strategy<Value = Draw> {
-    (
-        any::<u8>(),
-        any::<u16>(),
-        any::<u16>(),
-        any::<u8>(),
-        any::<u32>(),
-        any::<u16>(),
-    )
-        .prop_map(|(verb, one, two, names, number, length)| Draw {
-            verb,
-            one,
-            two,
-            names,
-            number,
-            length,
-        })
+    (any::<u8>(), any::<u16>(), any::<u16>(), any::<u8>(), any::<u32>(), any::<u16>())
+        .prop_map(|(verb, one, two, names, number, length)| Draw { verb, one, two, names, number, length })
 }
 
 /// What exists when a step is made: paths in order, and how many handles are open.
@@ -59,101 +45,28 @@ pub struct Seen {
 /// A system call with its arguments; paths from the root of the volume.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
-    Create {
-        path: PathBuf,
-        mode: u32,
-    },
-    Mkdir {
-        path: PathBuf,
-        mode: u32,
-    },
-    Symlink {
-        path: PathBuf,
-        target: Vec<u8>,
-    },
-    Mknod {
-        path: PathBuf,
-        kind: char,
-        mode: u32,
-    },
-    Link {
-        from: PathBuf,
-        to: PathBuf,
-    },
-    Unlink {
-        path: PathBuf,
-    },
-    Rmdir {
-        path: PathBuf,
-    },
-    Rename {
-        from: PathBuf,
-        to: PathBuf,
-        flags: u32,
-    },
-    Write {
-        path: PathBuf,
-        offset: u64,
-        bytes: Vec<u8>,
-    },
-    SetSize {
-        path: PathBuf,
-        size: u64,
-    },
-    Allocate {
-        path: PathBuf,
-        mode: i32,
-        offset: u64,
-        length: u64,
-    },
-    Copy {
-        from: PathBuf,
-        from_offset: u64,
-        to: PathBuf,
-        to_offset: u64,
-        length: u64,
-    },
-    Chmod {
-        path: PathBuf,
-        mode: u32,
-    },
-    Chown {
-        path: PathBuf,
-        uid: u32,
-        gid: u32,
-    },
-    Touch {
-        path: PathBuf,
-        mtime: (i64, i64),
-    },
-    SetXattr {
-        path: PathBuf,
-        name: &'static str,
-        value: Vec<u8>,
-        flags: i32,
-    },
-    RemoveXattr {
-        path: PathBuf,
-        name: &'static str,
-    },
-    Sync {
-        path: PathBuf,
-    },
-    Open {
-        path: PathBuf,
-    },
-    WriteOpen {
-        handle: usize,
-        offset: u64,
-        bytes: Vec<u8>,
-    },
-    SizeOpen {
-        handle: usize,
-        size: u64,
-    },
-    Close {
-        handle: usize,
-    },
+    Create { path: PathBuf, mode: u32 },
+    Mkdir { path: PathBuf, mode: u32 },
+    Symlink { path: PathBuf, target: Vec<u8> },
+    Mknod { path: PathBuf, kind: char, mode: u32 },
+    Link { from: PathBuf, to: PathBuf },
+    Unlink { path: PathBuf },
+    Rmdir { path: PathBuf },
+    Rename { from: PathBuf, to: PathBuf, flags: u32 },
+    Write { path: PathBuf, offset: u64, bytes: Vec<u8> },
+    SetSize { path: PathBuf, size: u64 },
+    Allocate { path: PathBuf, mode: i32, offset: u64, length: u64 },
+    Copy { from: PathBuf, from_offset: u64, to: PathBuf, to_offset: u64, length: u64 },
+    Chmod { path: PathBuf, mode: u32 },
+    Chown { path: PathBuf, uid: u32, gid: u32 },
+    Touch { path: PathBuf, mtime: (i64, i64) },
+    SetXattr { path: PathBuf, name: &'static str, value: Vec<u8>, flags: i32 },
+    RemoveXattr { path: PathBuf, name: &'static str },
+    Sync { path: PathBuf },
+    Open { path: PathBuf },
+    WriteOpen { handle: usize, offset: u64, bytes: Vec<u8> },
+    SizeOpen { handle: usize, size: u64 },
+    Close { handle: usize },
 }
 
 /// Names are few, so that they meet; one is not UTF-8 and one is as long as names get.
@@ -175,14 +88,7 @@ fn bytes(draw: &Draw) -> Vec<u8> {
         1 | 2 => 1 + usize::from(draw.length) % 5_000,
         _ => 1 + usize::from(draw.length) % 20_000,
     };
-    (0..length)
-        .map(|at| {
-            (at as u32)
-                .wrapping_mul(31)
-                .wrapping_add(draw.number >> 8)
-                .to_le_bytes()[0]
-        })
-        .collect()
+    (0..length).map(|at| (at as u32).wrapping_mul(31).wrapping_add(draw.number >> 8).to_le_bytes()[0]).collect()
 }
 
 fn offset(draw: &Draw) -> u64 {
@@ -200,42 +106,19 @@ impl Draw {
             let path = pick(&seen.directories, directory)?.join(name(number));
             (path.as_os_str().len() <= PATH_BYTES_MAX).then_some(path)
         };
-        let (first, second) = (
-            usize::from(self.names),
-            usize::from(self.names / 7) + usize::from(self.length),
-        );
+        let (first, second) = (usize::from(self.names), usize::from(self.names / 7) + usize::from(self.length));
         let mode = [0o644, 0o600, 0o755, 0o4755, 0o2755, 0o0, 0o1777, 0o666][self.number as usize % 8];
         Some(match self.verb % 64 {
-            0..=6 => Step::Create {
-                path: place(self.one, first)?,
-                mode,
-            },
-            7..=10 => Step::Mkdir {
-                path: place(self.one, first)?,
-                mode: mode | 0o700,
-            },
-            11 | 12 => Step::Symlink {
-                path: place(self.one, first)?,
-                target: [&b"../"[..], name(second).as_bytes()].concat(),
-            },
-            13 => Step::Mknod {
-                path: place(self.one, first)?,
-                kind: ['p', 's', 'c'][self.number as usize % 3],
-                mode,
-            },
-            14..=16 => Step::Link {
-                from: pick(&self.leaves(seen), self.two)?,
-                to: place(self.one, first)?,
-            },
-            17..=20 => Step::Unlink {
-                path: place(self.one, first)?,
-            },
-            21 => Step::Unlink {
-                path: pick(&seen.files, self.one)?,
-            },
-            22 | 23 => Step::Rmdir {
-                path: place(self.one, first)?,
-            },
+            0..=6 => Step::Create { path: place(self.one, first)?, mode },
+            7..=10 => Step::Mkdir { path: place(self.one, first)?, mode: mode | 0o700 },
+            11 | 12 => {
+                Step::Symlink { path: place(self.one, first)?, target: [&b"../"[..], name(second).as_bytes()].concat() }
+            }
+            13 => Step::Mknod { path: place(self.one, first)?, kind: ['p', 's', 'c'][self.number as usize % 3], mode },
+            14..=16 => Step::Link { from: pick(&self.leaves(seen), self.two)?, to: place(self.one, first)? },
+            17..=20 => Step::Unlink { path: place(self.one, first)? },
+            21 => Step::Unlink { path: pick(&seen.files, self.one)? },
+            22 | 23 => Step::Rmdir { path: place(self.one, first)? },
             24..=28 => Step::Rename {
                 from: place(self.one, first)?,
                 to: place(self.two, second)?,
@@ -266,15 +149,8 @@ impl Draw {
         let handle = usize::from(self.one) % seen.handles.max(1);
         let xattr = ["user.one", "user.two", "trusted.three"][usize::from(self.names) % 3];
         Some(match self.verb % 64 {
-            32..=38 => Step::Write {
-                path: file()?,
-                offset: offset(self),
-                bytes: bytes(self),
-            },
-            39 | 40 => Step::SetSize {
-                path: file()?,
-                size: u64::from(self.number) % FILE_BYTES_MAX,
-            },
+            32..=38 => Step::Write { path: file()?, offset: offset(self), bytes: bytes(self) },
+            39 | 40 => Step::SetSize { path: file()?, size: u64::from(self.number) % FILE_BYTES_MAX },
             41..=43 => Step::Allocate {
                 path: file()?,
                 mode: [0, 1, 3, 3, 16, 17][number % 6],
@@ -288,10 +164,9 @@ impl Draw {
                 to_offset: u64::from(self.names) * 100,
                 length: 1 + u64::from(self.length) / 4,
             },
-            46 | 47 => Step::Chmod {
-                path: plain()?,
-                mode: [0o644, 0o700, 0o4755, 0o2755, 0o1777, 0o0, 0o6711][number % 7],
-            },
+            46 | 47 => {
+                Step::Chmod { path: plain()?, mode: [0o644, 0o700, 0o4755, 0o2755, 0o1777, 0o0, 0o6711][number % 7] }
+            }
             48 => Step::Chown {
                 path: pick(&[self.leaves(seen), seen.directories.clone()].concat(), self.one)?,
                 uid: [0, 1_000, 65_534, 4_000_000_000][number % 4],
@@ -310,22 +185,12 @@ impl Draw {
                 value: vec![b'v'; number % 300],
                 flags: [0, 0, 1, 2][usize::from(self.two) % 4],
             },
-            54 => Step::RemoveXattr {
-                path: plain()?,
-                name: xattr,
-            },
+            54 => Step::RemoveXattr { path: plain()?, name: xattr },
             55 => Step::Sync { path: plain()? },
             56..=58 => Step::Open { path: file()? },
             _ if seen.handles == 0 => return None,
-            59 | 60 => Step::WriteOpen {
-                handle,
-                offset: offset(self),
-                bytes: bytes(self),
-            },
-            61 => Step::SizeOpen {
-                handle,
-                size: u64::from(self.number) % FILE_BYTES_MAX,
-            },
+            59 | 60 => Step::WriteOpen { handle, offset: offset(self), bytes: bytes(self) },
+            61 => Step::SizeOpen { handle, size: u64::from(self.number) % FILE_BYTES_MAX },
             _ => Step::Close { handle },
         })
     }
@@ -333,8 +198,5 @@ impl Draw {
 
 /// The parent of a path of a step, and its last component.
 pub fn split(path: &Path) -> (&Path, &OsStr) {
-    (
-        path.parent().unwrap_or(Path::new("")),
-        path.file_name().unwrap_or_default(),
-    )
+    (path.parent().unwrap_or(Path::new("")), path.file_name().unwrap_or_default())
 }

@@ -26,19 +26,14 @@ impl Disk {
     /// Makes and mounts a disk of `mebibytes` at the sandbox's directory `name`. Root only.
     pub fn new(sandbox: &Sandbox, name: &str, file_system: FileSystem, mebibytes: u64) -> Disk {
         let image = sandbox.path(&format!("{name}.img"));
-        File::create(&image)
-            .and_then(|file| file.set_len(mebibytes << 20))
-            .expect("an image in the sandbox");
+        File::create(&image).and_then(|file| file.set_len(mebibytes << 20)).expect("an image in the sandbox");
         let path = text(&image);
         match file_system {
             FileSystem::Ext4 => tools::run("mkfs.ext4", &["-q", "-m", "0", "-E", "lazy_itable_init=1", path]),
             FileSystem::Xfs => tools::run("mkfs.xfs", &["-q", path]),
             FileSystem::Fat => tools::run("mkfs.vfat", &[path]),
         };
-        let disk = Disk {
-            image: image.clone(),
-            point: sandbox.directory(name),
-        };
+        let disk = Disk { image: image.clone(), point: sandbox.directory(name) };
         disk.mount();
         disk
     }
@@ -70,24 +65,20 @@ impl Disk {
         path
     }
 
-    /// Fills it up to `left` KiB.
+    /// Fills it up to `left` KiB; less when others take the room meanwhile.
     pub fn fill(&self, left: u64) -> PathBuf {
         let free = rustix::fs::statvfs(&self.point).expect("a mounted disk");
         let size = (free.f_bavail * free.f_frsize).saturating_sub(left << 10);
         let path = self.point.join("filler");
-        tools::run("fallocate", &["-l", &size.max(1).to_string(), text(&path)]);
+        let file = File::create(&path).expect("a name takes no room");
+        _ = rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, size.max(1));
         path
     }
 }
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        drop(
-            std::process::Command::new("umount")
-                .args(["-l", "-q"])
-                .arg(&self.point)
-                .status(),
-        );
+        drop(std::process::Command::new("umount").args(["-l", "-q"]).arg(&self.point).status());
     }
 }
 

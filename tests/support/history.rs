@@ -26,12 +26,7 @@ impl History {
         fs::write(pvol.join("d/was-there"), Random::new("history", 0).bytes(5_000)).expect("a file");
         sandbox.group_of_size("docs", &pvol, "16MiB");
         sandbox.base("docs", &tapes);
-        let mut history = History {
-            sandbox,
-            pvol,
-            tapes,
-            states: Vec::new(),
-        };
+        let mut history = History { sandbox, pvol, tapes, states: Vec::new() };
         for number in 1..=3 {
             history.go_on(number);
         }
@@ -41,11 +36,7 @@ impl History {
     /// Mounts, changes something, sets marker `mN`, exports, unmounts.
     pub fn go_on(&mut self, number: u64) {
         let mount = self.sandbox.mount("docs", "mnt");
-        fs::write(
-            mount.join(&format!("new{number}")),
-            Random::new("history", number).bytes(700),
-        )
-        .expect("a file");
+        fs::write(mount.join(&format!("new{number}")), Random::new("history", number).bytes(700)).expect("a file");
         fs::write(mount.join("d/was-there"), format!("as of {number}")).expect("a file");
         self.sandbox.mark("docs", &format!("m{number}"));
         self.states.push(Tree::of(&self.pvol));
@@ -53,13 +44,10 @@ impl History {
         mount.umount();
     }
 
-    /// Base tape first, update tapes in order.
+    /// Base tape first, then the update tape that ends the base copy, then the one that ends with marker `m1`, ..
     pub fn tape(&self, number: usize) -> PathBuf {
-        let (base, updates): (Vec<_>, Vec<_>) = self
-            .sandbox
-            .tapes(&self.tapes)
-            .into_iter()
-            .partition(|tape| tape.to_string_lossy().contains(".base."));
+        let (base, updates): (Vec<_>, Vec<_>) =
+            self.sandbox.tapes(&self.tapes).into_iter().partition(|tape| tape.to_string_lossy().contains(".base."));
         [base, updates].concat().remove(number)
     }
 

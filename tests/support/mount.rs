@@ -39,27 +39,15 @@ impl Mount {
         let log = sandbox.path(&format!("daemon-{}.log", unique()));
         let output = File::create(&log).expect("a log in the sandbox");
         let second = output.try_clone().expect("a second descriptor");
-        let daemon = command
-            .stdin(Stdio::null())
-            .stdout(output)
-            .stderr(second)
-            .spawn()
-            .expect("the daemon starts");
-        let mut mount = Mount {
-            daemon,
-            point: point.to_owned(),
-            log,
-        };
+        let daemon = command.stdin(Stdio::null()).stdout(output).stderr(second).spawn().expect("the daemon starts");
+        let mut mount = Mount { daemon, point: point.to_owned(), log };
         let mut has_ended = false;
         let is_live = wait::until(LIMIT, || {
             has_ended = mount.daemon.try_wait().expect("our child").is_some();
-            has_ended || is_mounted(&mount.point)
+            // in this order: a dead mount answers ENOTCONN (a stat may come from the cache) until it is taken away
+            has_ended || (fs::read_dir(&mount.point).is_ok() && is_mounted(&mount.point))
         });
-        if has_ended || !is_live {
-            Err(mount.log())
-        } else {
-            Ok(mount)
-        }
+        if has_ended || !is_live { Err(mount.log()) } else { Ok(mount) }
     }
 
     /// The mountpoint.
@@ -84,10 +72,7 @@ impl Mount {
 
     /// Sends what an application has written and not synced to the daemon.
     pub fn sync(&self) {
-        super::tools::run(
-            "sync",
-            &["-f", self.point.to_str().expect("sandboxes have UTF-8 paths")],
-        );
+        super::tools::run("sync", &["-f", self.point.to_str().expect("sandboxes have UTF-8 paths")]);
     }
 
     /// Unmounts cleanly by signal and returns the daemon's log; fails when the daemon does not end well.
@@ -128,9 +113,8 @@ impl Drop for Mount {
     fn drop(&mut self) {
         if self.daemon.try_wait().is_ok_and(|status| status.is_none()) {
             _ = kill_process(self.pid(), Signal::TERM);
-            let has_ended = wait::until(Duration::from_secs(10), || {
-                self.daemon.try_wait().is_ok_and(|status| status.is_some())
-            });
+            let has_ended =
+                wait::until(Duration::from_secs(10), || self.daemon.try_wait().is_ok_and(|status| status.is_some()));
             if !has_ended {
                 drop(self.daemon.kill());
                 drop(self.daemon.wait());
@@ -155,12 +139,8 @@ pub fn is_mounted(point: &Path) -> bool {
 }
 
 fn detach(point: &Path) {
-    let done = Command::new("umount")
-        .arg("-l")
-        .arg(point)
-        .stderr(Stdio::null())
-        .status()
-        .is_ok_and(|status| status.success());
+    let done =
+        Command::new("umount").arg("-l").arg(point).stderr(Stdio::null()).status().is_ok_and(|status| status.success());
     if !done {
         drop(Command::new("fusermount3").arg("-uz").arg(point).status());
     }

@@ -29,14 +29,9 @@ impl Outcome {
     /// Runs a prepared command; a hanging one is ended and fails the test.
     pub fn of(command: &mut Command) -> Outcome {
         let line = line_of(command);
-        let output = command
-            .stdin(Stdio::null())
-            .output()
-            .expect("the program can be started");
-        let code = std::os::unix::process::ExitStatusExt::signal(&output.status).map_or_else(
-            || output.status.code().expect("it exited or was killed"),
-            |signal| 128 + signal,
-        );
+        let output = command.stdin(Stdio::null()).output().expect("the program can be started");
+        let code = std::os::unix::process::ExitStatusExt::signal(&output.status)
+            .map_or_else(|| output.status.code().expect("it exited or was killed"), |signal| 128 + signal);
         let outcome = Outcome {
             line,
             code,
@@ -44,10 +39,7 @@ impl Outcome {
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
         };
         assert!(outcome.code != 124, "hangs:\n{outcome}");
-        assert!(
-            outcome.code != 101 && !outcome.stderr.contains("panicked at"),
-            "panics:\n{outcome}"
-        );
+        assert!(outcome.code != 101 && !outcome.stderr.contains("panicked at"), "panics:\n{outcome}");
         assert!(outcome.code < 128, "killed by a signal:\n{outcome}");
         outcome
     }
@@ -87,19 +79,13 @@ impl Outcome {
 
 impl std::fmt::Display for Outcome {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "$ {}\n{}{}[exit code {}]",
-            self.line, self.stdout, self.stderr, self.code
-        )
+        write!(f, "$ {}\n{}{}[exit code {}]", self.line, self.stdout, self.stderr, self.code)
     }
 }
 
 fn line_of(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
-    let words: Vec<String> = words
-        .map(|word| word.to_string_lossy().replace(BINARY, "reelfs"))
-        .collect();
+    let words: Vec<String> = words.map(|word| word.to_string_lossy().replace(BINARY, "reelfs")).collect();
     words.join(" ")
 }
 

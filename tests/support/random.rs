@@ -6,12 +6,7 @@ pub struct Random(blake3::OutputReader);
 impl Random {
     /// The stream of this name and number.
     pub fn new(name: &str, number: u64) -> Random {
-        Random(
-            blake3::Hasher::new()
-                .update(name.as_bytes())
-                .update(&number.to_le_bytes())
-                .finalize_xof(),
-        )
+        Random(blake3::Hasher::new().update(name.as_bytes()).update(&number.to_le_bytes()).finalize_xof())
     }
 
     /// A number below `limit`.

@@ -29,15 +29,11 @@ impl Sandbox {
 
     /// Below this directory.
     pub fn within(place: &Path) -> Sandbox {
-        let directory = tempfile::Builder::new()
-            .prefix("reelfs-test-")
-            .tempdir_in(place)
-            .expect("a temporary directory");
+        let directory =
+            tempfile::Builder::new().prefix("reelfs-test-").tempdir_in(place).expect("a temporary directory");
         let mut sandbox = Sandbox { directory };
         // to look into after a failure
-        sandbox
-            .directory
-            .disable_cleanup(std::env::var_os("REELFS_TEST_KEEP").is_some());
+        sandbox.directory.disable_cleanup(std::env::var_os("REELFS_TEST_KEEP").is_some());
         fs::create_dir(sandbox.state()).expect("the sandbox is empty");
         sandbox
     }
@@ -82,15 +78,9 @@ impl Sandbox {
     /// Makes a group with a journal of this size.
     pub fn group_of_size(&self, name: &str, pvol: &Path, size: &str) {
         self.reelfs(
-            [
-                OsStr::new("group"),
-                "create".as_ref(),
-                name.as_ref(),
-                "--pvol".as_ref(),
-                pvol.as_ref(),
-            ]
-            .into_iter()
-            .chain([OsStr::new("--size"), size.as_ref()]),
+            [OsStr::new("group"), "create".as_ref(), name.as_ref(), "--pvol".as_ref(), pvol.as_ref()]
+                .into_iter()
+                .chain([OsStr::new("--size"), size.as_ref()]),
         )
         .ok();
     }
@@ -102,26 +92,12 @@ impl Sandbox {
 
     /// Base copy of a group to a directory.
     pub fn base(&self, group: &str, to: &Path) -> Outcome {
-        self.reelfs([
-            OsStr::new("base"),
-            "copy".as_ref(),
-            group.as_ref(),
-            "--to".as_ref(),
-            to.as_ref(),
-        ])
-        .ok()
+        self.reelfs([OsStr::new("base"), "copy".as_ref(), group.as_ref(), "--to".as_ref(), to.as_ref()]).ok()
     }
 
     /// Exports what is new of a group to a directory.
     pub fn export(&self, group: &str, to: &Path) -> Outcome {
-        self.reelfs([
-            OsStr::new("tape"),
-            "export".as_ref(),
-            group.as_ref(),
-            "--to".as_ref(),
-            to.as_ref(),
-        ])
-        .ok()
+        self.reelfs([OsStr::new("tape"), "export".as_ref(), group.as_ref(), "--to".as_ref(), to.as_ref()]).ok()
     }
 
     /// Sets a named point.
@@ -165,18 +141,10 @@ impl Drop for Sandbox {
     /// Whatever a failed test left mounted below the sandbox is detached, so that the directory can be removed.
     fn drop(&mut self) {
         let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-        let below = |line: &&str| {
-            line.split(' ')
-                .nth(1)
-                .is_some_and(|point| Path::new(point).starts_with(self.root()))
-        };
+        let below = |line: &&str| line.split(' ').nth(1).is_some_and(|point| Path::new(point).starts_with(self.root()));
         for line in mounts.lines().rev().filter(below) {
             let point = line.split(' ').nth(1).unwrap_or_default();
-            let program = if tools::find("umount").is_some() {
-                "umount"
-            } else {
-                "fusermount3"
-            };
+            let program = if tools::find("umount").is_some() { "umount" } else { "fusermount3" };
             let flags = if program == "umount" { "-l" } else { "-uz" };
             drop(Command::new(program).args([flags, point]).status());
         }

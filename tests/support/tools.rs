@@ -30,11 +30,7 @@ pub fn find(program: &str) -> Option<PathBuf> {
 /// True when all programs are there. Else fails under CI, and elsewhere says what was not run.
 #[must_use]
 pub fn present(programs: &[&str]) -> bool {
-    let missing: Vec<&str> = programs
-        .iter()
-        .copied()
-        .filter(|program| find(program).is_none())
-        .collect();
+    let missing: Vec<&str> = programs.iter().copied().filter(|program| find(program).is_none()).collect();
     missing.is_empty() || not_run(&missing.join(", "))
 }
 
@@ -53,11 +49,7 @@ fn not_run(what: &str) -> bool {
 /// Runs a program of the machine to its end and returns what it printed; fails when it fails.
 pub fn run(program: &str, arguments: &[&str]) -> String {
     let path = find(program).unwrap_or_else(|| panic!("{program} is not installed"));
-    let output = Command::new(path)
-        .args(arguments)
-        .stdin(Stdio::null())
-        .output()
-        .expect("a program can be started");
+    let output = Command::new(path).args(arguments).stdin(Stdio::null()).output().expect("a program can be started");
     assert!(
         output.status.success(),
         "{program} {arguments:?}: {}\n{}{}",

@@ -53,10 +53,7 @@ impl PartialEq for Tree {
 impl Tree {
     /// Reads a tree as it stands.
     pub fn of(root: &Path) -> Tree {
-        let mut tree = Tree {
-            root: root.to_owned(),
-            nodes: BTreeMap::new(),
-        };
+        let mut tree = Tree { root: root.to_owned(), nodes: BTreeMap::new() };
         let mut first_of = BTreeMap::new();
         for entry in walkdir::WalkDir::new(root).sort_by_file_name() {
             let entry = entry.unwrap_or_else(|error| panic!("{}: {error}", root.display()));
@@ -69,10 +66,7 @@ impl Tree {
 
     /// A tree that was never on a disk.
     pub fn from_nodes(name: &Path, nodes: BTreeMap<PathBuf, Node>) -> Tree {
-        Tree {
-            root: name.to_owned(),
-            nodes,
-        }
+        Tree { root: name.to_owned(), nodes }
     }
 
     /// The same tree without its times, for what was made twice.
@@ -124,11 +118,7 @@ impl Tree {
         say("type", one.kind.to_string(), two.kind.to_string());
         say("mode", format!("{:o}", one.mode), format!("{:o}", two.mode));
         say("owner", format!("{:?}", one.owner), format!("{:?}", two.owner));
-        say(
-            "mtime",
-            format!("{}.{:09}", one.mtime.0, one.mtime.1),
-            format!("{}.{:09}", two.mtime.0, two.mtime.1),
-        );
+        say("mtime", format!("{}.{:09}", one.mtime.0, one.mtime.1), format!("{}.{:09}", two.mtime.0, two.mtime.1));
         say("size", one.size.to_string(), two.size.to_string());
         say("rdev", format!("{:x}", one.rdev), format!("{:x}", two.rdev));
         say("links", one.links.to_string(), two.links.to_string());
@@ -157,10 +147,7 @@ impl Tree {
         }
         let shown = lines.iter().take(LINES_MAX).cloned().collect::<Vec<_>>().join("\n  ");
         let (one, two) = (self.root.display(), other.root.display());
-        Err(format!(
-            "{what}: {} differences (- + M, first {one} / then {two}):\n  {shown}",
-            lines.len()
-        ))
+        Err(format!("{what}: {} differences (- + M, first {one} / then {two}):\n  {shown}", lines.len()))
     }
 
     /// Fails unless both trees are equal, and says how they differ.
@@ -188,11 +175,7 @@ impl Node {
         };
         let content = match kind {
             'f' => digest(path).unwrap_or_else(|error| complain(error)),
-            'l' => fs::read_link(path)
-                .unwrap_or_else(|error| complain(error))
-                .as_os_str()
-                .as_bytes()
-                .to_vec(),
+            'l' => fs::read_link(path).unwrap_or_else(|error| complain(error)).as_os_str().as_bytes().to_vec(),
             _ => Vec::new(),
         };
         Node {
@@ -204,10 +187,7 @@ impl Node {
             content,
             rdev: if matches!(kind, 'c' | 'b') { meta.rdev() } else { 0 },
             xattrs: xattrs(path),
-            same_as: first_of
-                .entry((meta.dev(), meta.ino()))
-                .or_insert_with(|| name.to_owned())
-                .clone(),
+            same_as: first_of.entry((meta.dev(), meta.ino())).or_insert_with(|| name.to_owned()).clone(),
             links: if kind == 'd' { 0 } else { meta.nlink() },
         }
     }
@@ -248,9 +228,7 @@ fn show(path: &Path) -> String {
 }
 
 fn show_xattrs(xattrs: &BTreeMap<Vec<u8>, Vec<u8>>) -> String {
-    let pairs = xattrs
-        .iter()
-        .map(|(name, value)| format!("{}={}", name.escape_ascii(), value.escape_ascii()));
+    let pairs = xattrs.iter().map(|(name, value)| format!("{}={}", name.escape_ascii(), value.escape_ascii()));
     format!("{{{}}}", pairs.collect::<Vec<_>>().join(" "))
 }
 
@@ -259,20 +237,8 @@ fn first_difference(one: &Path, two: &Path) -> String {
     let (Ok(left), Ok(right)) = (fs::read(one), fs::read(two)) else {
         return "differ".to_owned();
     };
-    let place = left
-        .iter()
-        .zip(&right)
-        .position(|(a, b)| a != b)
-        .unwrap_or(left.len().min(right.len()));
+    let place = left.iter().zip(&right).position(|(a, b)| a != b).unwrap_or(left.len().min(right.len()));
     let differing = left.iter().zip(&right).filter(|(a, b)| a != b).count();
-    let some = |bytes: &[u8]| {
-        bytes[place.min(bytes.len())..(place + 8).min(bytes.len())]
-            .escape_ascii()
-            .to_string()
-    };
-    format!(
-        "from {place} ({differing} bytes: \"{}\" and \"{}\")",
-        some(&left),
-        some(&right)
-    )
+    let some = |bytes: &[u8]| bytes[place.min(bytes.len())..(place + 8).min(bytes.len())].escape_ascii().to_string();
+    format!("from {place} ({differing} bytes: \"{}\" and \"{}\")", some(&left), some(&right))
 }

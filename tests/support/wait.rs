@@ -9,10 +9,7 @@ pub fn now() -> Instant {
 }
 
 /// Lets real time pass: for load that must last a while, and between two looks at another process.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "there is no event to wait for in another process"
-)]
+#[expect(clippy::disallowed_methods, reason = "there is no event to wait for in another process")]
 pub fn pause(duration: Duration) {
     std::thread::sleep(duration);
 }
