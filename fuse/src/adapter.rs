@@ -1,28 +1,20 @@
 //! The kernel's requests, one thin handler each: take it apart, call the volume, answer. The only file that names `fuser`'s
 //! requests and replies. It is long because it is one implementation of one large trait.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
-use fuser::{
-    AccessFlags, CopyFileRangeFlags, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo, InitFlags,
-    KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
-    ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request,
-    TimeOrNow, WriteFlags,
-};
-use reelfs_journal::{FileTime, NodeKind};
-use reelfs_volume::{Handle, Primary, Requester, SetAttr, Stat, TimeSet};
-use rustix::fs::FileType as NativeType;
+use reelfs_journal::NodeKind;
+use reelfs_volume::{Handle, Primary, Requester, SetAttr, Stat};
 use rustix::io::{Errno, Result};
 
+use crate::answer::*;
+use crate::kernel::*;
 use crate::parker::Parker;
 
-/// How long the kernel may keep names and attributes: reelfs is the only writer, and the kernel itself forgets what its own
-/// requests change.
-const TTL: Duration = Duration::from_secs(60);
 /// Largest request: one record (1 MiB).
 const REQUEST_MAX: u32 = 1 << 20;
 
@@ -65,127 +57,6 @@ impl Adapter {
     fn real(&self, ino: INodeNo) -> u64 {
         if ino == INodeNo::ROOT { self.primary.root() } else { ino.0 }
     }
-}
-
-fn who(request: &Request) -> Requester {
-    Requester { uid: request.uid(), gid: request.gid(), pid: request.pid() }
-}
-
-fn code(error: Errno) -> fuser::Errno {
-    fuser::Errno::from_i32(error.raw_os_error())
-}
-
-fn empty(reply: ReplyEmpty, result: Result<()>) {
-    match result {
-        Ok(()) => reply.ok(),
-        Err(error) => reply.error(code(error)),
-    }
-}
-
-fn entry(reply: ReplyEntry, result: Result<Stat>) {
-    match result {
-        Ok(stat) => reply.entry(&TTL, &attributes(&stat), Generation(stat.id.generation.into())),
-        Err(error) => reply.error(code(error)),
-    }
-}
-
-fn attr(reply: ReplyAttr, result: Result<Stat>) {
-    match result {
-        Ok(stat) => reply.attr(&TTL, &attributes(&stat)),
-        Err(error) => reply.error(code(error)),
-    }
-}
-
-fn written(reply: ReplyWrite, result: Result<u32>) {
-    match result {
-        Ok(count) => reply.written(count),
-        Err(error) => reply.error(code(error)),
-    }
-}
-
-fn xattr(reply: ReplyXattr, size: u32, result: Result<Vec<u8>>) {
-    match result {
-        Ok(value) if size == 0 => reply.size(u32::try_from(value.len()).unwrap_or(u32::MAX)),
-        Ok(value) if value.len() > size as usize => reply.error(code(Errno::RANGE)),
-        Ok(value) => reply.data(&value),
-        Err(error) => reply.error(code(error)),
-    }
-}
-
-fn attributes(stat: &Stat) -> FileAttr {
-    FileAttr {
-        ino: INodeNo(stat.id.ino),
-        size: stat.size,
-        blocks: stat.blocks,
-        atime: system_time(stat.atime),
-        mtime: system_time(stat.mtime),
-        ctime: system_time(stat.ctime),
-        crtime: UNIX_EPOCH,
-        kind: kind(stat.file_type),
-        perm: u16::try_from(stat.mode).unwrap_or(0),
-        nlink: stat.links,
-        uid: stat.uid,
-        gid: stat.gid,
-        rdev: encode_device(stat.device),
-        blksize: stat.block_size,
-        flags: 0,
-    }
-}
-
-fn kind(native: NativeType) -> FileType {
-    match native {
-        NativeType::Directory => FileType::Directory,
-        NativeType::Symlink => FileType::Symlink,
-        NativeType::Fifo => FileType::NamedPipe,
-        NativeType::Socket => FileType::Socket,
-        NativeType::CharacterDevice => FileType::CharDevice,
-        NativeType::BlockDevice => FileType::BlockDevice,
-        NativeType::RegularFile | NativeType::Unknown => FileType::RegularFile,
-    }
-}
-
-fn system_time(time: FileTime) -> SystemTime {
-    let nanos = Duration::from_nanos(time.nanos.into());
-    match u64::try_from(time.seconds) {
-        Ok(seconds) => UNIX_EPOCH + Duration::from_secs(seconds) + nanos,
-        Err(_) => UNIX_EPOCH - Duration::from_secs(time.seconds.unsigned_abs()) + nanos,
-    }
-}
-
-/// Undoes fuser 0.18's reading of a time: before 1970 it *subtracts* the nanoseconds that it should add.
-fn file_time(time: SystemTime) -> FileTime {
-    match time.duration_since(UNIX_EPOCH) {
-        Ok(after) => FileTime { seconds: i64::try_from(after.as_secs()).unwrap_or(i64::MAX), nanos: after.subsec_nanos() },
-        Err(before) => {
-            let before = before.duration();
-            let seconds = i64::try_from(before.as_secs()).map_or(i64::MIN, |seconds| -seconds);
-            FileTime { seconds, nanos: before.subsec_nanos() }
-        }
-    }
-}
-
-fn time_set(time: TimeOrNow) -> TimeSet {
-    match time {
-        TimeOrNow::Now => TimeSet::Now,
-        TimeOrNow::SpecificTime(time) => TimeSet::To(file_time(time)),
-    }
-}
-
-/// `(major << 32) | minor` as the kernel's 32-bit device number.
-fn encode_device(device: u64) -> u32 {
-    let (major, minor) = ((device >> 32) as u32, (device & 0xFFFF_FFFF) as u32);
-    (minor & 0xFF) | (major << 8) | ((minor & !0xFF) << 12)
-}
-
-fn decode_device(device: u32) -> u64 {
-    let (major, minor) = ((device & 0xF_FF00) >> 8, (device & 0xFF) | ((device >> 12) & 0xF_FF00));
-    u64::from(major) << 32 | u64::from(minor)
-}
-
-/// A handle that only writes goes to the daemon as it is, whole and without a copy in the page cache; one that may read
-/// uses the page cache, written through, so that its mappings are captured too.
-fn open_mode(flags: i32) -> FopenFlags {
-    if flags & libc::O_ACCMODE == libc::O_WRONLY { FopenFlags::FOPEN_DIRECT_IO } else { FopenFlags::FOPEN_KEEP_CACHE }
 }
 
 impl Filesystem for Adapter {
@@ -243,7 +114,7 @@ impl Filesystem for Adapter {
         _crtime: Option<SystemTime>,
         _chgtime: Option<SystemTime>,
         _bkuptime: Option<SystemTime>,
-        _flags: Option<fuser::BsdFileFlags>,
+        _flags: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
         let (who, ino) = (who(request), self.real(ino));
@@ -443,14 +314,7 @@ impl Filesystem for Adapter {
         }
     }
 
-    fn releasedir(
-        &self,
-        _request: &Request,
-        _ino: INodeNo,
-        handle: FileHandle,
-        _flags: OpenFlags,
-        reply: ReplyEmpty,
-    ) {
+    fn releasedir(&self, _request: &Request, _ino: INodeNo, handle: FileHandle, _flags: OpenFlags, reply: ReplyEmpty) {
         self.primary.releasedir(Handle(handle.0));
         reply.ok();
     }
@@ -464,7 +328,16 @@ impl Filesystem for Adapter {
             Ok(s) => {
                 let small = |value: u64| u32::try_from(value).unwrap_or(u32::MAX);
                 let (block, fragment) = (small(s.f_bsize), small(s.f_frsize));
-                reply.statfs(s.f_blocks, s.f_bfree, s.f_bavail, s.f_files, s.f_ffree, block, small(s.f_namemax), fragment);
+                reply.statfs(
+                    s.f_blocks,
+                    s.f_bfree,
+                    s.f_bavail,
+                    s.f_files,
+                    s.f_ffree,
+                    block,
+                    small(s.f_namemax),
+                    fragment,
+                );
             }
             Err(error) => reply.error(code(error)),
         }
@@ -500,6 +373,20 @@ impl Filesystem for Adapter {
 
     fn access(&self, _request: &Request, _ino: INodeNo, _mask: AccessFlags, reply: ReplyEmpty) {
         reply.error(code(Errno::NOSYS)); // the kernel checks: default_permissions
+    }
+
+    fn ioctl(
+        &self,
+        _request: &Request,
+        _ino: INodeNo,
+        _handle: FileHandle,
+        _flags: IoctlFlags,
+        _command: u32,
+        _input: &[u8],
+        _output_size: u32,
+        reply: ReplyIoctl,
+    ) {
+        reply.error(code(Errno::NOTTY)); // as on a file system that knows none
     }
 
     fn create(
@@ -590,27 +477,5 @@ impl Adapter {
         let (who, parent, name) = (who(request), self.real(parent), name.to_owned());
         let run = move |primary: &Primary| primary.make(&who, parent, &name, kind.clone(), mode & 0o7777, umask);
         self.change(0, reply, run, entry);
-    }
-}
-
-fn created(
-    primary: &Primary,
-    who: &Requester,
-    parent: u64,
-    name: &OsString,
-    (mode, umask, flags): (u32, u32, i32),
-) -> Result<Stat> {
-    match primary.create(who, parent, name, mode & 0o7777, umask) {
-        // made by somebody else since the kernel looked
-        Err(Errno::EXIST) if flags & libc::O_EXCL == 0 => {
-            let stat = primary.lookup(parent, name)?;
-            let opened = primary.open(stat.id.ino, flags & libc::O_ACCMODE != libc::O_RDONLY);
-            if let Err(error) = opened {
-                primary.forget(stat.id.ino, 1);
-                return Err(error);
-            }
-            Ok(stat)
-        }
-        result => result,
     }
 }

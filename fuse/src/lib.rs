@@ -4,6 +4,8 @@
 //! volume's own directory: its descriptor was opened before.
 
 mod adapter;
+mod answer;
+mod kernel;
 mod parker;
 
 use std::ffi::CString;
@@ -15,13 +17,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
-use fuser::{Config, MountOption, Session, SessionACL};
 use parking_lot::Mutex;
 use reelfs_volume::Primary;
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::{MountFlags, UnmountFlags};
 
 use crate::adapter::Adapter;
+use crate::kernel::{Config, MountOption, Session, SessionACL};
 use crate::parker::Parker;
 
 /// Where and how to mount.
@@ -49,9 +51,7 @@ pub struct Mounted {
 
 impl std::fmt::Debug for Mounted {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Mounted")
-            .field("mountpoint", &self.mountpoint)
-            .finish_non_exhaustive()
+        f.debug_struct("Mounted").field("mountpoint", &self.mountpoint).finish_non_exhaustive()
     }
 }
 
@@ -61,10 +61,7 @@ impl std::fmt::Debug for Mounted {
 /// What mounting says: `EPERM` without privileges or `fusermount3`, `ENOENT`, `ENOTDIR`.
 pub fn mount(primary: Arc<Primary>, options: &MountOptions) -> io::Result<Mounted> {
     let parker = Arc::new(Parker::new(primary.clone())?);
-    let adapter = Adapter {
-        primary,
-        parker: parker.clone(),
-    };
+    let adapter = Adapter { primary, parker: parker.clone() };
     let session = match session(adapter, options) {
         Ok(session) => session,
         Err(error) => {
@@ -79,20 +76,11 @@ pub fn mount(primary: Arc<Primary>, options: &MountOptions) -> io::Result<Mounte
         theirs.store(true, Ordering::SeqCst);
         result
     })?;
-    Ok(Mounted {
-        mountpoint: options.mountpoint.clone(),
-        parker,
-        ended,
-        thread: Mutex::new(Some(thread)),
-    })
+    Ok(Mounted { mountpoint: options.mountpoint.clone(), parker, ended, thread: Mutex::new(Some(thread)) })
 }
 
 fn session(adapter: Adapter, options: &MountOptions) -> io::Result<Session<Adapter>> {
-    let acl = if options.allow_other {
-        SessionACL::All
-    } else {
-        SessionACL::Owner
-    };
+    let acl = if options.allow_other { SessionACL::All } else { SessionACL::Owner };
     let mut config = Config::default();
     config.acl = acl;
     config.n_threads = Some(options.threads.max(1));
@@ -140,13 +128,7 @@ fn mount_as_root(mountpoint: &Path, options: &MountOptions) -> io::Result<OwnedF
         };
     }
     let data = CString::new(data).map_err(|_| io::ErrorKind::InvalidInput)?;
-    rustix::mount::mount(
-        options.source.as_str(),
-        mountpoint,
-        c"fuse.reelfs",
-        flags,
-        data.as_c_str(),
-    )?;
+    rustix::mount::mount(options.source.as_str(), mountpoint, c"fuse.reelfs", flags, data.as_c_str())?;
     Ok(device)
 }
 
@@ -209,11 +191,7 @@ impl Mounted {
 /// # Errors
 /// `EBUSY` while somebody uses it; what `umount(2)` or `fusermount3` says.
 pub fn unmount(mountpoint: &Path, lazy: bool) -> io::Result<()> {
-    let flags = if lazy {
-        UnmountFlags::DETACH
-    } else {
-        UnmountFlags::NOFOLLOW
-    };
+    let flags = if lazy { UnmountFlags::DETACH } else { UnmountFlags::NOFOLLOW };
     match rustix::mount::unmount(mountpoint, flags) {
         Ok(()) => return Ok(()),
         Err(rustix::io::Errno::PERM) => {}
@@ -226,10 +204,6 @@ pub fn unmount(mountpoint: &Path, lazy: bool) -> io::Result<()> {
         return Ok(());
     }
     let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-    let kind = if said.contains("busy") {
-        io::ErrorKind::ResourceBusy
-    } else {
-        io::ErrorKind::Other
-    };
+    let kind = if said.contains("busy") { io::ErrorKind::ResourceBusy } else { io::ErrorKind::Other };
     Err(io::Error::new(kind, said))
 }

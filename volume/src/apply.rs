@@ -30,13 +30,7 @@ impl Volume {
             });
         }
         match change {
-            Change::Write {
-                file,
-                offset,
-                data,
-                size,
-                mtime,
-            } => {
+            Change::Write { file, offset, data, size, mtime } => {
                 return self.apply_write(*file, *offset, data, *size, *mtime);
             }
             Change::SetSize { file, size, mtime } => {
@@ -44,79 +38,30 @@ impl Volume {
                 rustix::fs::ftruncate(&data, *size)?;
                 set_mtime(&data, *mtime)?;
             }
-            Change::Zero {
-                file,
-                offset,
-                length,
-                size,
-                mtime,
-            } => {
-                let keep = if self.grows(*file, *size)? {
-                    FallocateFlags::empty()
-                } else {
-                    FallocateFlags::KEEP_SIZE
-                };
-                self.apply_range(
-                    *file,
-                    FallocateFlags::ZERO_RANGE | keep,
-                    (*offset, *length),
-                    Some(*size),
-                    *mtime,
-                )?;
+            Change::Zero { file, offset, length, size, mtime } => {
+                let keep = if self.grows(*file, *size)? { FallocateFlags::empty() } else { FallocateFlags::KEEP_SIZE };
+                self.apply_range(*file, FallocateFlags::ZERO_RANGE | keep, (*offset, *length), Some(*size), *mtime)?;
             }
-            Change::Punch {
-                file,
-                offset,
-                length,
-                mtime,
-            } => {
+            Change::Punch { file, offset, length, mtime } => {
                 let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
                 self.apply_range(*file, flags, (*offset, *length), None, *mtime)?;
             }
-            Change::Allocate {
-                file,
-                offset,
-                length,
-                size,
-                mtime,
-            } => {
-                let keep = if self.grows(*file, *size)? {
-                    FallocateFlags::empty()
-                } else {
-                    FallocateFlags::KEEP_SIZE
-                };
+            Change::Allocate { file, offset, length, size, mtime } => {
+                let keep = if self.grows(*file, *size)? { FallocateFlags::empty() } else { FallocateFlags::KEEP_SIZE };
                 self.apply_range(*file, keep, (*offset, *length), Some(*size), *mtime)?;
             }
-            Change::Create {
-                parent,
-                name,
-                file,
-                kind,
-                attributes,
-                xattrs,
-                parent_mtime,
-            } => {
+            Change::Create { parent, name, file, kind, attributes, xattrs, parent_mtime } => {
                 // on a primary the object was made first, for its id exists only then, and the times read back from it
                 if !(self.side == Side::Primary && self.knows(*file)) {
                     self.make(*parent, name, *file, kind, attributes, xattrs)?;
                     self.set_mtime_of(*parent, *parent_mtime)?;
                 }
             }
-            Change::Link {
-                file,
-                parent,
-                name,
-                parent_mtime,
-            } => {
+            Change::Link { file, parent, name, parent_mtime } => {
                 self.link(*file, *parent, name)?;
                 self.set_mtime_of(*parent, *parent_mtime)?;
             }
-            Change::Unlink {
-                parent,
-                name,
-                file,
-                parent_mtime,
-            } => {
+            Change::Unlink { parent, name, file, parent_mtime } => {
                 self.apply_unlink(*parent, name, *file)?;
                 self.set_mtime_of(*parent, *parent_mtime)?;
             }
@@ -191,11 +136,7 @@ impl Volume {
 
     fn apply_unlink(&self, parent: FileId, name: &Name, file: FileId) -> Result<()> {
         let (directory, node) = (self.node(parent)?, self.node(file)?);
-        let flags = if node.is_directory() {
-            AtFlags::REMOVEDIR
-        } else {
-            AtFlags::empty()
-        };
+        let flags = if node.is_directory() { AtFlags::REMOVEDIR } else { AtFlags::empty() };
         self.pin_if_last(&node)?;
         let result = rustix::fs::unlinkat(self.path(&directory)?, name.as_bytes(), flags);
         if result.is_err() {
@@ -207,26 +148,12 @@ impl Volume {
     }
 
     fn apply_rename(&self, change: &Change<'_>) -> Result<()> {
-        let Change::Rename {
-            file,
-            parent,
-            name,
-            new_parent,
-            new_name,
-            replaced,
-            flags,
-            parent_mtime,
-        } = change
-        else {
+        let Change::Rename { file, parent, name, new_parent, new_name, replaced, flags, parent_mtime } = change else {
             return Err(Errno::INVAL);
         };
         let (from, to) = (self.node(*parent)?, self.node(*new_parent)?);
         let node = self.node(*file)?;
-        let other = if *replaced == FileId::NONE {
-            None
-        } else {
-            Some(self.node(*replaced)?)
-        };
+        let other = if *replaced == FileId::NONE { None } else { Some(self.node(*replaced)?) };
         let exchange = *flags & RENAME_EXCHANGE != 0;
         if let Some(other) = other.as_ref().filter(|_| !exchange) {
             self.pin_if_last(other)?;
@@ -262,11 +189,7 @@ impl Volume {
             }
         }
         self.set_mtime_of(*parent, *parent_mtime)?;
-        if parent != new_parent {
-            self.set_mtime_of(*new_parent, *parent_mtime)
-        } else {
-            Ok(())
-        }
+        if parent != new_parent { self.set_mtime_of(*new_parent, *parent_mtime) } else { Ok(()) }
     }
 
     /// On a primary an object about to lose its last name keeps a descriptor: somebody may have it open, and its inode
@@ -312,12 +235,7 @@ impl Volume {
         }
         if (owner_differs || present.mode != wanted.mode) && node.file_type != FileType::Symlink {
             node.state.lock().harmless = false;
-            rustix::fs::chmodat(
-                CWD,
-                proc_path(&path),
-                Mode::from_raw_mode(wanted.mode),
-                AtFlags::empty(),
-            )?;
+            rustix::fs::chmodat(CWD, proc_path(&path), Mode::from_raw_mode(wanted.mode), AtFlags::empty())?;
         }
         rustix::fs::utimensat(&*path, c"", &only_mtime(wanted.mtime), AtFlags::EMPTY_PATH)
     }
@@ -369,13 +287,7 @@ impl Volume {
             self.cache.noted(&node);
         }
         let owner = (Some(Uid::from_raw(attributes.uid)), Some(Gid::from_raw(attributes.gid)));
-        rustix::fs::chownat(
-            &*directory,
-            name.as_bytes(),
-            owner.0,
-            owner.1,
-            AtFlags::SYMLINK_NOFOLLOW,
-        )?;
+        rustix::fs::chownat(&*directory, name.as_bytes(), owner.0, owner.1, AtFlags::SYMLINK_NOFOLLOW)?;
         if self.side == Side::Replica {
             let inherits = xattr::list(&*directory).is_ok_and(|names| !names.is_empty());
             if inherits || !xattrs.is_empty() {
@@ -383,19 +295,9 @@ impl Volume {
             }
         }
         if !matches!(kind, NodeKind::Symlink(_)) {
-            rustix::fs::chmodat(
-                &*directory,
-                name.as_bytes(),
-                Mode::from_raw_mode(attributes.mode),
-                AtFlags::empty(),
-            )?;
+            rustix::fs::chmodat(&*directory, name.as_bytes(), Mode::from_raw_mode(attributes.mode), AtFlags::empty())?;
         }
-        rustix::fs::utimensat(
-            &*directory,
-            name.as_bytes(),
-            &only_mtime(attributes.mtime),
-            AtFlags::SYMLINK_NOFOLLOW,
-        )
+        rustix::fs::utimensat(&*directory, name.as_bytes(), &only_mtime(attributes.mtime), AtFlags::SYMLINK_NOFOLLOW)
     }
 
     /// Writes bytes of a base copy, without its time.
@@ -482,12 +384,7 @@ fn write_zeros(file: &OwnedFd, mut offset: u64, mut length: u64) -> Result<()> {
     let zeros = [0; 65_536];
     while length > 0 {
         let count = length.min(zeros.len() as u64);
-        if write_all(
-            file,
-            offset,
-            &zeros[..usize::try_from(count).map_err(|_| Errno::INVAL)?],
-        )? < count
-        {
+        if write_all(file, offset, &zeros[..usize::try_from(count).map_err(|_| Errno::INVAL)?])? < count {
             return Err(Errno::NOSPC);
         }
         (offset, length) = (offset + count, length - count);
@@ -496,11 +393,7 @@ fn write_zeros(file: &OwnedFd, mut offset: u64, mut length: u64) -> Result<()> {
 }
 
 fn enforce_size(file: &OwnedFd, size: u64) -> Result<()> {
-    if rustix::fs::fstat(file)?.st_size.unsigned_abs() == size {
-        Ok(())
-    } else {
-        rustix::fs::ftruncate(file, size)
-    }
+    if rustix::fs::fstat(file)?.st_size.unsigned_abs() == size { Ok(()) } else { rustix::fs::ftruncate(file, size) }
 }
 
 fn set_mtime(file: &OwnedFd, mtime: FileTime) -> Result<()> {
@@ -509,13 +402,7 @@ fn set_mtime(file: &OwnedFd, mtime: FileTime) -> Result<()> {
 
 pub(crate) fn only_mtime(mtime: FileTime) -> Timestamps {
     Timestamps {
-        last_access: Timespec {
-            tv_sec: 0,
-            tv_nsec: rustix::fs::UTIME_OMIT,
-        },
-        last_modification: Timespec {
-            tv_sec: mtime.seconds,
-            tv_nsec: mtime.nanos.into(),
-        },
+        last_access: Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_OMIT },
+        last_modification: Timespec { tv_sec: mtime.seconds, tv_nsec: mtime.nanos.into() },
     }
 }

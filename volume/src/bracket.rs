@@ -41,9 +41,7 @@ pub struct Bracket<'v> {
 
 impl std::fmt::Debug for Bracket<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Bracket")
-            .field("scratch", &self.scratch)
-            .finish_non_exhaustive()
+        f.debug_struct("Bracket").field("scratch", &self.scratch).finish_non_exhaustive()
     }
 }
 
@@ -59,14 +57,7 @@ impl Volume {
         rustix::fs::utimensat(&*root, c"", &only_mtime(before), AtFlags::EMPTY_PATH)?;
         let parking = Node::new(FileId::NONE, rustix::fs::FileType::Directory);
         parking.add_link(&self.root, &scratch);
-        Ok(Bracket {
-            volume: self,
-            scratch,
-            parking,
-            parked: 0,
-            entries: Vec::new(),
-            listed: HashSet::new(),
-        })
+        Ok(Bracket { volume: self, scratch, parking, parked: 0, entries: Vec::new(), listed: HashSet::new() })
     }
 }
 
@@ -82,15 +73,7 @@ impl Bracket<'_> {
                 self.listed.insert(*directory);
                 Ok(())
             }
-            Change::Entry {
-                parent,
-                name,
-                file,
-                kind,
-                attributes,
-                xattrs,
-                ..
-            } => {
+            Change::Entry { parent, name, file, kind, attributes, xattrs, .. } => {
                 self.entries.push(Entry {
                     parent: *parent,
                     name: name.clone(),
@@ -117,12 +100,8 @@ impl Bracket<'_> {
         self.settle_names()?;
         let volume = self.volume;
         let before = volume.stat(&volume.root)?.mtime;
-        let dead: Vec<Arc<Node>> = volume
-            .nodes
-            .all()
-            .into_iter()
-            .filter(|node| is_under(node, &self.parking))
-            .collect();
+        let dead: Vec<Arc<Node>> =
+            volume.nodes.all().into_iter().filter(|node| is_under(node, &self.parking)).collect();
         for node in dead {
             let mut state = node.state.lock();
             state.links.retain(|link| !is_under(&link.parent, &self.parking));
@@ -160,10 +139,8 @@ impl Bracket<'_> {
     /// Takes away every name that is not, or no longer for that object, in a listing; and whatever stands where a lone
     /// entry wants to be.
     fn park(&mut self, entries: &[Entry], listed: &HashSet<FileId>) -> Result<()> {
-        let wanted: HashMap<(FileId, &Name), FileId> = entries
-            .iter()
-            .map(|entry| ((entry.parent, &entry.name), entry.file))
-            .collect();
+        let wanted: HashMap<(FileId, &Name), FileId> =
+            entries.iter().map(|entry| ((entry.parent, &entry.name), entry.file)).collect();
         for node in self.volume.nodes.all() {
             let links = node.state.lock().links.clone();
             for link in links {
@@ -218,21 +195,11 @@ impl Bracket<'_> {
             return Ok(false);
         };
         let Some(node) = volume.nodes.get(entry.file) else {
-            volume.make(
-                entry.parent,
-                &entry.name,
-                entry.file,
-                &entry.kind,
-                &entry.attributes,
-                &entry.xattrs,
-            )?;
+            volume.make(entry.parent, &entry.name, entry.file, &entry.kind, &entry.attributes, &entry.xattrs)?;
             return Ok(true);
         };
         let links = node.state.lock().links.clone();
-        if links
-            .iter()
-            .any(|link| link.parent.id == entry.parent && link.name == entry.name)
-        {
+        if links.iter().any(|link| link.parent.id == entry.parent && link.name == entry.name) {
             return Ok(true);
         }
         let parked = links.iter().find(|link| Arc::ptr_eq(&link.parent, &self.parking));
@@ -300,11 +267,6 @@ fn remove_tree(directory: impl AsFd, name: &[u8]) -> Result<()> {
 }
 
 fn reopen_child(directory: impl AsFd, name: &[u8]) -> Result<std::os::fd::OwnedFd> {
-    let path = rustix::fs::openat(
-        directory,
-        name,
-        OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC,
-        Mode::empty(),
-    )?;
+    let path = rustix::fs::openat(directory, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
     reopen(path, OFlags::RDONLY | OFlags::DIRECTORY)
 }

@@ -52,21 +52,11 @@ pub fn trees(left: &Path, right: &Path) -> io::Result<Vec<Difference>> {
                 if regular && what.is_empty() {
                     what.extend(compare_bytes(&left.join(path), &right.join(path))?);
                 }
-                differences.extend(what.into_iter().map(|what| Difference {
-                    path: path.clone(),
-                    what,
-                }));
+                differences.extend(what.into_iter().map(|what| Difference { path: path.clone(), what }));
             }
             (one, _) => {
-                let what = if one.is_some() {
-                    "only on the left"
-                } else {
-                    "only on the right"
-                };
-                differences.push(Difference {
-                    path: path.clone(),
-                    what: what.to_owned(),
-                });
+                let what = if one.is_some() { "only on the left" } else { "only on the right" };
+                differences.push(Difference { path: path.clone(), what: what.to_owned() });
             }
         }
     }
@@ -122,11 +112,7 @@ fn compare_objects(a: &Object, b: &Object) -> Vec<String> {
     }
     if a.xattrs != b.xattrs {
         let names = |object: &Object| -> Vec<String> {
-            object
-                .xattrs
-                .iter()
-                .map(|xattr| String::from_utf8_lossy(&xattr.name).into_owned())
-                .collect()
+            object.xattrs.iter().map(|xattr| String::from_utf8_lossy(&xattr.name).into_owned()).collect()
         };
         what.push(format!("extended attributes {:?} and {:?}", names(a), names(b)));
     }
@@ -153,15 +139,9 @@ fn compare_bytes(left: &Path, right: &Path) -> io::Result<Option<String>> {
 /// Hard links: the same paths must share an object on both sides.
 fn compare_links(a: &BTreeMap<PathBuf, Object>, b: &BTreeMap<PathBuf, Object>) -> Vec<Difference> {
     let (x, y) = (shared(a), shared(b));
-    let groups = x
-        .iter()
-        .filter(|group| !y.contains(*group))
-        .chain(y.iter().filter(|group| !x.contains(*group)));
+    let groups = x.iter().filter(|group| !y.contains(*group)).chain(y.iter().filter(|group| !x.contains(*group)));
     groups
-        .map(|group| Difference {
-            path: group[0].clone(),
-            what: format!("hard links {group:?} on one side only"),
-        })
+        .map(|group| Difference { path: group[0].clone(), what: format!("hard links {group:?} on one side only") })
         .collect()
 }
 
@@ -179,8 +159,6 @@ fn shared(objects: &BTreeMap<PathBuf, Object>) -> BTreeSet<Vec<PathBuf>> {
 /// When the tree cannot be read.
 pub fn totals(root: &Path) -> io::Result<(u64, u64)> {
     let objects = scan(root)?;
-    let bytes = objects
-        .values()
-        .filter(|object| object.stat.file_type == FileType::RegularFile);
+    let bytes = objects.values().filter(|object| object.stat.file_type == FileType::RegularFile);
     Ok((objects.len() as u64, bytes.map(|object| object.stat.size).sum()))
 }

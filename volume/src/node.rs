@@ -66,27 +66,18 @@ impl Node {
 
     pub(crate) fn add_link(&self, parent: &Arc<Node>, name: &Name) {
         let mut state = self.state.lock();
-        if !state
-            .links
-            .iter()
-            .any(|link| Arc::ptr_eq(&link.parent, parent) && link.name == *name)
-        {
+        if !state.links.iter().any(|link| Arc::ptr_eq(&link.parent, parent) && link.name == *name) {
             if self.is_directory() {
                 state.links.clear();
             }
-            state.links.push(Link {
-                parent: parent.clone(),
-                name: name.clone(),
-            });
+            state.links.push(Link { parent: parent.clone(), name: name.clone() });
         }
     }
 
     /// Forgets a name; true when no known one is left.
     pub(crate) fn remove_link(&self, parent: &Node, name: &Name) -> bool {
         let mut state = self.state.lock();
-        state
-            .links
-            .retain(|link| link.parent.id != parent.id || link.name != *name);
+        state.links.retain(|link| link.parent.id != parent.id || link.name != *name);
         state.links.is_empty()
     }
 }
@@ -165,10 +156,7 @@ pub(crate) struct DescriptorCache {
 
 impl DescriptorCache {
     pub(crate) fn new(budget: usize) -> DescriptorCache {
-        DescriptorCache {
-            budget,
-            ring: Mutex::default(),
-        }
+        DescriptorCache { budget, ring: Mutex::default() }
     }
 
     /// Notes that a node just got a cached descriptor; takes some from others when there are too many.

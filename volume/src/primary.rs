@@ -28,8 +28,8 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use reelfs_journal::{
-    AmendOutcome, Change, Clock, EncodedRecord, Epoch, FileId, FileTime, InFlight, JournalError, Jvol, MarkerKind,
-    Record, Reserve, Seal, Seq, Slot, Timestamp, VolumeIndex,
+    AmendOutcome, Appended, Change, Clock, EncodedRecord, Epoch, FileId, FileTime, InFlight, JournalError, Jvol,
+    MarkerKind, Record, Reserve, Seal, Seq, Slot, Timestamp, VolumeIndex,
 };
 use rustix::io::{Errno, Result};
 
@@ -85,9 +85,7 @@ pub struct Primary {
 
 impl std::fmt::Debug for Primary {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Primary")
-            .field("epoch", &self.epoch)
-            .finish_non_exhaustive()
+        f.debug_struct("Primary").field("epoch", &self.epoch).finish_non_exhaustive()
     }
 }
 
@@ -131,8 +129,7 @@ impl Primary {
     /// Waits until the journal has room for an operation again; false when the time is over.
     #[must_use]
     pub fn wait_for_room(&self, payload: u64, timeout: Duration) -> bool {
-        self.jvol
-            .wait_for_room(payload + OPERATION_BYTES, OPERATION_RECORDS, timeout)
+        self.jvol.wait_for_room(payload + OPERATION_BYTES, OPERATION_RECORDS, timeout)
     }
 
     /// `EAGAIN` when the journal has no room for an operation: the caller parks the request and tries again.
@@ -140,11 +137,7 @@ impl Primary {
         if self.failed.load(Ordering::Relaxed) {
             return Err(Errno::ROFS);
         }
-        if self.jvol.has_room(payload + OPERATION_BYTES, OPERATION_RECORDS) {
-            Ok(())
-        } else {
-            Err(Errno::AGAIN)
-        }
+        if self.jvol.has_room(payload + OPERATION_BYTES, OPERATION_RECORDS) { Ok(()) } else { Err(Errno::AGAIN) }
     }
 
     fn node(&self, ino: u64) -> Result<Arc<Node>> {
@@ -162,7 +155,7 @@ impl Primary {
 
     /// Journals the changes of one operation and applies them in order. Returns the bytes written by the last.
     fn commit(&self, slot: &Slot<'_>, who: &Requester, changes: &[Change<'_>]) -> Result<u64> {
-        let first = self.journal(Some(slot), who, changes, Reserve::Keep)?.0;
+        let first = self.journal(Some(slot), who, changes, Reserve::Keep)?.first;
         let mut done = 0;
         for (index, change) in changes.iter().enumerate() {
             let seq = Seq(first.0 + index as u64);
@@ -193,7 +186,7 @@ impl Primary {
     }
 
     fn amend(&self, slot: &Slot<'_>, who: &Requester, amended: Seq, outcome: AmendOutcome) -> Result<()> {
-        let (_, last) = self.journal(Some(slot), who, &[Change::Amend { amended, outcome }], Reserve::Use)?;
+        let last = self.journal(Some(slot), who, &[Change::Amend { amended, outcome }], Reserve::Use)?.last;
         self.last_amend.fetch_max(last.0, Ordering::SeqCst);
         Ok(())
     }
@@ -206,7 +199,7 @@ impl Primary {
         who: &Requester,
         changes: &[Change<'_>],
         reserve: Reserve,
-    ) -> Result<(Seq, Seq)> {
+    ) -> Result<Appended> {
         let wall = self.clock.read().wall;
         let records: Vec<Record<'_>> = changes
             .iter()
@@ -230,9 +223,8 @@ impl Primary {
         };
         match self.jvol.append(&mut encoded, &*self.clock, reserve, reserved) {
             Ok(appended) => {
-                self.committer
-                    .appended(appended.last, changes.iter().map(payload).sum());
-                Ok((appended.first, appended.last))
+                self.committer.appended(appended.last, changes.iter().map(payload).sum());
+                Ok(appended)
             }
             Err(JournalError::Full) => Err(Errno::AGAIN),
             Err(error) => {
@@ -248,21 +240,19 @@ impl Primary {
     /// # Errors
     /// `EIO` when the journal cannot be written or made durable.
     pub fn mark(&self, name: &str, note: &str) -> Result<(Seq, Timestamp)> {
-        let seq = self.marker(MarkerKind::Named, name, note, self.clock.read().wall)?;
-        let time = self.jvol.pointers().last_time;
-        self.jvol.sync(seq).map_err(|_| Errno::IO)?;
-        Ok((seq, time))
+        let placed = self.place(MarkerKind::Named, name, note, self.clock.read().wall)?;
+        self.jvol.sync(placed.last).map_err(|_| Errno::IO)?;
+        Ok((placed.last, placed.time))
     }
 
     fn marker(&self, kind: MarkerKind, name: &str, note: &str, since: Timestamp) -> Result<Seq> {
-        let marker = Change::Marker {
-            kind,
-            epoch: self.epoch,
-            name: name.to_owned(),
-            note: note.to_owned(),
-            since,
-        };
-        Ok(self.journal(None, &Requester::reelfs(), &[marker], Reserve::Use)?.1)
+        self.place(kind, name, note, since).map(|placed| placed.last)
+    }
+
+    fn place(&self, kind: MarkerKind, name: &str, note: &str, since: Timestamp) -> Result<Appended> {
+        let (name, note) = (name.to_owned(), note.to_owned());
+        let marker = Change::Marker { kind, epoch: self.epoch, name, note, since };
+        self.journal(None, &Requester::reelfs(), &[marker], Reserve::Use)
     }
 
     /// Appends control information of a base copy; waits until everything before it is settled.
@@ -270,7 +260,7 @@ impl Primary {
     /// # Errors
     /// `EIO` when the journal cannot be written.
     pub fn control(&self, change: &Change<'_>) -> Result<Seq> {
-        let (_, last) = self.journal(None, &Requester::reelfs(), &[lend(change)], Reserve::Use)?;
+        let last = self.journal(None, &Requester::reelfs(), &[lend(change)], Reserve::Use)?.last;
         while !self.in_flight.wait_settled(last, Duration::from_secs(1)) {}
         Ok(last)
     }
@@ -294,13 +284,7 @@ impl Primary {
 /// The same change, borrowing the bytes of a write.
 fn lend<'a>(change: &'a Change<'_>) -> Change<'a> {
     match change {
-        Change::Write {
-            file,
-            offset,
-            data,
-            size,
-            mtime,
-        } => Change::Write {
+        Change::Write { file, offset, data, size, mtime } => Change::Write {
             file: *file,
             offset: *offset,
             data: std::borrow::Cow::Borrowed(data),

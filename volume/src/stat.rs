@@ -47,12 +47,7 @@ impl Stat {
     /// # Errors
     /// What `statx(2)` says. The generation is left 0: see [`Stat::identified`].
     pub fn at(directory: impl AsFd, name: &[u8]) -> Result<Stat> {
-        let flags = AtFlags::SYMLINK_NOFOLLOW
-            | if name.is_empty() {
-                AtFlags::EMPTY_PATH
-            } else {
-                AtFlags::empty()
-            };
+        let flags = AtFlags::SYMLINK_NOFOLLOW | if name.is_empty() { AtFlags::EMPTY_PATH } else { AtFlags::empty() };
         let raw = rustix::fs::statx(directory, name, flags, StatxFlags::BASIC_STATS)?;
         Ok(Stat::from_statx(&raw))
     }
@@ -68,16 +63,10 @@ impl Stat {
     }
 
     fn from_statx(raw: &Statx) -> Stat {
-        let time = |at: rustix::fs::StatxTimestamp| FileTime {
-            seconds: at.tv_sec,
-            nanos: at.tv_nsec,
-        };
+        let time = |at: rustix::fs::StatxTimestamp| FileTime { seconds: at.tv_sec, nanos: at.tv_nsec };
         let pair = |major: u32, minor: u32| u64::from(major) << 32 | u64::from(minor);
         Stat {
-            id: FileId {
-                ino: raw.stx_ino,
-                generation: 0,
-            },
+            id: FileId { ino: raw.stx_ino, generation: 0 },
             file_type: FileType::from_raw_mode(raw.stx_mode.into()),
             mode: u32::from(raw.stx_mode) & 0o7777,
             links: raw.stx_nlink,
@@ -97,12 +86,7 @@ impl Stat {
     /// Mode, owner and modification time.
     #[must_use]
     pub fn attributes(&self) -> Attributes {
-        Attributes {
-            mode: self.mode,
-            uid: self.uid,
-            gid: self.gid,
-            mtime: self.mtime,
-        }
+        Attributes { mode: self.mode, uid: self.uid, gid: self.gid, mtime: self.mtime }
     }
 
     /// It is a directory.

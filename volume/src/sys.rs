@@ -26,11 +26,7 @@ struct FileHandle {
 pub fn generation(directory: impl AsFd, name: &[u8]) -> Result<u32> {
     let name = CString::new(name).map_err(|_| Errno::INVAL)?;
     let flags = if name.is_empty() { libc::AT_EMPTY_PATH } else { 0 };
-    let mut handle = FileHandle {
-        bytes: 128,
-        kind: 0,
-        handle: [0; HANDLE_MAX],
-    };
+    let mut handle = FileHandle { bytes: 128, kind: 0, handle: [0; HANDLE_MAX] };
     let mut mount_id: libc::c_int = 0;
     // SAFETY: the descriptor is open for the call, `name` is NUL-terminated, and `handle` has room for the
     // `HANDLE_MAX` bytes that its `bytes` field announces.
@@ -47,13 +43,8 @@ pub fn generation(directory: impl AsFd, name: &[u8]) -> Result<u32> {
     if result != 0 {
         return Err(last_error());
     }
-    let length = usize::try_from(handle.bytes)
-        .map_err(|_| Errno::OVERFLOW)?
-        .min(HANDLE_MAX);
-    Ok(crc32c::crc32c_append(
-        crc32c::crc32c(&handle.kind.to_le_bytes()),
-        &handle.handle[..length],
-    ))
+    let length = usize::try_from(handle.bytes).map_err(|_| Errno::OVERFLOW)?.min(HANDLE_MAX);
+    Ok(crc32c::crc32c_append(crc32c::crc32c(&handle.kind.to_le_bytes()), &handle.handle[..length]))
 }
 
 /// Gives the calling thread a file mode mask of its own (`unshare(CLONE_FS)`), so that setting it does not race with
@@ -63,11 +54,7 @@ pub fn generation(directory: impl AsFd, name: &[u8]) -> Result<u32> {
 /// What `unshare(2)` says.
 pub fn own_umask() -> Result<()> {
     // SAFETY: CLONE_FS only detaches the calling thread's umask, root and working directory from its siblings'.
-    if unsafe { libc::unshare(libc::CLONE_FS) } == 0 {
-        Ok(())
-    } else {
-        Err(last_error())
-    }
+    if unsafe { libc::unshare(libc::CLONE_FS) } == 0 { Ok(()) } else { Err(last_error()) }
 }
 
 #[repr(C)]
@@ -81,10 +68,7 @@ struct FsUuid {
 pub fn file_system_uuid(file: impl AsFd) -> Option<[u8; 16]> {
     /// `_IOR(0x15, 0, struct fsuuid2)`, 17 bytes.
     const FS_IOC_GETFSUUID: libc::c_ulong = 0x8011_1500;
-    let mut uuid = FsUuid {
-        length: 0,
-        uuid: [0; 16],
-    };
+    let mut uuid = FsUuid { length: 0, uuid: [0; 16] };
     // SAFETY: the ioctl writes at most the 17 bytes of `FsUuid`, as its number says.
     let result = unsafe { libc::ioctl(file.as_fd().as_raw_fd(), FS_IOC_GETFSUUID, &raw mut uuid) };
     (result == 0 && uuid.length == 16).then_some(uuid.uuid)

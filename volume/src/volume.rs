@@ -109,12 +109,8 @@ impl Volume {
     /// What the system says; the error is reported once.
     pub fn sync(&self) -> Result<()> {
         let root = self.path(&self.root)?;
-        let readable = rustix::fs::openat(
-            root,
-            c".",
-            OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
-            Mode::empty(),
-        )?;
+        let readable =
+            rustix::fs::openat(root, c".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
         rustix::fs::syncfs(readable)
     }
 
@@ -175,10 +171,9 @@ impl Volume {
                 self.cache.noted(node);
                 Ok(file)
             }
-            Err(Errno::ACCESS | Errno::PERM | Errno::ROFS | Errno::TXTBSY) => Ok(Arc::new(reopen(
-                &path,
-                if write { OFlags::WRONLY } else { OFlags::RDONLY },
-            )?)),
+            Err(Errno::ACCESS | Errno::PERM | Errno::ROFS | Errno::TXTBSY) => {
+                Ok(Arc::new(reopen(&path, if write { OFlags::WRONLY } else { OFlags::RDONLY })?))
+            }
             Err(error) => Err(error),
         }
     }
@@ -215,18 +210,11 @@ fn cached_path(node: &Node) -> Option<Arc<OwnedFd>> {
 
 /// Opens what an `O_PATH` descriptor stands for.
 pub(crate) fn reopen(path: impl AsFd, flags: OFlags) -> Result<OwnedFd> {
-    rustix::fs::openat(
-        CWD,
-        proc_path(path),
-        flags | OFlags::CLOEXEC | OFlags::NOCTTY,
-        Mode::empty(),
-    )
+    rustix::fs::openat(CWD, proc_path(path), flags | OFlags::CLOEXEC | OFlags::NOCTTY, Mode::empty())
 }
 
 /// How many descriptors may be cached: two fifths of the limit, for open files of the applications need the rest.
 fn descriptor_budget() -> usize {
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile)
-        .current
-        .unwrap_or(1 << 20);
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(1 << 20);
     usize::try_from(limit).unwrap_or(1 << 20).clamp(64, 1 << 16) * 2 / 5
 }

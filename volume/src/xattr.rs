@@ -58,15 +58,9 @@ pub(crate) fn all(object: impl AsFd) -> Result<Vec<Xattr>> {
         Err(error) => return Err(error),
     };
     let mut xattrs = Vec::new();
-    for name in names
-        .split(|&byte| byte == 0)
-        .filter(|name| !name.is_empty() && !stays_here(name))
-    {
+    for name in names.split(|&byte| byte == 0).filter(|name| !name.is_empty() && !stays_here(name)) {
         match get(object.as_fd(), name) {
-            Ok(value) => xattrs.push(Xattr {
-                name: name.to_vec(),
-                value,
-            }),
+            Ok(value) => xattrs.push(Xattr { name: name.to_vec(), value }),
             // gone since, or a name space that is listed and not read
             Err(Errno::NODATA | Errno::NOTSUP | Errno::PERM) => {}
             Err(error) => return Err(error),
@@ -87,17 +81,11 @@ pub(crate) fn remove(object: impl AsFd, name: &[u8]) -> Result<()> {
 /// Makes the attributes be exactly these.
 pub(crate) fn set_exact(object: impl AsFd, wanted: &[Xattr]) -> Result<()> {
     let present = all(object.as_fd())?;
-    for old in present
-        .iter()
-        .filter(|old| wanted.iter().all(|new| new.name != old.name))
-    {
+    for old in present.iter().filter(|old| wanted.iter().all(|new| new.name != old.name)) {
         match remove(object.as_fd(), &old.name) {
             Ok(()) | Err(Errno::NODATA) => {}
             Err(error) => return Err(error),
         }
     }
-    wanted
-        .iter()
-        .filter(|new| !present.contains(new))
-        .try_for_each(|new| set(object.as_fd(), new, XattrFlags::empty()))
+    wanted.iter().filter(|new| !present.contains(new)).try_for_each(|new| set(object.as_fd(), new, XattrFlags::empty()))
 }

@@ -41,10 +41,7 @@ impl Identity {
             Some(uuid) => uuid::Uuid::from_bytes(uuid).to_string(),
             None => format!("{:016x}", rustix::fs::fstatvfs(&directory)?.f_fsid),
         };
-        Ok(Identity {
-            file_system,
-            root: Stat::identified(root, b"")?.id,
-        })
+        Ok(Identity { file_system, root: Stat::identified(root, b"")?.id })
     }
 }
 
@@ -89,10 +86,7 @@ impl KnownDirectories {
         let entries = bytes.chunks_exact(LOG_ENTRY).filter_map(|entry| {
             let word = |at: usize| u32::from_le_bytes([entry[at], entry[at + 1], entry[at + 2], entry[at + 3]]);
             let ino = u64::from(word(4)) << 32 | u64::from(word(0));
-            (crc32c::crc32c(&entry[..12]) == word(12)).then_some(FileId {
-                ino,
-                generation: word(8),
-            })
+            (crc32c::crc32c(&entry[..12]) == word(12)).then_some(FileId { ino, generation: word(8) })
         });
         Ok(entries.collect())
     }
@@ -175,12 +169,8 @@ impl Scan {
 impl Primary {
     pub(super) fn scan(&self, look: &ScanFor<'_>) -> Result<Scan> {
         let root = self.volume.root.clone();
-        let mut scan = Scan {
-            directories: HashSet::new(),
-            changed_directories: Vec::new(),
-            changed: Vec::new(),
-            estimate: 0,
-        };
+        let mut scan =
+            Scan { directories: HashSet::new(), changed_directories: Vec::new(), changed: Vec::new(), estimate: 0 };
         let root_stat = self.volume.stat(&root)?;
         let unknown = look.since.is_some() && !look.known.contains(&root.id) && !look.known.is_empty();
         let mut stack = vec![(root, root_stat, unknown)];
@@ -196,14 +186,7 @@ impl Primary {
                 let Ok(name) = Name::new(entry.file_name().to_bytes()) else {
                     continue;
                 };
-                self.scan_entry(
-                    look,
-                    &mut scan,
-                    &mut stack,
-                    (&directory, &path),
-                    name,
-                    (changed, in_full),
-                )?;
+                self.scan_entry(look, &mut scan, &mut stack, (&directory, &path), name, (changed, in_full))?;
             }
         }
         Ok(scan)
@@ -240,11 +223,7 @@ impl Primary {
         }
         if news {
             scan.estimate += 1024 + stat.blocks * 512;
-            scan.changed.push(Found {
-                parent: directory.clone(),
-                name,
-                stat,
-            });
+            scan.changed.push(Found { parent: directory.clone(), name, stat });
         }
         Ok(())
     }
@@ -255,12 +234,7 @@ impl Primary {
         let who = Requester::reelfs();
         for directory in &scan.changed_directories {
             adopted.directories += 1;
-            self.tell(
-                &who,
-                Change::ListBegin {
-                    directory: directory.id,
-                },
-            )?;
+            self.tell(&who, Change::ListBegin { directory: directory.id })?;
             let path = self.volume.path(directory)?;
             for entry in Dir::read_from(reopen(&path, OFlags::RDONLY | OFlags::DIRECTORY)?)? {
                 let entry = entry?;
@@ -273,12 +247,7 @@ impl Primary {
                     self.tell(&who, entry)?;
                 }
             }
-            self.tell(
-                &who,
-                Change::ListEnd {
-                    directory: directory.id,
-                },
-            )?;
+            self.tell(&who, Change::ListEnd { directory: directory.id })?;
             if directory.id == self.volume.root_id() {
                 let entry = self.root_entry()?;
                 self.tell(&who, entry)?;
@@ -327,11 +296,7 @@ impl Primary {
             kind: stat.node_kind(|| Ok(rustix::fs::readlinkat(&object, c"", Vec::new())?.into_bytes()))?,
             attributes: stat.attributes(),
             xattrs: xattr::all(&object)?,
-            size: if stat.file_type == FileType::RegularFile {
-                stat.size
-            } else {
-                0
-            },
+            size: if stat.file_type == FileType::RegularFile { stat.size } else { 0 },
         })
     }
 
@@ -360,16 +325,7 @@ impl Primary {
                     return Err(Errno::AGAIN); // somebody cuts it while we read
                 }
                 let data = std::borrow::Cow::Borrowed(buffer.as_slice());
-                self.tell(
-                    who,
-                    Change::Write {
-                        file,
-                        offset: at,
-                        data,
-                        size,
-                        mtime,
-                    },
-                )?;
+                self.tell(who, Change::Write { file, offset: at, data, size, mtime })?;
                 at += buffer.len() as u64;
                 told += buffer.len() as u64;
             }
@@ -381,16 +337,8 @@ impl Primary {
 
     fn tell_attributes_again(&self, who: &Requester, found: &Found, source: &OwnedFd) -> Result<()> {
         let file = found.stat.id;
-        self.tell(
-            who,
-            Change::SetAttr {
-                file,
-                attributes: found.stat.attributes(),
-            },
-        )?;
-        let capability = xattr::all(source)?
-            .into_iter()
-            .find(|xattr| xattr.name == b"security.capability");
+        self.tell(who, Change::SetAttr { file, attributes: found.stat.attributes() })?;
+        let capability = xattr::all(source)?.into_iter().find(|xattr| xattr.name == b"security.capability");
         capability.map_or(Ok(()), |xattr| self.tell(who, Change::SetXattr { file, xattr }))
     }
 
@@ -405,17 +353,8 @@ impl Primary {
             Err(Errno::NOENT) => return Ok(None),
             Err(error) => return Err(error),
         };
-        let changed = vec![Found {
-            parent: directory,
-            name: name.clone(),
-            stat,
-        }];
-        Ok(Some(Scan {
-            directories: HashSet::new(),
-            changed_directories: Vec::new(),
-            changed,
-            estimate: 0,
-        }))
+        let changed = vec![Found { parent: directory, name: name.clone(), stat }];
+        Ok(Some(Scan { directories: HashSet::new(), changed_directories: Vec::new(), changed, estimate: 0 }))
     }
 }
 

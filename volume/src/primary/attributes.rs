@@ -84,11 +84,7 @@ impl Primary {
                 }
             }
             left.mtime = now;
-            changes.push(Change::SetSize {
-                file: node.id,
-                size,
-                mtime: now,
-            });
+            changes.push(Change::SetSize { file: node.id, size, mtime: now });
         }
         let size_only = left;
         if asked.uid.is_some() || asked.gid.is_some() {
@@ -103,10 +99,7 @@ impl Primary {
         left.mtime = asked.mtime.map_or(left.mtime, time);
         let own = asked.mode.is_some() || asked.uid.is_some() || asked.gid.is_some() || asked.mtime.is_some();
         if own || left.attributes() != size_only.attributes() {
-            changes.push(Change::SetAttr {
-                file: node.id,
-                attributes: left.attributes(),
-            });
+            changes.push(Change::SetAttr { file: node.id, attributes: left.attributes() });
         }
         if !changes.is_empty() {
             let slot = self.in_flight.begin();
@@ -120,14 +113,8 @@ impl Primary {
 
     fn set_atime(&self, node: &Arc<Node>, atime: FileTime) -> Result<()> {
         let times = Timestamps {
-            last_access: Timespec {
-                tv_sec: atime.seconds,
-                tv_nsec: atime.nanos.into(),
-            },
-            last_modification: Timespec {
-                tv_sec: 0,
-                tv_nsec: rustix::fs::UTIME_OMIT,
-            },
+            last_access: Timespec { tv_sec: atime.seconds, tv_nsec: atime.nanos.into() },
+            last_modification: Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_OMIT },
         };
         rustix::fs::utimensat(self.volume.path(node)?, c"", &times, AtFlags::EMPTY_PATH)
     }
@@ -142,15 +129,8 @@ impl Primary {
         changes.extend(self.remove_capability(node));
         let dropped = if kill { dropped_by_chown(before.mode) } else { 0 };
         if dropped != 0 {
-            let attributes = Stat {
-                mode: before.mode & !dropped,
-                ..*before
-            }
-            .attributes();
-            changes.push(Change::SetAttr {
-                file: node.id,
-                attributes,
-            });
+            let attributes = Stat { mode: before.mode & !dropped, ..*before }.attributes();
+            changes.push(Change::SetAttr { file: node.id, attributes });
         }
         node.state.lock().harmless = changes.is_empty() && before.mode & 0o6000 == 0;
         Ok(changes)
@@ -159,10 +139,7 @@ impl Primary {
     fn remove_capability(&self, node: &Arc<Node>) -> Option<Change<'static>> {
         let path = self.volume.path(node).ok()?;
         xattr::get(&path, CAPABILITY).ok()?;
-        Some(Change::RemoveXattr {
-            file: node.id,
-            name: CAPABILITY.to_vec(),
-        })
+        Some(Change::RemoveXattr { file: node.id, name: CAPABILITY.to_vec() })
     }
 
     /// One extended attribute.
@@ -199,13 +176,9 @@ impl Primary {
             (_, Err(error)) if *error != Errno::NODATA => return Err(*error),
             _ => {}
         }
-        let xattr = Xattr {
-            name: name.as_bytes().to_vec(),
-            value: value.to_vec(),
-        };
+        let xattr = Xattr { name: name.as_bytes().to_vec(), value: value.to_vec() };
         let slot = self.in_flight.begin();
-        self.commit(&slot, who, &[Change::SetXattr { file: node.id, xattr }])
-            .map(|_| ())
+        self.commit(&slot, who, &[Change::SetXattr { file: node.id, xattr }]).map(|_| ())
     }
 
     /// Removes an extended attribute or ACL.
@@ -224,10 +197,7 @@ impl Primary {
             Ok(_) => {}
         }
         let slot = self.in_flight.begin();
-        let change = Change::RemoveXattr {
-            file: node.id,
-            name: name.as_bytes().to_vec(),
-        };
+        let change = Change::RemoveXattr { file: node.id, name: name.as_bytes().to_vec() };
         self.commit(&slot, who, &[change]).map(|_| ())
     }
 }

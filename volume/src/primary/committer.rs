@@ -56,16 +56,9 @@ impl Committer {
             threads.push(thread.spawn(move || sync_files(&shared, &jvol))?);
         }
         let (theirs, journal) = (shared.clone(), jvol.clone());
-        threads.push(
-            std::thread::Builder::new()
-                .name("sync-jvol".into())
-                .spawn(move || sync_journal(&theirs, &journal))?,
-        );
-        Ok(Committer {
-            shared,
-            jvol,
-            threads: Mutex::new(threads),
-        })
+        threads
+            .push(std::thread::Builder::new().name("sync-jvol".into()).spawn(move || sync_journal(&theirs, &journal))?);
+        Ok(Committer { shared, jvol, threads: Mutex::new(threads) })
     }
 
     /// Notes that records up to `last` are in the journal, `bytes` of payload with them.
@@ -79,12 +72,7 @@ impl Committer {
     /// Makes the journal durable up to `upto` and the file itself durable, both at once, then calls `done`.
     pub(crate) fn sync(&self, file: Option<Arc<OwnedFd>>, data_only: bool, upto: Seq, done: Done) {
         self.want(upto);
-        self.shared.requests.lock().push_back(Request {
-            file,
-            data_only,
-            upto,
-            done,
-        });
+        self.shared.requests.lock().push_back(Request { file, data_only, upto, done });
         self.shared.wake_files.notify_one();
     }
 
@@ -128,11 +116,7 @@ fn sync_files(shared: &Shared, jvol: &Jvol) {
             }
         };
         let file = request.file.as_ref().map_or(Ok(()), |file| {
-            if request.data_only {
-                rustix::fs::fdatasync(file)
-            } else {
-                rustix::fs::fsync(file)
-            }
+            if request.data_only { rustix::fs::fdatasync(file) } else { rustix::fs::fsync(file) }
         });
         if let Err(error) = &file {
             tracing::error!(%error, "a file of the volume could not be synced");
@@ -156,11 +140,7 @@ fn sync_journal(shared: &Shared, jvol: &Jvol) {
                 wanted.max(synced)
             } else {
                 let timed_out = shared.wake_journal.wait_for(&mut journal, SYNC_INTERVAL).timed_out();
-                if timed_out {
-                    shared.last.load(Ordering::Relaxed)
-                } else {
-                    shared.wanted.load(Ordering::SeqCst)
-                }
+                if timed_out { shared.last.load(Ordering::Relaxed) } else { shared.wanted.load(Ordering::SeqCst) }
             }
         };
         if upto > synced {

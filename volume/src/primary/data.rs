@@ -106,10 +106,8 @@ impl Primary {
     }
 
     fn write_ordered(&self, who: &Requester, node: &Arc<Node>, offset: u64, bytes: &[u8], kill: bool) -> Result<u32> {
-        let end = offset
-            .checked_add(bytes.len() as u64)
-            .filter(|&end| i64::try_from(end).is_ok())
-            .ok_or(Errno::FBIG)?;
+        let end =
+            offset.checked_add(bytes.len() as u64).filter(|&end| i64::try_from(end).is_ok()).ok_or(Errno::FBIG)?;
         let before = self.volume.stat(node)?;
         let write = Change::Write {
             file: node.id,
@@ -135,41 +133,17 @@ impl Primary {
     /// `EOPNOTSUPP` for modes that move bytes; what the file system says; `EAGAIN` when the journal has no room now.
     pub fn allocate(&self, who: &Requester, ino: u64, mode: i32, offset: u64, length: u64) -> Result<()> {
         self.admit(0)?;
-        let end = offset
-            .checked_add(length)
-            .filter(|&end| i64::try_from(end).is_ok())
-            .ok_or(Errno::FBIG)?;
+        let end = offset.checked_add(length).filter(|&end| i64::try_from(end).is_ok()).ok_or(Errno::FBIG)?;
         let _names = self.names.read();
         let node = self.node(ino)?;
         let _order = node.order.lock();
         let before = self.volume.stat(&node)?;
         let (file, mtime) = (node.id, self.now());
-        let size = if mode & FALLOC_KEEP_SIZE != 0 {
-            before.size
-        } else {
-            before.size.max(end)
-        };
+        let size = if mode & FALLOC_KEEP_SIZE != 0 { before.size } else { before.size.max(end) };
         let change = match mode & !FALLOC_KEEP_SIZE {
-            0 => Change::Allocate {
-                file,
-                offset,
-                length,
-                size,
-                mtime,
-            },
-            FALLOC_ZERO_RANGE => Change::Zero {
-                file,
-                offset,
-                length,
-                size,
-                mtime,
-            },
-            FALLOC_PUNCH_HOLE if mode & FALLOC_KEEP_SIZE != 0 => Change::Punch {
-                file,
-                offset,
-                length,
-                mtime,
-            },
+            0 => Change::Allocate { file, offset, length, size, mtime },
+            FALLOC_ZERO_RANGE => Change::Zero { file, offset, length, size, mtime },
+            FALLOC_PUNCH_HOLE if mode & FALLOC_KEEP_SIZE != 0 => Change::Punch { file, offset, length, mtime },
             _ => return Err(Errno::OPNOTSUPP),
         };
         let mut changes = self.take_privileges(&node, &before, who.uid != 0)?;
@@ -215,7 +189,7 @@ impl Primary {
             self.volume.data(&node, false)?
         };
         let _order = node.order.lock();
-        let (_, upto) = self.journal(None, who, &[Change::Sync { file: node.id }], Reserve::Use)?;
+        let upto = self.journal(None, who, &[Change::Sync { file: node.id }], Reserve::Use)?.last;
         Ok((file, upto))
     }
 }

@@ -57,11 +57,7 @@ impl Primary {
         let path = self.volume.path(&self.node(ino)?)?;
         let file = reopen(path, OFlags::RDONLY | OFlags::DIRECTORY)?;
         let handle = self.directories.next.fetch_add(1, Ordering::Relaxed);
-        let directory = OpenDirectory {
-            file,
-            ino,
-            position: Mutex::new((0, Vec::with_capacity(PAGE))),
-        };
+        let directory = OpenDirectory { file, ino, position: Mutex::new((0, Vec::with_capacity(PAGE))) };
         self.directories.open.write().insert(handle, Arc::new(directory));
         Ok(Handle(handle))
     }
@@ -74,11 +70,7 @@ impl Primary {
     /// The inode number behind a directory handle.
     #[must_use]
     pub fn directory_ino(&self, handle: Handle) -> Option<u64> {
-        self.directories
-            .open
-            .read()
-            .get(&handle.0)
-            .map(|directory| directory.ino)
+        self.directories.open.read().get(&handle.0).map(|directory| directory.ino)
     }
 
     /// Tells entries from `offset` (0, or a `next_offset`) until `visit` says that it is full (true). An entry that
@@ -87,13 +79,7 @@ impl Primary {
     /// # Errors
     /// What the file system says.
     pub fn read_dir(&self, handle: Handle, offset: u64, visit: &mut dyn FnMut(&DirEntry<'_>) -> bool) -> Result<()> {
-        let directory = self
-            .directories
-            .open
-            .read()
-            .get(&handle.0)
-            .cloned()
-            .ok_or(Errno::BADF)?;
+        let directory = self.directories.open.read().get(&handle.0).cloned().ok_or(Errno::BADF)?;
         let mut guard = directory.position.lock();
         let (position, buffer) = &mut *guard;
         if *position != offset || offset == 0 {
@@ -107,12 +93,7 @@ impl Primary {
             let entry = entry?;
             let next_offset = entry.next_entry_cookie();
             let name = entry.file_name().to_bytes();
-            full = visit(&DirEntry {
-                ino: entry.ino(),
-                file_type: entry.file_type(),
-                name,
-                next_offset,
-            });
+            full = visit(&DirEntry { ino: entry.ino(), file_type: entry.file_type(), name, next_offset });
             if full {
                 break;
             }

@@ -57,10 +57,7 @@ pub struct OpenOptions {
 
 impl std::fmt::Debug for OpenOptions {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("OpenOptions")
-            .field("jvol", &self.jvol)
-            .field("epoch", &self.epoch)
-            .finish_non_exhaustive()
+        f.debug_struct("OpenOptions").field("jvol", &self.jvol).field("epoch", &self.epoch).finish_non_exhaustive()
     }
 }
 
@@ -118,10 +115,7 @@ fn volume_error(what: &'static str) -> impl Fn(Errno) -> OpenError {
 }
 
 fn io_error(what: &'static str) -> impl Fn(std::io::Error) -> OpenError {
-    move |error| OpenError::Volume {
-        what,
-        source: Errno::from_io_error(&error).unwrap_or(Errno::IO),
-    }
+    move |error| OpenError::Volume { what, source: Errno::from_io_error(&error).unwrap_or(Errno::IO) }
 }
 
 impl Primary {
@@ -156,12 +150,7 @@ impl Primary {
             failed: AtomicBool::new(false),
             open_files: AtomicU64::new(0),
         };
-        let session = Session {
-            identity,
-            started: primary.clock.read().wall,
-            boot: boot_id(),
-            clean: None,
-        };
+        let session = Session { identity, started: primary.clock.read().wall, boot: boot_id(), clean: None };
         let found = primary.catch_up(options.session.as_ref(), &session, states, &known, options.strict);
         let found = match found {
             Ok(found) => found,
@@ -204,14 +193,8 @@ impl Primary {
             Some(last) if same => Some(self.news_since(last, &session.boot)?),
             _ => None,
         };
-        let look = ScanFor {
-            since,
-            known,
-            wanted: &wanted,
-        };
-        let scan = self
-            .scan(&look)
-            .map_err(volume_error("look for changes behind the mount"))?;
+        let look = ScanFor { since, known, wanted: &wanted };
+        let scan = self.scan(&look).map_err(volume_error("look for changes behind the mount"))?;
         if strict && (!same || (!scan.is_empty() && last.is_some_and(|last| last.clean.is_some()))) {
             let (directories, files) = scan.counts();
             return Err(OpenError::Changed { directories, files });
@@ -220,13 +203,8 @@ impl Primary {
         let pointers = self.jvol.pointers();
         if !same || scan.estimate() > (pointers.data_size - pointers.data_used) / 2 {
             self.epoch = Epoch(self.epoch.0 + 1);
-            self.marker(MarkerKind::EpochStart, "", "", session.started)
-                .map_err(volume_error("write the journal"))?;
-            return Ok(CaughtUp {
-                directories: scan.directories,
-                replaced: true,
-                ..CaughtUp::default()
-            });
+            self.marker(MarkerKind::EpochStart, "", "", session.started).map_err(volume_error("write the journal"))?;
+            return Ok(CaughtUp { directories: scan.directories, replaced: true, ..CaughtUp::default() });
         }
         let unclean = last.is_some_and(|last| last.clean.is_none());
         let recovered = if unclean { Some(self.recover(&unsettled)?) } else { None };
@@ -238,12 +216,7 @@ impl Primary {
             adopted = self.tell_scan(&scan).map_err(&write)?;
             self.marker(MarkerKind::AdoptEnd, "", "", since).map_err(&write)?;
         }
-        Ok(CaughtUp {
-            directories: scan.directories,
-            replaced: false,
-            adopted,
-            recovered,
-        })
+        Ok(CaughtUp { directories: scan.directories, replaced: false, adopted, recovered })
     }
 
     fn recover(&self, unsettled: &Unsettled) -> Result<Recovered, OpenError> {
@@ -298,10 +271,7 @@ impl Primary {
         }
         let clean = self.clock.read().wall;
         std::thread::park_timeout(TIME_GRAIN);
-        Ok(Session {
-            clean: Some(clean),
-            ..session.clone()
-        })
+        Ok(Session { clean: Some(clean), ..session.clone() })
     }
 }
 
@@ -315,7 +285,5 @@ struct CaughtUp {
 }
 
 fn boot_id() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
-        .map(|id| id.trim().to_owned())
-        .unwrap_or_default()
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_owned()).unwrap_or_default()
 }

@@ -60,20 +60,13 @@ impl Primary {
         }
         let known = self.volume.nodes.by_ino(stat.id.ino).filter(|node| {
             let state = node.state.lock();
-            !state.nameless
-                && state
-                    .links
-                    .iter()
-                    .any(|link| Arc::ptr_eq(&link.parent, parent) && link.name == *name)
+            !state.nameless && state.links.iter().any(|link| Arc::ptr_eq(&link.parent, parent) && link.name == *name)
         });
         let generation = match known {
             Some(node) => node.id.generation,
             None => sys::generation(&*directory, name.as_bytes())?,
         };
-        let id = FileId {
-            ino: stat.id.ino,
-            generation,
-        };
+        let id = FileId { ino: stat.id.ino, generation };
         let node = self.volume.nodes.intern(id, stat.file_type, count);
         node.add_link(parent, name);
         Ok((node, stat))
@@ -101,8 +94,7 @@ impl Primary {
         mode: u32,
         umask: u32,
     ) -> Result<Stat> {
-        self.make_object(who, parent, name, kind, mode, umask)
-            .map(|(stat, _)| stat)
+        self.make_object(who, parent, name, kind, mode, umask).map(|(stat, _)| stat)
     }
 
     /// Makes a regular file and opens it.
@@ -148,10 +140,7 @@ impl Primary {
         result
     }
 
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "the second half of make_object, parted so that a failure is undone"
-    )]
+    #[expect(clippy::too_many_arguments, reason = "the second half of make_object, parted so that a failure is undone")]
     fn announce(
         &self,
         slot: &reelfs_journal::Slot<'_>,
@@ -176,7 +165,7 @@ impl Primary {
         let stat = give_to(who, directory, object, born)?;
         let xattrs = match (&made, &kind) {
             (_, NodeKind::Symlink(_)) => Vec::new(),
-            (Some(file), _) if rustix::fs::flistxattr(file, &mut [0u8; 0]) == Ok(0) => Vec::new(),
+            (Some(file), _) if rustix::fs::flistxattr(file, &mut [0u8; 1]) == Ok(0) => Vec::new(),
             _ => xattr::all(object.as_fd())?,
         };
         let id = stat.id;
@@ -227,16 +216,7 @@ impl Primary {
         self.walk.moved(&node);
         let slot = self.in_flight.begin();
         let parent_mtime = self.now();
-        self.commit(
-            &slot,
-            who,
-            &[Change::Link {
-                file: node.id,
-                parent: parent.id,
-                name,
-                parent_mtime,
-            }],
-        )?;
+        self.commit(&slot, who, &[Change::Link { file: node.id, parent: parent.id, name, parent_mtime }])?;
         node.state.lock().lookups += 1;
         self.volume.stat(&node)
     }
@@ -271,12 +251,7 @@ impl Primary {
         }
         let _order = node.order.lock();
         let slot = self.in_flight.begin();
-        let change = Change::Unlink {
-            parent: parent.id,
-            name,
-            file: node.id,
-            parent_mtime: self.now(),
-        };
+        let change = Change::Unlink { parent: parent.id, name, file: node.id, parent_mtime: self.now() };
         self.commit(&slot, who, &[change])?;
         drop(slot);
         self.drop_if_forgotten(&node);

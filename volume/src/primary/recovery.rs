@@ -36,11 +36,7 @@ impl Unsettled {
             Change::Rename { replaced, .. } => Some(replaced.ino),
             _ => None,
         });
-        self.records
-            .iter()
-            .map(|record| record.change.file().ino)
-            .chain(replaced)
-            .collect()
+        self.records.iter().map(|record| record.change.file().ino).chain(replaced).collect()
     }
 
     /// When it began.
@@ -56,10 +52,7 @@ impl Primary {
         states: Vec<InFlightState>,
     ) -> std::result::Result<Unsettled, reelfs_journal::JournalError> {
         let pointers = self.jvol.pointers();
-        let mut unsettled = Unsettled {
-            records: Vec::new(),
-            creating: Vec::new(),
-        };
+        let mut unsettled = Unsettled { records: Vec::new(), creating: Vec::new() };
         let mut amended = HashSet::new();
         for state in states {
             let (first, last) = match state {
@@ -115,7 +108,7 @@ impl Primary {
 
     fn amend_recovered(&self, amended: Seq, outcome: AmendOutcome) -> Result<()> {
         let change = Change::Amend { amended, outcome };
-        let (_, last) = self.journal(None, &Requester::reelfs(), &[change], Reserve::Use)?;
+        let last = self.journal(None, &Requester::reelfs(), &[change], Reserve::Use)?.last;
         self.last_amend.fetch_max(last.0, std::sync::atomic::Ordering::SeqCst);
         Ok(())
     }
@@ -169,10 +162,7 @@ impl Primary {
             let node = self.volume.node(*file)?;
             let present = self.read(file.ino, *offset, data.len())?;
             let length = present.iter().zip(data.iter()).take_while(|(a, b)| a == b).count() as u64;
-            Ok(AmendOutcome::Short {
-                length,
-                size: self.volume.stat(&node)?.size,
-            })
+            Ok(AmendOutcome::Short { length, size: self.volume.stat(&node)?.size })
         };
         stands().unwrap_or(AmendOutcome::Void)
     }

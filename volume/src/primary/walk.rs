@@ -103,12 +103,7 @@ impl Primary {
         let _active = Active(self);
         // whoever took the names lock before now did not announce; wait for them
         drop(self.names.write());
-        let mut walk = Walk {
-            primary: self,
-            visit,
-            seen: HashSet::new(),
-            queue: VecDeque::new(),
-        };
+        let mut walk = Walk { primary: self, visit, seen: HashSet::new(), queue: VecDeque::new() };
         let root = self.volume.root.clone();
         root.state.lock().lookups += 1;
         walk.tell(root, FileId::NONE, &[])?;
@@ -133,10 +128,7 @@ impl<E> Walk<'_, '_, E> {
     fn list(&mut self, directory: &Arc<Node>, path: &[Name]) -> std::result::Result<(), WalkError<E>> {
         let opened = {
             let _names = self.primary.names.read();
-            self.primary
-                .volume
-                .path(directory)
-                .and_then(|fd| reopen(fd, OFlags::RDONLY | OFlags::DIRECTORY))
+            self.primary.volume.path(directory).and_then(|fd| reopen(fd, OFlags::RDONLY | OFlags::DIRECTORY))
         };
         let listing = match opened {
             Ok(listing) => listing,
@@ -230,15 +222,7 @@ impl<E> Walk<'_, '_, E> {
             (false, FileType::RegularFile) => Some(reopen(&object, OFlags::RDONLY)?),
             _ => None,
         };
-        Ok(Visit {
-            parent,
-            path,
-            stat: Stat { id: node.id, ..stat },
-            kind,
-            xattrs,
-            file,
-            again,
-        })
+        Ok(Visit { parent, path, stat: Stat { id: node.id, ..stat }, kind, xattrs, file, again })
     }
 }
 
@@ -247,8 +231,5 @@ fn shown(path: &[Name]) -> String {
 }
 
 fn read_error<E>(path: &[Name], source: Errno) -> WalkError<E> {
-    WalkError::Read {
-        path: shown(path),
-        source,
-    }
+    WalkError::Read { path: shown(path), source }
 }

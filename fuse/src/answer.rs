@@ -1,0 +1,164 @@
+//! Answers: our results and states in the kernel's words.
+
+use std::ffi::OsString;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use reelfs_journal::FileTime;
+use reelfs_volume::{Primary, Requester, Stat, TimeSet};
+use rustix::fs::FileType as NativeType;
+use rustix::io::{Errno, Result};
+
+use crate::kernel::{
+    FileAttr, FileType, FopenFlags, Generation, INodeNo, KernelErrno, ReplyAttr, ReplyEmpty, ReplyEntry, ReplyWrite,
+    ReplyXattr, Request, TimeOrNow,
+};
+
+/// How long the kernel may keep names and attributes: reelfs is the only writer, and the kernel itself forgets what its own
+/// requests change.
+pub(crate) const TTL: Duration = Duration::from_secs(60);
+
+pub(crate) fn who(request: &Request) -> Requester {
+    Requester { uid: request.uid(), gid: request.gid(), pid: request.pid() }
+}
+
+pub(crate) fn code(error: Errno) -> KernelErrno {
+    KernelErrno::from_i32(error.raw_os_error())
+}
+
+pub(crate) fn empty(reply: ReplyEmpty, result: Result<()>) {
+    match result {
+        Ok(()) => reply.ok(),
+        Err(error) => reply.error(code(error)),
+    }
+}
+
+pub(crate) fn entry(reply: ReplyEntry, result: Result<Stat>) {
+    match result {
+        Ok(stat) => reply.entry(&TTL, &attributes(&stat), Generation(stat.id.generation.into())),
+        Err(error) => reply.error(code(error)),
+    }
+}
+
+pub(crate) fn attr(reply: ReplyAttr, result: Result<Stat>) {
+    match result {
+        Ok(stat) => reply.attr(&TTL, &attributes(&stat)),
+        Err(error) => reply.error(code(error)),
+    }
+}
+
+pub(crate) fn written(reply: ReplyWrite, result: Result<u32>) {
+    match result {
+        Ok(count) => reply.written(count),
+        Err(error) => reply.error(code(error)),
+    }
+}
+
+pub(crate) fn xattr(reply: ReplyXattr, size: u32, result: Result<Vec<u8>>) {
+    match result {
+        Ok(value) if size == 0 => reply.size(u32::try_from(value.len()).unwrap_or(u32::MAX)),
+        Ok(value) if value.len() > size as usize => reply.error(code(Errno::RANGE)),
+        Ok(value) => reply.data(&value),
+        Err(error) => reply.error(code(error)),
+    }
+}
+
+pub(crate) fn attributes(stat: &Stat) -> FileAttr {
+    FileAttr {
+        ino: INodeNo(stat.id.ino),
+        size: stat.size,
+        blocks: stat.blocks,
+        atime: system_time(stat.atime),
+        mtime: system_time(stat.mtime),
+        ctime: system_time(stat.ctime),
+        crtime: UNIX_EPOCH,
+        kind: kind(stat.file_type),
+        perm: u16::try_from(stat.mode).unwrap_or(0),
+        nlink: stat.links,
+        uid: stat.uid,
+        gid: stat.gid,
+        rdev: encode_device(stat.device),
+        blksize: stat.block_size,
+        flags: 0,
+    }
+}
+
+pub(crate) fn kind(native: NativeType) -> FileType {
+    match native {
+        NativeType::Directory => FileType::Directory,
+        NativeType::Symlink => FileType::Symlink,
+        NativeType::Fifo => FileType::NamedPipe,
+        NativeType::Socket => FileType::Socket,
+        NativeType::CharacterDevice => FileType::CharDevice,
+        NativeType::BlockDevice => FileType::BlockDevice,
+        NativeType::RegularFile | NativeType::Unknown => FileType::RegularFile,
+    }
+}
+
+pub(crate) fn system_time(time: FileTime) -> SystemTime {
+    let nanos = Duration::from_nanos(time.nanos.into());
+    match u64::try_from(time.seconds) {
+        Ok(seconds) => UNIX_EPOCH + Duration::from_secs(seconds) + nanos,
+        Err(_) => UNIX_EPOCH - Duration::from_secs(time.seconds.unsigned_abs()) + nanos,
+    }
+}
+
+/// Undoes fuser 0.18's reading of a time: before 1970 it *subtracts* the nanoseconds that it should add.
+pub(crate) fn file_time(time: SystemTime) -> FileTime {
+    match time.duration_since(UNIX_EPOCH) {
+        Ok(after) => {
+            FileTime { seconds: i64::try_from(after.as_secs()).unwrap_or(i64::MAX), nanos: after.subsec_nanos() }
+        }
+        Err(before) => {
+            let before = before.duration();
+            let seconds = i64::try_from(before.as_secs()).map_or(i64::MIN, |seconds| -seconds);
+            FileTime { seconds, nanos: before.subsec_nanos() }
+        }
+    }
+}
+
+pub(crate) fn time_set(time: TimeOrNow) -> TimeSet {
+    match time {
+        TimeOrNow::Now => TimeSet::Now,
+        TimeOrNow::SpecificTime(time) => TimeSet::To(file_time(time)),
+    }
+}
+
+/// `(major << 32) | minor` as the kernel's 32-bit device number.
+pub(crate) fn encode_device(device: u64) -> u32 {
+    let (major, minor) = ((device >> 32) as u32, (device & 0xFFFF_FFFF) as u32);
+    (minor & 0xFF) | (major << 8) | ((minor & !0xFF) << 12)
+}
+
+pub(crate) fn decode_device(device: u32) -> u64 {
+    let (major, minor) = ((device & 0xF_FF00) >> 8, (device & 0xFF) | ((device >> 12) & 0xF_FF00));
+    u64::from(major) << 32 | u64::from(minor)
+}
+
+/// A handle that only writes goes to the daemon as it is, whole and without a copy in the page cache; one that may read
+/// uses the page cache, written through, so that its mappings are captured too.
+pub(crate) fn open_mode(flags: i32) -> FopenFlags {
+    if flags & libc::O_ACCMODE == libc::O_WRONLY { FopenFlags::FOPEN_DIRECT_IO } else { FopenFlags::FOPEN_KEEP_CACHE }
+}
+
+/// A file made and opened; opened only, when somebody else made it since the kernel looked.
+pub(crate) fn created(
+    primary: &Primary,
+    who: &Requester,
+    parent: u64,
+    name: &OsString,
+    (mode, umask, flags): (u32, u32, i32),
+) -> Result<Stat> {
+    match primary.create(who, parent, name, mode & 0o7777, umask) {
+        // made by somebody else since the kernel looked
+        Err(Errno::EXIST) if flags & libc::O_EXCL == 0 => {
+            let stat = primary.lookup(parent, name)?;
+            let opened = primary.open(stat.id.ino, flags & libc::O_ACCMODE != libc::O_RDONLY);
+            if let Err(error) = opened {
+                primary.forget(stat.id.ino, 1);
+                return Err(error);
+            }
+            Ok(stat)
+        }
+        result => result,
+    }
+}
