@@ -36,10 +36,7 @@ pub fn start(arguments: &[OsString]) -> Result<u32> {
     match (status.code(), status.signal()) {
         (Some(0), _) => Err(Error::failed("the mount process ended without a word")),
         (Some(code), _) => Err(Error::told(u8::try_from(code).unwrap_or(1))),
-        (None, signal) => Err(Error::failed(format!(
-            "the mount process was killed by signal {}",
-            signal.unwrap_or(0)
-        ))),
+        (None, signal) => Err(Error::failed(format!("the mount process was killed by signal {}", signal.unwrap_or(0)))),
     }
 }
 
@@ -50,12 +47,7 @@ pub fn start(arguments: &[OsString]) -> Result<u32> {
 pub fn announce(group: &GroupDir) -> Result<()> {
     let path = group.log();
     let fail = |error: io::Error| Error::io(format!("open {}", path.display()), error);
-    let log = OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(0o600)
-        .open(&path)
-        .map_err(fail)?;
+    let log = OpenOptions::new().append(true).create(true).mode(0o600).open(&path).map_err(fail)?;
     let null = File::open("/dev/null").map_err(fail)?;
     // already the leader of a session when started by hand; no harm
     let _ = rustix::process::setsid();

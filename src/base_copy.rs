@@ -37,13 +37,8 @@ pub(crate) fn write_base(group: &OpenGroup, to: &Destination, progress: &mut dyn
     let journal = |error: Errno| Error::io("journal the base copy", error.into());
     let root = primary.root_id();
     let began = primary.control(&Change::BaseBegin { base, root }).map_err(journal)?;
-    let name = TapeName {
-        group: file.name.clone(),
-        epoch: file.epoch,
-        first: began,
-        last: began,
-        kind: TapeKind::Base,
-    };
+    let name =
+        TapeName { group: file.name.clone(), epoch: file.epoch, first: began, last: began, kind: TapeKind::Base };
     let began_time = primary.jvol().pointers().last_time;
     let mut label = Label::base(file.name.clone(), file.uuid, file.epoch, base, began, began_time);
     label.created = primary.clock().read().wall;
@@ -51,12 +46,7 @@ pub(crate) fn write_base(group: &OpenGroup, to: &Destination, progress: &mut dyn
     let write = |out: &File| -> Result<_> {
         let writer = BaseWriter::new(out, label, WriteOptions::default())
             .map_err(|error| tape_error("write a base tape", error))?;
-        let mut copy = Copy {
-            writer,
-            first_names: HashMap::new(),
-            root,
-            done: 0,
-        };
+        let mut copy = Copy { writer, first_names: HashMap::new(), root, done: 0 };
         primary
             .walk(&mut |visit| {
                 copy.take(visit)?;
@@ -67,18 +57,11 @@ pub(crate) fn write_base(group: &OpenGroup, to: &Destination, progress: &mut dyn
                 WalkError::Read { path, source } => Error::io(format!("read `{path}` of the PVOL"), source.into()),
                 WalkError::Visit(error) => error,
             })?;
-        let sealed = copy
-            .writer
-            .seal(began_time)
-            .map_err(|error| tape_error("write a base tape", error))?;
+        let sealed = copy.writer.seal(began_time).map_err(|error| tape_error("write a base tape", error))?;
         Ok((sealed.root, sealed.bytes))
     };
     let (digest, bytes) = export::publish(to, &name, write)?;
-    let end = Change::BaseEnd {
-        base,
-        began,
-        digest: digest.0,
-    };
+    let end = Change::BaseEnd { base, began, digest: digest.0 };
     let seq = primary.control(&end).map_err(journal)?;
     group.update(|file| file.base = Some(Base { uuid: base, seq }))?;
     Ok(Made {
@@ -91,20 +74,14 @@ pub(crate) fn write_base(group: &OpenGroup, to: &Destination, progress: &mut dyn
     })
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a base copy's identity is the one random thing about it"
-)]
+#[expect(clippy::disallowed_methods, reason = "a base copy's identity is the one random thing about it")]
 fn new_base_id() -> Uuid {
     Uuid::new_v4()
 }
 
 /// What the file system says is used: an upper bound for the progress bar.
 fn used_bytes(group: &OpenGroup) -> u64 {
-    group
-        .primary()
-        .statfs()
-        .map_or(0, |stat| (stat.f_blocks - stat.f_bfree) * stat.f_frsize)
+    group.primary().statfs().map_or(0, |stat| (stat.f_blocks - stat.f_bfree) * stat.f_frsize)
 }
 
 /// A base tape being written.
@@ -122,10 +99,7 @@ impl Copy<'_> {
         let size = if visit.kind == NodeKind::File { stat.size } else { 0 };
         let (parent, name) = match visit.path.last() {
             Some(name) if visit.parent != FileId::NONE => (visit.parent, name.clone()),
-            _ => (
-                FileId::NONE,
-                Name::new(b"?").map_err(|error| Error::failed(error.to_string()))?,
-            ),
+            _ => (FileId::NONE, Name::new(b"?").map_err(|error| Error::failed(error.to_string()))?),
         };
         let attributes = stat.attributes();
         let entry = Change::Entry {
@@ -137,14 +111,8 @@ impl Copy<'_> {
             xattrs: visit.xattrs.clone(),
             size,
         };
-        self.writer
-            .entry(&entry)
-            .map_err(|error| tape_error("write a base tape", error))?;
-        let hard_link = if visit.again {
-            self.first_names.get(&stat.id).cloned()
-        } else {
-            None
-        };
+        self.writer.entry(&entry).map_err(|error| tape_error("write a base tape", error))?;
+        let hard_link = if visit.again { self.first_names.get(&stat.id).cloned() } else { None };
         if !visit.again && stat.links > 1 && stat.id != self.root && visit.kind != NodeKind::Directory {
             self.first_names.insert(stat.id, visit.path.to_vec());
         }
@@ -152,9 +120,7 @@ impl Copy<'_> {
             return Ok(()); // it moved while we walked and is on the tape under its former name
         }
         let source = visit.file.map(File::from);
-        let extents = source
-            .as_ref()
-            .map_or_else(|| Ok(Vec::new()), |file| extents(file, size))?;
+        let extents = source.as_ref().map_or_else(|| Ok(Vec::new()), |file| extents(file, size))?;
         let file = BaseFile {
             file: stat.id,
             path: visit.path,
@@ -166,9 +132,7 @@ impl Copy<'_> {
             hard_link: hard_link.as_deref(),
         };
         let mut read = |buffer: &mut [u8], at: u64| source.as_ref().map_or(Ok(0), |file| file.read_at(buffer, at));
-        self.writer
-            .file(&file, &mut read)
-            .map_err(|error| tape_error("write a base tape", error))?;
+        self.writer.file(&file, &mut read).map_err(|error| tape_error("write a base tape", error))?;
         self.done += stat.blocks * 512;
         Ok(())
     }

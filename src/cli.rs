@@ -44,17 +44,9 @@ pub struct Context {
 
 impl Context {
     fn new(global: &Global) -> Result<Context> {
-        let zone = if global.utc {
-            Zone::UTC
-        } else {
-            Zone::from_environment()
-        };
+        let zone = if global.utc { Zone::UTC } else { Zone::from_environment() };
         let output = Output::new(global.json, global.quiet, global.verbose, global.color, zone);
-        Ok(Context {
-            output,
-            state: StateDir::resolve(global.state_dir.as_deref())?,
-            clock: Box::new(SystemClock),
-        })
+        Ok(Context { output, state: StateDir::resolve(global.state_dir.as_deref())?, clock: Box::new(SystemClock) })
     }
 
     /// The time.
@@ -75,10 +67,7 @@ impl Context {
 /// Runs the command line; the whole program.
 #[must_use]
 pub fn main(arguments: Vec<OsString>) -> ExitCode {
-    let json = arguments
-        .iter()
-        .take_while(|argument| *argument != "--")
-        .any(|argument| argument == "--json");
+    let json = arguments.iter().take_while(|argument| *argument != "--").any(|argument| argument == "--json");
     let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,
         Err(error) => return usage(&error, json),
@@ -146,10 +135,7 @@ fn log_to_stderr(verbose: u8, quiet: bool) {
         _ => "trace",
     };
     let filter = EnvFilter::try_from_env("REELFS_LOG").unwrap_or_else(|_| EnvFilter::new(level));
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(false);
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);
     // a second call in one process (a test) keeps the first
     let _ = subscriber.try_init();
 }

@@ -104,11 +104,7 @@ impl Daemon {
             spawn("control", move || listen(&theirs, &listener))?,
             spawn("signals", move || watch_signals(&ours, signals))?,
         ];
-        Ok(Daemon {
-            shared,
-            signals: handle,
-            threads,
-        })
+        Ok(Daemon { shared, signals: handle, threads })
     }
 
     /// The group.
@@ -136,11 +132,7 @@ impl Daemon {
     /// # Errors
     /// What the last thing says, or that the group cannot be closed cleanly; the next mount recovers then.
     pub fn wait(self, last: impl FnOnce(&OpenGroup) -> Result<()>) -> Result<()> {
-        let served = self
-            .shared
-            .mounted
-            .join()
-            .map_err(|error| Error::io("serve the mount", error));
+        let served = self.shared.mounted.join().map_err(|error| Error::io("serve the mount", error));
         self.shared.ending.store(true, Ordering::SeqCst);
         let last = last(&self.shared.group);
         let closed = {
@@ -168,28 +160,18 @@ fn begin(group: &OpenGroup, options: &MountOptions) -> Result<(Listener, Signals
     let listener = listener.map_err(|error| Error::failed("open the control socket").because(error))?;
     let signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(|error| Error::io("watch signals", error))?;
     let mounted = reelfs_fuse::mount(group.primary().clone(), options);
-    Ok((
-        listener,
-        signals,
-        mounted.map_err(|error| mount_error(&options.mountpoint, error))?,
-    ))
+    Ok((listener, signals, mounted.map_err(|error| mount_error(&options.mountpoint, error))?))
 }
 
 impl Shared {
     fn perform(&self, request: &Request, progress: &mut dyn FnMut(Step)) -> Result<serde_json::Value> {
         if self.ending.load(Ordering::SeqCst) {
-            return Err(Error::new(
-                ErrorKind::State,
-                format!("{} is being unmounted", self.group.dir().name()),
-            ));
+            return Err(Error::new(ErrorKind::State, format!("{} is being unmounted", self.group.dir().name())));
         }
         let long = matches!(request, Request::BaseCopy { .. } | Request::Export { .. });
         let mut step = |step| {
             if long {
-                *self.activity.lock() = Some(Activity {
-                    verb: request.verb().to_owned(),
-                    step,
-                });
+                *self.activity.lock() = Some(Activity { verb: request.verb().to_owned(), step });
             }
             progress(step);
         };
@@ -319,11 +301,9 @@ fn converse(shared: &Shared, mut connection: Connection) {
 fn answer(outcome: Result<serde_json::Value>) -> Answer<Step, serde_json::Value> {
     match outcome {
         Ok(value) => Answer::Done(value),
-        Err(error) => Answer::Failed {
-            code: error.code(),
-            message: error.chain(),
-            hint: error.hint_text().map(str::to_owned),
-        },
+        Err(error) => {
+            Answer::Failed { code: error.code(), message: error.chain(), hint: error.hint_text().map(str::to_owned) }
+        }
     }
 }
 

@@ -72,7 +72,8 @@ fn stage_directory() -> Result<TempDir> {
             Err(error) => reason = format!("{}: {error}", base.display()),
         }
     }
-    Err(Error::failed(format!("no temporary directory can hold a volume: {reason}")).hint("set TMPDIR to a directory on ext4, XFS, btrfs or tmpfs"))
+    Err(Error::failed(format!("no temporary directory can hold a volume: {reason}"))
+        .hint("set TMPDIR to a directory on ext4, XFS, btrfs or tmpfs"))
 }
 
 impl Stage {
@@ -137,7 +138,8 @@ impl Stage {
 
     /// Runs a verb and shows it with what it says; paths beginning with `/` are inside the stage.
     fn reelfs(&self, site: &str, arguments: &[&str]) -> Result<()> {
-        self.output.say(self.output.paint(crate::output::Tone::Faint, &format!("{site}$ reelfs {}", arguments.join(" "))))?;
+        self.output
+            .say(self.output.paint(crate::output::Tone::Faint, &format!("{site}$ reelfs {}", arguments.join(" "))))?;
         let said = self.quiet(site, arguments)?;
         let home = self.home.path().display().to_string();
         said.lines().try_for_each(|line| self.output.say(format!("  {}", line.replace(&home, ""))))

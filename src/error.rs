@@ -145,13 +145,7 @@ impl Error {
     /// An error of this kind; the message is lower case and has no full stop.
     #[must_use]
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Error {
-        Error {
-            kind,
-            message: message.into(),
-            hint: None,
-            told: None,
-            source: None,
-        }
+        Error { kind, message: message.into(), hint: None, told: None, source: None }
     }
 
     /// A plain failure.
@@ -170,10 +164,7 @@ impl Error {
     #[must_use]
     pub fn told(code: u8) -> Error {
         let error = Error::new(ErrorKind::from_code(code), "told already");
-        Error {
-            told: Some(code),
-            ..error
-        }
+        Error { told: Some(code), ..error }
     }
 
     /// Whether the user knows already.
@@ -228,10 +219,7 @@ impl Error {
     #[must_use]
     pub fn chain(&self) -> String {
         let mut text = self.message.clone();
-        let mut cause = self
-            .source
-            .as_deref()
-            .map(|source| source as &(dyn std::error::Error + 'static));
+        let mut cause = self.source.as_deref().map(|source| source as &(dyn std::error::Error + 'static));
         while let Some(error) = cause {
             let part = error.to_string();
             if !text.ends_with(&part) {
@@ -285,10 +273,7 @@ mod tests {
     #[test]
     fn codes_are_unique_and_come_back() {
         for kind in ErrorKind::ALL {
-            let twins = ErrorKind::ALL
-                .into_iter()
-                .filter(|other| other.code() == kind.code())
-                .count();
+            let twins = ErrorKind::ALL.into_iter().filter(|other| other.code() == kind.code()).count();
             assert_eq!(twins, 1, "{kind:?}");
             if kind != ErrorKind::BrokenPipe {
                 assert_eq!(ErrorKind::from_code(kind.code()), kind);

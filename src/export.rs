@@ -60,11 +60,10 @@ impl Destination {
     /// 10 when it is not there, 2 when it lies in the volume or in the mount.
     pub fn check(file: &GroupFile, mountpoint: Option<&Path>, to: &Path) -> Result<Destination> {
         let metadata = std::fs::metadata(to).map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => Error::new(
-                ErrorKind::NotFound,
-                format!("the tape directory {} is not there", to.display()),
-            )
-            .hint("is the disk mounted? Otherwise make the directory first"),
+            std::io::ErrorKind::NotFound => {
+                Error::new(ErrorKind::NotFound, format!("the tape directory {} is not there", to.display()))
+                    .hint("is the disk mounted? Otherwise make the directory first")
+            }
             _ => Error::io(format!("look at {}", to.display()), error),
         })?;
         if !metadata.is_dir() {
@@ -75,10 +74,7 @@ impl Destination {
             overlap::refuse_inside("the mount", mountpoint, "the tape directory", to)?;
         }
         let same_disk = std::fs::metadata(&file.journal).is_ok_and(|journal| journal.dev() == metadata.dev());
-        Ok(Destination {
-            dir: overlap::real(to)?,
-            same_disk,
-        })
+        Ok(Destination { dir: overlap::real(to)?, same_disk })
     }
 }
 
@@ -106,35 +102,21 @@ pub fn export(
     let mut exported = Exported::default();
     let catalog = Catalog::scan(std::slice::from_ref(&to.dir)).map_err(|error| tape_error("read the tapes", error))?;
     if needs_base(group, &catalog) {
-        exported.warnings.push(format!(
-            "a new epoch has begun: a new base of group {} comes before the changes",
-            group.file().name
-        ));
+        exported
+            .warnings
+            .push(format!("a new epoch has begun: a new base of group {} comes before the changes", group.file().name));
         exported.tapes.push(base_copy::write_base(group, to, progress)?);
     }
-    let seal = group
-        .primary()
-        .seal()
-        .map_err(|error| Error::io("seal the journal", error.into()))?;
+    let seal = group.primary().seal().map_err(|error| Error::io("seal the journal", error.into()))?;
     let mut after = start(group, to, &catalog, from)?;
     let stretches = plan(group, after.position.seq.next(), seal.last)?;
-    let total: u64 = stretches
-        .iter()
-        .map(|stretch| stretch.last.0 + 1 - stretch.first.0)
-        .sum();
+    let total: u64 = stretches.iter().map(|stretch| stretch.last.0 + 1 - stretch.first.0).sum();
     let mut done = 0;
     for stretch in stretches {
         let is_last = stretch.last == seal.last;
-        let made = write_update(
-            group,
-            to,
-            &after,
-            stretch,
-            if is_last { Some(seal) } else { None },
-            &mut |records| {
-                progress(done + records, total);
-            },
-        )?;
+        let made = write_update(group, to, &after, stretch, if is_last { Some(seal) } else { None }, &mut |records| {
+            progress(done + records, total);
+        })?;
         done += stretch.last.0 + 1 - stretch.first.0;
         let target = Target {
             dir: to.dir.clone(),
@@ -149,9 +131,7 @@ pub fn export(
     }
     free(group)?;
     if to.same_disk {
-        exported
-            .warnings
-            .push("the tapes lie on the same disk as the journal: one broken disk takes both".to_owned());
+        exported.warnings.push("the tapes lie on the same disk as the journal: one broken disk takes both".to_owned());
     }
     Ok(exported)
 }
@@ -171,50 +151,29 @@ fn start(group: &OpenGroup, to: &Destination, catalog: &Catalog, from: Option<Se
     let file = group.file();
     let out = group.primary().jvol().pointers().out;
     let last = group.primary().jvol().pointers().next.previous();
-    let epochs = catalog
-        .groups()
-        .into_iter()
-        .find(|known| known.uuid == file.uuid)
-        .map(|known| known.epochs);
+    let epochs = catalog.groups().into_iter().find(|known| known.uuid == file.uuid).map(|known| known.epochs);
     let mut standing: Option<Standing> = None;
     for epoch in epochs.unwrap_or_default() {
         let chain = catalog.chain(file.uuid, epoch);
         if let Some(clash) = chain.diverged.first() {
             return Err(Error::new(
                 ErrorKind::Foreign,
-                format!(
-                    "{} holds two histories of group {} at record {}",
-                    to.dir.display(),
-                    file.name,
-                    clash.seq
-                ),
+                format!("{} holds two histories of group {} at record {}", to.dir.display(), file.name, clash.seq),
             )
             .hint("keep one of the two and move the other tapes away"));
         }
         if let (Some(position), Some(tape)) = (chain.end(), chain.updates.last()) {
-            let previous = Previous {
-                tape: tape.head.label.tape,
-                name: tape.head.name().to_string(),
-                root: tape.head.root,
-            };
+            let previous =
+                Previous { tape: tape.head.label.tape, name: tape.head.name().to_string(), root: tape.head.root };
             if standing.as_ref().is_none_or(|found| found.position.seq < position.seq) {
-                standing = Some(Standing {
-                    position,
-                    previous: Some(previous),
-                });
+                standing = Some(Standing { position, previous: Some(previous) });
             }
         }
     }
-    let known = file.target(&to.dir).map(|target| Standing {
-        position: target.position(),
-        previous: None,
-    });
+    let known = file.target(&to.dir).map(|target| Standing { position: target.position(), previous: None });
     let Some(standing) = standing.or(known) else {
         let first = from.map_or(out, |from| from.max(out));
-        return Ok(Standing {
-            position: position_before(group, first)?,
-            previous: None,
-        });
+        return Ok(Standing { position: position_before(group, first)?, previous: None });
     };
     let at = standing.position.seq;
     if at > last {
@@ -228,10 +187,7 @@ fn start(group: &OpenGroup, to: &Destination, catalog: &Catalog, from: Option<Se
                 to.dir.display()
             ),
         )
-        .hint(format!(
-            "start the directory anew: reelfs base copy {} --to DIR (an empty one)",
-            file.name
-        )));
+        .hint(format!("start the directory anew: reelfs base copy {} --to DIR (an empty one)", file.name)));
     }
     if position_before(group, at.next())?.digest != standing.position.digest {
         return Err(diverged(&file, &to.dir, at));
@@ -242,16 +198,9 @@ fn start(group: &OpenGroup, to: &Destination, catalog: &Catalog, from: Option<Se
 fn diverged(file: &GroupFile, dir: &Path, at: Seq) -> Error {
     Error::new(
         ErrorKind::Foreign,
-        format!(
-            "the tapes on {} have diverged from group {} at record {at}",
-            dir.display(),
-            file.name
-        ),
+        format!("the tapes on {} have diverged from group {} at record {at}", dir.display(), file.name),
     )
-    .hint(format!(
-        "they stay readable; give the group another directory: reelfs base copy {} --to DIR",
-        file.name
-    ))
+    .hint(format!("they stay readable; give the group another directory: reelfs base copy {} --to DIR", file.name))
 }
 
 /// The position just before a record that the journal holds, or will hold next.
@@ -266,11 +215,7 @@ fn position_before(group: &OpenGroup, first: Seq) -> Result<Position> {
             digest = digest.chain(control, data);
         }
     }
-    Ok(Position {
-        epoch: group.file().epoch,
-        seq: first.previous(),
-        digest,
-    })
+    Ok(Position { epoch: group.file().epoch, seq: first.previous(), digest })
 }
 
 /// Cuts the journal into stretches for tapes: at the size limit, at a new epoch, never between a record and its
@@ -294,11 +239,7 @@ fn plan(group: &OpenGroup, first: Seq, last: Seq) -> Result<Vec<Stretch>> {
                 Record::decode(control, data).map_err(|error| Error::failed("read the journal").because(error))?;
             match record.change {
                 Change::Amend { amended, .. } => together.push((amended, seq)),
-                Change::Marker {
-                    kind: MarkerKind::EpochStart,
-                    epoch,
-                    ..
-                } => epochs.push((seq, epoch)),
+                Change::Marker { kind: MarkerKind::EpochStart, epoch, .. } => epochs.push((seq, epoch)),
                 _ => {}
             }
         }
@@ -314,12 +255,7 @@ fn plan(group: &OpenGroup, first: Seq, last: Seq) -> Result<Vec<Stretch>> {
         let may_cut = !more && !together.iter().any(|(amended, by)| *amended <= seq && seq < *by);
         if seq == last || next_epoch.is_some() || (may_cut && bytes >= TAPE_BYTES) {
             let at = usize::try_from(begin.0 - first.0).unwrap_or(0);
-            stretches.push(Stretch {
-                epoch,
-                first: begin,
-                last: seq,
-                first_time: sizes[at].0,
-            });
+            stretches.push(Stretch { epoch, first: begin, last: seq, first_time: sizes[at].0 });
             (begin, bytes) = (seq.next(), 0);
             epoch = next_epoch.unwrap_or(epoch);
         }
@@ -343,10 +279,7 @@ fn write_update(
         last: stretch.last,
         kind: TapeKind::Update,
     };
-    let before = Position {
-        epoch: stretch.epoch,
-        ..after.position
-    };
+    let before = Position { epoch: stretch.epoch, ..after.position };
     let mut label = Label::update(file.name.clone(), file.uuid, before, stretch.first_time);
     label.epoch = stretch.epoch;
     label.previous.clone_from(&after.previous);
@@ -359,9 +292,7 @@ fn write_update(
         let (mut records, mut last_time) = (0, stretch.first_time);
         while let Some(record) = reader.next() {
             let (control, data) = record?;
-            writer
-                .record(control, data)
-                .map_err(|error| tape_error("write a tape", error))?;
+            writer.record(control, data).map_err(|error| tape_error("write a tape", error))?;
             last_time = Record::peek(control).1;
             records += 1;
             if records % 1024 == 0 {
@@ -370,9 +301,7 @@ fn write_update(
         }
         let position = writer.position();
         let sealed_time = seal.map_or(last_time, |seal| seal.time);
-        let sealed = writer
-            .seal(sealed_time)
-            .map_err(|error| tape_error("write a tape", error))?;
+        let sealed = writer.seal(sealed_time).map_err(|error| tape_error("write a tape", error))?;
         Ok((position, sealed.root, sealed.label.tape, sealed.bytes, sealed_time))
     };
     let (position, root, tape, bytes, sealed) = publish(to, &name, write)?;
@@ -384,11 +313,7 @@ fn write_update(
         bytes,
         sealed,
     };
-    let previous = Some(Previous {
-        tape,
-        name: name.to_string(),
-        root,
-    });
+    let previous = Some(Previous { tape, name: name.to_string(), root });
     Ok((made, Standing { position, previous }))
 }
 
@@ -399,18 +324,12 @@ pub(crate) fn publish<T>(to: &Destination, name: &TapeName, write: impl FnOnce(&
     let shelf = DirectoryShelf::open(&to.dir).map_err(gone)?;
     let check = |file: File, _: &T| -> Result<()> {
         let tape = SealedTape::open(file).map_err(|error| tape_error("read the tape back", error))?;
-        tape.verify(Depth::Bytes, &mut |_| {})
-            .map(|_| ())
-            .map_err(|error| tape_error("read the tape back", error))
+        tape.verify(Depth::Bytes, &mut |_| {}).map(|_| ()).map_err(|error| tape_error("read the tape back", error))
     };
     let published = shelf.publish(&name, |file| Ok((name.clone(), write(file)?)), check);
     published.map(|published| published.value).map_err(|error| match error {
         ShelfError::Content { error, .. } => error,
-        ShelfError::Io {
-            operation,
-            path,
-            source,
-        } => Error::io(format!("{operation} {}", path.display()), source),
+        ShelfError::Io { operation, path, source } => Error::io(format!("{operation} {}", path.display()), source),
         ShelfError::InUse { .. } => Error::new(ErrorKind::Busy, error.to_string()),
         ShelfError::Exists { .. } => Error::new(ErrorKind::WouldOverwrite, error.to_string()),
     })

@@ -118,33 +118,25 @@ fn remove(path: &Path) -> Result<()> {
 fn make_journal(file: &GroupFile, size: Size, progress: &mut dyn FnMut(u64, u64)) -> Result<()> {
     let path = &file.journal;
     if path.symlink_metadata().is_ok() {
-        return Err(Error::new(
-            ErrorKind::WouldOverwrite,
-            format!("there is a {} already", path.display()),
-        )
-        .hint("it may belong to a group of another state directory; choose another --journal"));
+        return Err(Error::new(ErrorKind::WouldOverwrite, format!("there is a {} already", path.display()))
+            .hint("it may belong to a group of another state directory; choose another --journal"));
     }
     let unfinished = path.with_extension("jvol.new");
     remove(&unfinished)?;
-    let result = Jvol::create(&unfinished, size.0, file.uuid, progress)
-        .map_err(Error::from)
-        .and_then(|()| {
-            let fail = |errno: Errno| Error::io(format!("name the journal {}", path.display()), errno.into());
-            renameat_with(CWD, &unfinished, CWD, path, RenameFlags::NOREPLACE).map_err(fail)?;
-            let parent = path.parent().unwrap_or(Path::new("/"));
-            File::open(parent)
-                .and_then(|dir| dir.sync_all())
-                .map_err(|error| Error::io("sync the journal directory", error))
-        });
+    let result = Jvol::create(&unfinished, size.0, file.uuid, progress).map_err(Error::from).and_then(|()| {
+        let fail = |errno: Errno| Error::io(format!("name the journal {}", path.display()), errno.into());
+        renameat_with(CWD, &unfinished, CWD, path, RenameFlags::NOREPLACE).map_err(fail)?;
+        let parent = path.parent().unwrap_or(Path::new("/"));
+        File::open(parent)
+            .and_then(|dir| dir.sync_all())
+            .map_err(|error| Error::io("sync the journal directory", error))
+    });
     result.map_err(|error| {
         let _ = fs::remove_file(&unfinished);
         match error.kind() {
             ErrorKind::NoSpace => Error::new(
                 ErrorKind::NoSpace,
-                format!(
-                    "there is no room for a journal of {size} in {}",
-                    path.parent().unwrap_or(path).display()
-                ),
+                format!("there is no room for a journal of {size} in {}", path.parent().unwrap_or(path).display()),
             )
             .hint("nothing was left behind; choose a smaller --size, or another --journal directory"),
             _ => error,
@@ -169,10 +161,8 @@ fn refuse_existing(group: &GroupDir) -> Result<()> {
         return Ok(());
     }
     let name = group.name();
-    Err(
-        Error::new(ErrorKind::WouldOverwrite, format!("there is a group {name} already"))
-            .hint(format!("reelfs group show {name}; reelfs group delete {name}")),
-    )
+    Err(Error::new(ErrorKind::WouldOverwrite, format!("there is a group {name} already"))
+        .hint(format!("reelfs group show {name}; reelfs group delete {name}")))
 }
 
 /// A directory belongs to one group: two journals of the same files would each know half.
@@ -181,10 +171,7 @@ fn refuse_protected_already(state: &StateDir, pvol: &Path) -> Result<()> {
         let Ok(file) = GroupFile::load(&other) else { continue };
         if overlap::contains(&file.pvol, pvol)? || overlap::contains(pvol, &file.pvol)? {
             let (name, theirs) = (other.name(), file.pvol.display());
-            return Err(Error::usage(format!(
-                "{} overlaps with {theirs}, the PVOL of group {name}",
-                pvol.display()
-            )));
+            return Err(Error::usage(format!("{} overlaps with {theirs}, the PVOL of group {name}", pvol.display())));
         }
     }
     Ok(())

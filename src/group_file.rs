@@ -64,11 +64,7 @@ impl Target {
     /// How far it is.
     #[must_use]
     pub fn position(&self) -> Position {
-        Position {
-            epoch: self.epoch,
-            seq: self.seq,
-            digest: self.digest,
-        }
+        Position { epoch: self.epoch, seq: self.seq, digest: self.digest }
     }
 }
 
@@ -107,10 +103,7 @@ impl GroupFile {
         let text = match fs::read_to_string(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(Error::new(
-                    ErrorKind::NotFound,
-                    format!("there is no group {}", group.name()),
-                ));
+                return Err(Error::new(ErrorKind::NotFound, format!("there is no group {}", group.name())));
             }
             Err(error) => return Err(Error::io(format!("read {}", path.display()), error)),
         };
@@ -144,17 +137,10 @@ impl GroupFile {
         let fail = |error: io::Error| Error::io(format!("write {}", path.display()), error);
         let mut text = serde_json::to_vec_pretty(self).map_err(|error| fail(error.into()))?;
         text.push(b'\n');
-        let mut file = tempfile::Builder::new()
-            .prefix(".group.json.")
-            .tempfile_in(group.path())
-            .map_err(fail)?;
-        file.write_all(&text)
-            .and_then(|()| file.as_file().sync_all())
-            .map_err(fail)?;
+        let mut file = tempfile::Builder::new().prefix(".group.json.").tempfile_in(group.path()).map_err(fail)?;
+        file.write_all(&text).and_then(|()| file.as_file().sync_all()).map_err(fail)?;
         file.persist(&path).map_err(|error| fail(error.error))?;
-        File::open(group.path())
-            .and_then(|directory| directory.sync_all())
-            .map_err(fail)
+        File::open(group.path()).and_then(|directory| directory.sync_all()).map_err(fail)
     }
 
     /// The directory of this path among the targets, if it is one.
@@ -188,24 +174,15 @@ mod tests {
             created: Timestamp(5),
             session: None,
             targets: Vec::new(),
-            base: Some(Base {
-                uuid: Uuid::from_u128(8),
-                seq: Seq(9),
-            }),
-            last_marker: Some(LastMarker {
-                name: "m".into(),
-                seq: Seq(3),
-                time: Timestamp(4),
-            }),
+            base: Some(Base { uuid: Uuid::from_u128(8), seq: Seq(9) }),
+            last_marker: Some(LastMarker { name: "m".into(), seq: Seq(3), time: Timestamp(4) }),
         }
     }
 
     #[test]
     fn what_is_stored_is_loaded_and_private() {
         let temporary = tempfile::tempdir().expect("temporary directory");
-        let group = StateDir::resolve(Some(temporary.path()))
-            .expect("state")
-            .group(&"docs".parse().expect("name"));
+        let group = StateDir::resolve(Some(temporary.path())).expect("state").group(&"docs".parse().expect("name"));
         group.make().expect("make");
         assert_eq!(GroupFile::load(&group).expect_err("not yet").code(), 10);
         let mut file = example();
@@ -222,15 +199,8 @@ mod tests {
         file.store(&group).expect("store again");
         assert_eq!(GroupFile::load(&group).expect("load"), file);
         assert_eq!(file.targets, [target(2)]);
-        assert_eq!(
-            fs::metadata(group.file()).expect("metadata").permissions().mode() & 0o7777,
-            0o600
-        );
-        assert_eq!(
-            fs::read_dir(group.path()).expect("list").count(),
-            1,
-            "no temporary file is left"
-        );
+        assert_eq!(fs::metadata(group.file()).expect("metadata").permissions().mode() & 0o7777, 0o600);
+        assert_eq!(fs::read_dir(group.path()).expect("list").count(), 1, "no temporary file is left");
     }
 
     #[test]

@@ -49,11 +49,7 @@ impl JournalState {
     /// The journal cannot be read.
     pub fn of(jvol: &Jvol, file: &GroupFile) -> Result<JournalState> {
         let pointers = jvol.pointers();
-        let waiting = file
-            .targets
-            .iter()
-            .map(|target| waiting(jvol, &pointers, target))
-            .collect::<Result<Vec<_>>>()?;
+        let waiting = file.targets.iter().map(|target| waiting(jvol, &pointers, target)).collect::<Result<Vec<_>>>()?;
         Ok(JournalState {
             first: pointers.out,
             last: pointers.next.previous(),

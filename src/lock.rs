@@ -25,15 +25,8 @@ impl GroupLock {
         match GroupLock::attempt(group, what)? {
             Ok(lock) => Ok(lock),
             Err(holder) => {
-                let by = if holder.is_empty() {
-                    String::new()
-                } else {
-                    format!(" by process {holder}")
-                };
-                Err(Error::new(
-                    ErrorKind::Busy,
-                    format!("group {} is in use{by}", group.name()),
-                ))
+                let by = if holder.is_empty() { String::new() } else { format!(" by process {holder}") };
+                Err(Error::new(ErrorKind::Busy, format!("group {} is in use{by}", group.name())))
             }
         }
     }
@@ -63,9 +56,7 @@ impl GroupLock {
             Err(errno) => return Err(fail(errno.into())),
         }
         let holder = format!("{} ({what})\n", std::process::id());
-        file.set_len(0)
-            .and_then(|()| file.seek(SeekFrom::Start(0)))
-            .map_err(fail)?;
+        file.set_len(0).and_then(|()| file.seek(SeekFrom::Start(0))).map_err(fail)?;
         file.write_all(holder.as_bytes()).map_err(fail)?;
         Ok(Ok(GroupLock { file }))
     }
@@ -86,9 +77,7 @@ mod tests {
     #[test]
     fn the_second_is_told_who_has_it() {
         let temporary = tempfile::tempdir().expect("temporary directory");
-        let group = StateDir::resolve(Some(temporary.path()))
-            .expect("state")
-            .group(&"docs".parse().expect("name"));
+        let group = StateDir::resolve(Some(temporary.path())).expect("state").group(&"docs".parse().expect("name"));
         group.make().expect("make");
         let first = GroupLock::take(&group, "reelfs mount").expect("first");
         let refused = GroupLock::take(&group, "reelfs mark").expect_err("second");

@@ -49,9 +49,7 @@ impl Filter {
     /// The pattern is none (2).
     pub fn new(glob: Option<&str>) -> Result<Filter> {
         let matcher = |pattern: &str| {
-            let built = GlobBuilder::new(pattern.trim_start_matches('/'))
-                .literal_separator(true)
-                .build();
+            let built = GlobBuilder::new(pattern.trim_start_matches('/')).literal_separator(true).build();
             let glob =
                 built.map_err(|error| Error::usage(format!("`{pattern}` is not a pattern: {}", error.kind())))?;
             Ok::<_, Error>((glob.compile_matcher(), pattern.contains('/')))
@@ -77,11 +75,7 @@ impl Filter {
         let Some((glob, whole)) = &self.glob else { return true };
         let fits = |path: &[u8]| {
             let path = Path::new(OsStr::from_bytes(path));
-            if *whole {
-                glob.is_match(path)
-            } else {
-                path.file_name().is_some_and(|name| glob.is_match(name))
-            }
+            if *whole { glob.is_match(path) } else { path.file_name().is_some_and(|name| glob.is_match(name)) }
         };
         fits(&event.path) || event.other.as_deref().is_some_and(fits)
     }
@@ -123,12 +117,7 @@ struct Names<'d> {
 
 impl<'d> Names<'d> {
     fn new(deck: &'d Deck, history: &'d History) -> Names<'d> {
-        Names {
-            deck,
-            history,
-            names: Namespace::new(FileId::NONE),
-            known: false,
-        }
+        Names { deck, history, names: Namespace::new(FileId::NONE), known: false }
     }
 
     /// Goes back to the base from which the names at the beginning can be told; gives the record to go on from.
@@ -152,12 +141,7 @@ impl<'d> Names<'d> {
         self.names = Namespace::new(FileId::NONE);
         let names = &mut self.names;
         self.deck.base_records(name, &mut |change| {
-            if let Change::Entry {
-                parent: FileId::NONE,
-                file,
-                kind: NodeKind::Directory,
-                ..
-            } = change
+            if let Change::Entry { parent: FileId::NONE, file, kind: NodeKind::Directory, .. } = change
                 && names.root() == FileId::NONE
             {
                 names.set_root(*file);
@@ -191,34 +175,20 @@ impl<'d> Names<'d> {
     }
 
     fn path_in(&self, parent: FileId, name: &Name) -> Vec<u8> {
-        self.names
-            .path_in(parent, name)
-            .unwrap_or_else(|| [format!("#{parent}/").as_bytes(), name.as_bytes()].concat())
+        self.names.path_in(parent, name).unwrap_or_else(|| [format!("#{parent}/").as_bytes(), name.as_bytes()].concat())
     }
 
     /// What a record says to a person; bookkeeping says nothing.
     fn event(&self, who: Who, change: &Change<'_>) -> Option<Event> {
-        let mut event = Event {
-            who,
-            op: change.verb(),
-            path: Vec::new(),
-            other: None,
-            range: None,
-            note: String::new(),
-        };
+        let mut event =
+            Event { who, op: change.verb(), path: Vec::new(), other: None, range: None, note: String::new() };
         match change {
             Change::Write { file, offset, data, .. } => {
                 (event.path, event.range) = (self.path(*file), Some((*offset, data.len() as u64)));
             }
-            Change::Zero {
-                file, offset, length, ..
-            }
-            | Change::Punch {
-                file, offset, length, ..
-            }
-            | Change::Allocate {
-                file, offset, length, ..
-            } => {
+            Change::Zero { file, offset, length, .. }
+            | Change::Punch { file, offset, length, .. }
+            | Change::Allocate { file, offset, length, .. } => {
                 (event.path, event.range) = (self.path(*file), Some((*offset, *length)));
             }
             Change::SetSize { file, size, .. } => {
@@ -234,21 +204,12 @@ impl<'d> Names<'d> {
                 (event.path, event.other) = (self.path_in(*parent, name), Some(self.path(*file)));
             }
             Change::Unlink { parent, name, .. } => event.path = self.path_in(*parent, name),
-            Change::Rename {
-                parent,
-                name,
-                new_parent,
-                new_name,
-                ..
-            } => {
+            Change::Rename { parent, name, new_parent, new_name, .. } => {
                 (event.path, event.other) = (self.path_in(*parent, name), Some(self.path_in(*new_parent, new_name)));
             }
             Change::SetAttr { file, attributes } => {
                 event.path = self.path(*file);
-                event.note = format!(
-                    "mode {:o}, owner {}:{}",
-                    attributes.mode, attributes.uid, attributes.gid
-                );
+                event.note = format!("mode {:o}, owner {}:{}", attributes.mode, attributes.uid, attributes.gid);
             }
             Change::SetXattr { file, xattr } => {
                 (event.path, event.note) = (self.path(*file), String::from_utf8_lossy(&xattr.name).into_owned());
@@ -260,9 +221,7 @@ impl<'d> Names<'d> {
             Change::Sync { .. } => {}
             Change::Entry { parent, name, .. } => event.path = self.path_in(*parent, name),
             Change::Marker { kind, name, note, .. } => {
-                event.note = format!("{} {name} {note}", crate::points::kind_word(*kind))
-                    .trim()
-                    .to_owned();
+                event.note = format!("{} {name} {note}", crate::points::kind_word(*kind)).trim().to_owned();
             }
             Change::BaseBegin { .. } | Change::BaseEnd { .. } => {}
             Change::Drop { .. }

@@ -48,13 +48,7 @@ const KERNEL: [&str; 7] = ["ro", "nodev", "nosuid", "noexec", "noatime", "sync",
 /// A word that nobody knows, by name (exit code 2).
 pub fn parse(arguments: &[String]) -> Result<Words> {
     let mut words = Words::default();
-    for word in arguments
-        .iter()
-        .map(|argument| split(argument))
-        .collect::<Result<Vec<_>>>()?
-        .into_iter()
-        .flatten()
-    {
+    for word in arguments.iter().map(|argument| split(argument)).collect::<Result<Vec<_>>>()?.into_iter().flatten() {
         match word.as_str() {
             "" => {}
             "allow_other" => words.allow_other = true,
@@ -67,10 +61,8 @@ pub fn parse(arguments: &[String]) -> Result<Words> {
                     .hint(format!("write it by itself: {flag}")));
             }
             unknown => {
-                return Err(Error::usage(format!("`{unknown}` is not a mount option")).hint(format!(
-                    "there are: allow_other, nonempty, strict, {}",
-                    KERNEL.join(", ")
-                )));
+                return Err(Error::usage(format!("`{unknown}` is not a mount option"))
+                    .hint(format!("there are: allow_other, nonempty, strict, {}", KERNEL.join(", "))));
             }
         }
     }
@@ -99,38 +91,21 @@ mod tests {
     use super::*;
 
     fn read(arguments: &[&str]) -> Result<Words> {
-        parse(
-            &arguments
-                .iter()
-                .map(|&argument| argument.to_owned())
-                .collect::<Vec<_>>(),
-        )
+        parse(&arguments.iter().map(|&argument| argument.to_owned()).collect::<Vec<_>>())
     }
 
     #[test]
     fn what_mount_8_passes_on_is_understood() {
-        let words = read(&[
-            "ro,_netdev,nofail,x-systemd.automount,user",
-            "allow_other,noexec",
-            "",
-            "comment=a\\,b",
-        ]);
-        let expected = Words {
-            allow_other: true,
-            kernel: vec!["ro".into(), "noexec".into()],
-            ..Words::default()
-        };
+        let words = read(&["ro,_netdev,nofail,x-systemd.automount,user", "allow_other,noexec", "", "comment=a\\,b"]);
+        let expected = Words { allow_other: true, kernel: vec!["ro".into(), "noexec".into()], ..Words::default() };
         assert_eq!(words.expect("words"), expected);
     }
 
     #[test]
     fn unknown_words_are_named() {
-        for (text, part) in [
-            ("ro,bogus", "`bogus` is not"),
-            ("--json", "is a flag"),
-            ("a\\,b", "`a,b`"),
-            ("a\\", "backslash"),
-        ] {
+        for (text, part) in
+            [("ro,bogus", "`bogus` is not"), ("--json", "is a flag"), ("a\\,b", "`a,b`"), ("a\\", "backslash")]
+        {
             let error = read(&[text]).expect_err(text);
             assert!(error.code() == 2 && error.to_string().contains(part), "{error}");
         }

@@ -54,21 +54,16 @@ impl Mountpoint {
             Ok(metadata) if metadata.is_dir() => {}
             Ok(_) => return Err(Error::usage(format!("the mountpoint {shown} is not a directory"))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(
-                    Error::new(ErrorKind::NotFound, format!("the mountpoint {shown} is not there"))
-                        .hint(format!("mkdir {shown}")),
-                );
+                return Err(Error::new(ErrorKind::NotFound, format!("the mountpoint {shown} is not there"))
+                    .hint(format!("mkdir {shown}")));
             }
             Err(error) => return Err(Error::io(format!("look at the mountpoint {shown}"), error)),
         }
         overlap::refuse_inside("the mountpoint", &path, "the state directory", state.root())?;
         overlap::refuse_inside("the mountpoint", &path, "the journal", &file.journal)?;
         if !in_place && !nonempty && holds_something(&path)? {
-            return Err(Error::new(
-                ErrorKind::WouldOverwrite,
-                format!("the mountpoint {shown} is not empty"),
-            )
-            .hint("what is in it would be hidden; if that is meant: -o nonempty"));
+            return Err(Error::new(ErrorKind::WouldOverwrite, format!("the mountpoint {shown} is not empty"))
+                .hint("what is in it would be hidden; if that is meant: -o nonempty"));
         }
         Ok(Mountpoint { path, in_place })
     }
@@ -80,12 +75,8 @@ fn refuse_nested(pvol: &Path, point: &Path) -> Result<()> {
         return Ok(());
     }
     let relation = if inside { "lies inside" } else { "lies around" };
-    Err(Error::usage(format!(
-        "the mountpoint {} {relation} the PVOL {}",
-        point.display(),
-        pvol.display()
-    ))
-    .hint("mount at the PVOL itself, or apart from it"))
+    Err(Error::usage(format!("the mountpoint {} {relation} the PVOL {}", point.display(), pvol.display()))
+        .hint("mount at the PVOL itself, or apart from it"))
 }
 
 /// The same directory, under whatever name.

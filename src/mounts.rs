@@ -71,14 +71,9 @@ fn parse(line: &[u8]) -> Option<MountEntry> {
 fn unescape(field: &[u8]) -> OsString {
     let (mut bytes, mut rest) = (Vec::with_capacity(field.len()), field);
     while let Some((&byte, after)) = rest.split_first() {
-        let octal = after
-            .get(..3)
-            .filter(|digits| byte == b'\\' && digits.iter().all(|d| (b'0'..=b'7').contains(d)));
-        let value = octal.and_then(|digits| {
-            digits
-                .iter()
-                .try_fold(0_u8, |sum, d| sum.checked_mul(8)?.checked_add(d - b'0'))
-        });
+        let octal = after.get(..3).filter(|digits| byte == b'\\' && digits.iter().all(|d| (b'0'..=b'7').contains(d)));
+        let value =
+            octal.and_then(|digits| digits.iter().try_fold(0_u8, |sum, d| sum.checked_mul(8)?.checked_add(d - b'0')));
         match value {
             Some(value) => {
                 bytes.push(value);
@@ -118,12 +113,7 @@ mod tests {
         assert!(entry.is_ours());
         let bare = parse(b"36 35 98:0 / /mnt rw - ext4 /dev/sda rw").expect("an entry");
         assert!(!bare.is_ours());
-        for broken in [
-            "",
-            "36 35",
-            "36 35 98:0 / /mnt rw master:1",
-            "36 35 98:0 / /mnt rw - ext4",
-        ] {
+        for broken in ["", "36 35", "36 35 98:0 / /mnt rw master:1", "36 35 98:0 / /mnt rw - ext4"] {
             assert_eq!(parse(broken.as_bytes()), None, "{broken}");
         }
         assert_eq!(unescape(br"a\04"), OsString::from("a\\04"));

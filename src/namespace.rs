@@ -80,10 +80,7 @@ impl Namespace {
     /// An empty volume whose root is not described yet.
     #[must_use]
     pub fn new(root: FileId) -> Namespace {
-        Namespace {
-            root,
-            ..Namespace::default()
-        }
+        Namespace { root, ..Namespace::default() }
     }
 
     /// From here on the picture is exact: objects without a name are forgotten.
@@ -146,10 +143,7 @@ impl Namespace {
     #[must_use]
     pub fn resolve(&self, path: &[u8]) -> Option<FileId> {
         let mut at = self.root;
-        for component in path
-            .split(|&byte| byte == b'/')
-            .filter(|part| !part.is_empty() && *part != b".")
-        {
+        for component in path.split(|&byte| byte == b'/').filter(|part| !part.is_empty() && *part != b".") {
             at = self.lookup(at, &Name::new(component).ok()?)?;
         }
         Some(at)
@@ -191,20 +185,13 @@ impl Namespace {
             Some(node) if node.kind == NodeKind::Directory => {}
             _ => return Err(NamespaceError::NoRoot(self.root)),
         }
-        let (mut places, mut seen) = (
-            Vec::with_capacity(self.nodes.len()),
-            HashSet::with_capacity(self.nodes.len()),
-        );
+        let (mut places, mut seen) = (Vec::with_capacity(self.nodes.len()), HashSet::with_capacity(self.nodes.len()));
         let mut pending = vec![self.root];
         seen.insert(self.root);
         while let Some(parent) = pending.pop() {
             for (name, &file) in self.directories.get(&parent).into_iter().flatten() {
                 let Some(node) = self.nodes.get(&file) else {
-                    return Err(NamespaceError::Undescribed {
-                        parent,
-                        name: name.clone(),
-                        file,
-                    });
+                    return Err(NamespaceError::Undescribed { parent, name: name.clone(), file });
                 };
                 let again = !seen.insert(file);
                 if node.kind == NodeKind::Directory {
@@ -213,12 +200,7 @@ impl Namespace {
                     }
                     pending.push(file);
                 }
-                places.push(Place {
-                    parent,
-                    name,
-                    file,
-                    again,
-                });
+                places.push(Place { parent, name, file, again });
             }
         }
         Ok(places)
@@ -247,54 +229,22 @@ impl Namespace {
 
     fn apply_name(&mut self, change: &Change<'_>) {
         match change {
-            Change::Create {
-                parent,
-                name,
-                file,
-                kind,
-                attributes,
-                xattrs,
-                parent_mtime,
-            } => {
-                let node = Node {
-                    kind: kind.clone(),
-                    attributes: *attributes,
-                    xattrs: xattrs.clone(),
-                    size: 0,
-                    born: true,
-                };
+            Change::Create { parent, name, file, kind, attributes, xattrs, parent_mtime } => {
+                let node =
+                    Node { kind: kind.clone(), attributes: *attributes, xattrs: xattrs.clone(), size: 0, born: true };
                 self.nodes.insert(*file, node);
                 self.assign(*parent, name, Some(*file));
                 self.touch(*parent, None, *parent_mtime);
             }
-            Change::Link {
-                file,
-                parent,
-                name,
-                parent_mtime,
-            } => {
+            Change::Link { file, parent, name, parent_mtime } => {
                 self.assign(*parent, name, Some(*file));
                 self.touch(*parent, None, *parent_mtime);
             }
-            Change::Unlink {
-                parent,
-                name,
-                parent_mtime,
-                ..
-            } => {
+            Change::Unlink { parent, name, parent_mtime, .. } => {
                 self.assign(*parent, name, None);
                 self.touch(*parent, None, *parent_mtime);
             }
-            Change::Rename {
-                file,
-                parent,
-                name,
-                new_parent,
-                new_name,
-                replaced,
-                flags,
-                parent_mtime,
-            } => {
+            Change::Rename { file, parent, name, new_parent, new_name, replaced, flags, parent_mtime } => {
                 let exchange = flags & RENAME_EXCHANGE != 0;
                 if file != replaced || exchange {
                     // else both are names of one file, and the kernel does nothing
@@ -304,25 +254,11 @@ impl Namespace {
                 self.touch(*parent, None, *parent_mtime);
                 self.touch(*new_parent, None, *parent_mtime);
             }
-            Change::Entry {
-                parent,
-                name,
-                file,
-                kind,
-                attributes,
-                xattrs,
-                size,
-            } => {
+            Change::Entry { parent, name, file, kind, attributes, xattrs, size } => {
                 self.entry(*parent, name, *file, kind, *attributes, xattrs, *size);
             }
             Change::ListBegin { directory } => {
-                let names = self
-                    .directories
-                    .get(directory)
-                    .into_iter()
-                    .flat_map(BTreeMap::keys)
-                    .cloned()
-                    .collect();
+                let names = self.directories.get(directory).into_iter().flat_map(BTreeMap::keys).cloned().collect();
                 self.listing = Some((*directory, names));
             }
             Change::ListEnd { directory } => {

@@ -104,10 +104,7 @@ impl OpenGroup {
     /// When journal, volume or state cannot be made durable; the next opening then recovers.
     pub fn close(&self) -> Result<()> {
         let session = self.session.lock().clone();
-        let closed = self
-            .primary
-            .close(&session)
-            .map_err(|error| open_error(&self.file(), error))?;
+        let closed = self.primary.close(&session).map_err(|error| open_error(&self.file(), error))?;
         *self.session.lock() = closed.clone();
         self.update(|file| file.session = Some(closed))
     }
@@ -117,30 +114,20 @@ fn open_root(file: &GroupFile) -> Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let shown = file.pvol.display();
     let root = rustix::fs::open(&file.pvol, flags, Mode::empty()).map_err(|error| match error {
-        Errno::NOENT | Errno::NOTDIR => Error::new(
-            ErrorKind::NotFound,
-            format!("the PVOL {shown} of group {} is gone", file.name),
-        )
-        .hint(format!(
-            "bring the directory back, or run: reelfs group delete {}",
-            file.name
-        )),
+        Errno::NOENT | Errno::NOTDIR => {
+            Error::new(ErrorKind::NotFound, format!("the PVOL {shown} of group {} is gone", file.name))
+                .hint(format!("bring the directory back, or run: reelfs group delete {}", file.name))
+        }
         Errno::NOTCONN => Error::new(ErrorKind::Busy, format!("{shown} is a mount whose daemon is dead"))
             .hint(format!("reelfs umount {shown}")),
         error => Error::io(format!("open the PVOL {shown}"), error.into()),
     })?;
-    let other = file
-        .session
-        .as_ref()
-        .is_some_and(|last| Identity::of(&root).is_ok_and(|now| now != last.identity));
+    let other = file.session.as_ref().is_some_and(|last| Identity::of(&root).is_ok_and(|now| now != last.identity));
     let empty = std::fs::read_dir(&file.pvol).is_ok_and(|mut entries| entries.next().is_none());
     if other && empty {
         return Err(Error::new(
             ErrorKind::NotFound,
-            format!(
-                "the PVOL {shown} of group {} is empty and not the directory that it was",
-                file.name
-            ),
+            format!("the PVOL {shown} of group {} is empty and not the directory that it was", file.name),
         )
         .hint("is its disk mounted?"));
     }

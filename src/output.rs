@@ -100,11 +100,7 @@ impl Output {
     /// # Errors
     /// Nobody reads any more ([`ErrorKind::BrokenPipe`]), or the disk behind stdout is full.
     pub fn say(&self, line: impl fmt::Display) -> Result<()> {
-        if self.json {
-            Ok(())
-        } else {
-            write_stdout(&format!("{line}\n"))
-        }
+        if self.json { Ok(()) } else { write_stdout(&format!("{line}\n")) }
     }
 
     /// A line that says that it was done. Nothing in JSON mode and with `-q`.
@@ -120,11 +116,7 @@ impl Output {
     /// # Errors
     /// As [`Output::say`].
     pub fn document<T: Serialize>(&self, body: &T) -> Result<()> {
-        if self.json {
-            write_json(&Document { schema: SCHEMA, body })
-        } else {
-            Ok(())
-        }
+        if self.json { write_json(&Document { schema: SCHEMA, body }) } else { Ok(()) }
     }
 
     /// One line of JSON Lines: `status`, `summary`, or whatever the verb's lines are called. Nothing in text mode.
@@ -132,14 +124,7 @@ impl Output {
     /// # Errors
     /// As [`Output::say`].
     pub fn event<T: Serialize>(&self, message_type: &str, body: &T) -> Result<()> {
-        if self.json {
-            write_json(&Event {
-                message_type,
-                body: &Document { schema: SCHEMA, body },
-            })
-        } else {
-            Ok(())
-        }
+        if self.json { write_json(&Event { message_type, body: &Document { schema: SCHEMA, body } }) } else { Ok(()) }
     }
 
     /// Something worth knowing, on stderr. Nothing with `-q` or in JSON mode.
@@ -156,12 +141,7 @@ impl Output {
             message: String,
         }
         if self.json {
-            let event = Event {
-                message_type: "warning",
-                body: &Warning {
-                    message: line.to_string(),
-                },
-            };
+            let event = Event { message_type: "warning", body: &Warning { message: line.to_string() } };
             write_stderr(&format!("{}\n", serde_json::to_string(&event).unwrap_or_default()));
         } else {
             let label = paint(self.stderr_color, Tone::Warning, "warning:");

@@ -120,10 +120,7 @@ pub fn check_marker_name(name: &str) -> Result<()> {
         _ if name.trim() != name => "it begins or ends with a space",
         _ => return Ok(()),
     };
-    Err(Error::usage(format!(
-        "`{}` cannot be the name of a marker: {reason}",
-        name.escape_debug()
-    )))
+    Err(Error::usage(format!("`{}` cannot be the name of a marker: {reason}", name.escape_debug())))
 }
 
 fn keyword(text: &str) -> Result<Option<Point>> {
@@ -133,10 +130,8 @@ fn keyword(text: &str) -> Result<Option<Point>> {
         "last-base" => Point::LastBase,
         "last-marker" => Point::LastMarker,
         "now" => {
-            return Err(
-                Error::usage("`now` is not a point of a tape: a tape knows nothing after it was sealed")
-                    .hint("`latest` is the end of the last tape; export once more to have what came since"),
-            );
+            return Err(Error::usage("`now` is not a point of a tape: a tape knows nothing after it was sealed")
+                .hint("`latest` is the end of the last tape; export once more to have what came since"));
         }
         "" => return Err(Error::usage("the point is empty").hint(SPELLINGS)),
         _ => return Ok(None),
@@ -164,20 +159,13 @@ fn marker_point(text: &str) -> Result<Point> {
         },
     };
     check_marker_name(name)?;
-    Ok(Point::Marker {
-        name: name.to_owned(),
-        back: count - 1,
-    })
+    Ok(Point::Marker { name: name.to_owned(), back: count - 1 })
 }
 
 /// `-2h` or `2h ago`, without the sign and without the `ago`.
 fn relative(text: &str) -> Option<&str> {
-    let ago = text
-        .strip_suffix("ago")
-        .filter(|rest| rest.ends_with(char::is_whitespace));
-    let minus = text
-        .strip_prefix('-')
-        .filter(|rest| rest.trim_start().starts_with(|c: char| c.is_ascii_digit()));
+    let ago = text.strip_suffix("ago").filter(|rest| rest.ends_with(char::is_whitespace));
+    let minus = text.strip_prefix('-').filter(|rest| rest.trim_start().starts_with(|c: char| c.is_ascii_digit()));
     ago.or(minus).map(str::trim)
 }
 

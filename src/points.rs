@@ -79,30 +79,13 @@ impl Happening {
     #[must_use]
     pub fn of(record: &Record<'_>) -> Option<Happening> {
         let what = match &record.change {
-            Change::BaseEnd { base, began, digest } => What::BaseEnd {
-                base: *base,
-                began: *began,
-                digest: *digest,
-            },
-            Change::Marker {
-                kind,
-                name,
-                note,
-                since,
-                ..
-            } => What::Marker {
-                kind: *kind,
-                name: name.clone(),
-                note: note.clone(),
-                since: *since,
-            },
+            Change::BaseEnd { base, began, digest } => What::BaseEnd { base: *base, began: *began, digest: *digest },
+            Change::Marker { kind, name, note, since, .. } => {
+                What::Marker { kind: *kind, name: name.clone(), note: note.clone(), since: *since }
+            }
             _ => return None,
         };
-        Some(Happening {
-            seq: record.seq,
-            time: record.time,
-            what,
-        })
+        Some(Happening { seq: record.seq, time: record.time, what })
     }
 }
 
@@ -202,11 +185,7 @@ impl History {
         stretches.retain(|stretch| stretch.first <= stretch.last);
         stretches.sort_by_key(|stretch| stretch.first);
         told.sort_by_key(|happening| happening.seq);
-        let mut history = History {
-            epoch: Some(epoch),
-            stretches,
-            ..History::default()
-        };
+        let mut history = History { epoch: Some(epoch), stretches, ..History::default() };
         history.find_runs();
         for happening in told {
             history.tell(happening, bases);
@@ -238,37 +217,20 @@ impl History {
             What::BaseEnd { base, began, digest } => {
                 let right = |tape: &&BaseTape| (tape.base, tape.began, tape.digest) == (base, began, digest);
                 let tape = tapes.iter().find(right).map(|tape| tape.name.clone());
-                self.bases.push(Base {
-                    base,
-                    began,
-                    ended: seq,
-                    time,
-                    tape,
-                });
+                self.bases.push(Base { base, began, ended: seq, time, tape });
             }
-            What::Marker {
-                kind: MarkerKind::Named,
-                name,
-                note,
-                ..
-            } => {
+            What::Marker { kind: MarkerKind::Named, name, note, .. } => {
                 self.marks.push(Mark { seq, time, name, note });
             }
-            What::Marker {
-                kind: MarkerKind::AdoptBegin | MarkerKind::RecoveryBegin,
-                since,
-                ..
-            } if self.in_bracket() => {
+            What::Marker { kind: MarkerKind::AdoptBegin | MarkerKind::RecoveryBegin, since, .. }
+                if self.in_bracket() =>
+            {
                 // killed in the middle of a bracket: the next one goes on where this one stopped
                 if let Some(open) = self.brackets.last_mut() {
                     open.since = open.since.min(since);
                 }
             }
-            What::Marker {
-                kind: kind @ (MarkerKind::AdoptBegin | MarkerKind::RecoveryBegin),
-                since,
-                ..
-            } => {
+            What::Marker { kind: kind @ (MarkerKind::AdoptBegin | MarkerKind::RecoveryBegin), since, .. } => {
                 self.brackets.push(Bracket {
                     adoption: kind == MarkerKind::AdoptBegin,
                     first: seq,
@@ -277,22 +239,13 @@ impl History {
                     until: Timestamp(i64::MAX),
                 });
             }
-            What::Marker {
-                kind: kind @ (MarkerKind::AdoptEnd | MarkerKind::RecoveryEnd),
-                ..
-            } => {
+            What::Marker { kind: kind @ (MarkerKind::AdoptEnd | MarkerKind::RecoveryEnd), .. } => {
                 if !self.in_bracket() {
                     // its begin is on a tape that is not here
                     let run = self.runs.iter().find(|run| (run.first..=run.last).contains(&seq));
                     let (first, since) = run.map_or((seq, time), |run| (run.first, run.first_time));
                     let adoption = kind == MarkerKind::AdoptEnd;
-                    self.brackets.push(Bracket {
-                        adoption,
-                        first,
-                        end: seq,
-                        since,
-                        until: time,
-                    });
+                    self.brackets.push(Bracket { adoption, first, end: seq, since, until: time });
                 }
                 if let Some(open) = self.brackets.last_mut() {
                     (open.end, open.until) = (seq, time);
@@ -317,10 +270,7 @@ impl History {
     #[must_use]
     pub fn base_for(&self, seq: Seq) -> Option<&Base> {
         let run = self.run(seq)?;
-        self.bases
-            .iter()
-            .rev()
-            .find(|base| base.ended <= seq && usable(base, run))
+        self.bases.iter().rev().find(|base| base.ended <= seq && usable(base, run))
     }
 
     /// The run that holds a record.
@@ -332,10 +282,7 @@ impl History {
     /// Records that are missing between what is at hand: first and last of each gap.
     #[must_use]
     pub fn gaps(&self) -> Vec<(Seq, Seq)> {
-        self.runs
-            .windows(2)
-            .map(|pair| (pair[0].last.next(), pair[1].first.previous()))
-            .collect()
+        self.runs.windows(2).map(|pair| (pair[0].last.next(), pair[1].first.previous())).collect()
     }
 
     /// The bracket that holds a record.
@@ -347,9 +294,7 @@ impl History {
     /// The stretch that holds a record.
     #[must_use]
     pub fn stretch(&self, seq: Seq) -> Option<&Stretch> {
-        self.stretches
-            .iter()
-            .find(|stretch| (stretch.first..=stretch.last).contains(&seq))
+        self.stretches.iter().find(|stretch| (stretch.first..=stretch.last).contains(&seq))
     }
 
     /// The runs from which something can be restored.

@@ -44,23 +44,14 @@ impl Progress {
 
     fn begin(output: &Output, phase: &str, template: &str) -> Progress {
         let shown = !output.quiet && !output.json && io::stderr().is_terminal();
-        let target = if shown {
-            ProgressDrawTarget::stderr()
-        } else {
-            ProgressDrawTarget::hidden()
-        };
+        let target = if shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let bar = ProgressBar::with_draw_target(Some(0), target);
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style.progress_chars("## "));
         }
         bar.set_prefix(phase.to_owned());
         let events = (output.json && !output.quiet).then(|| output.clone());
-        Progress {
-            phase: phase.to_owned(),
-            bar,
-            events,
-            last: now(),
-        }
+        Progress { phase: phase.to_owned(), bar, events, last: now() }
     }
 
     /// So much is done; `reached` says where in time that is, or nothing.
@@ -74,12 +65,7 @@ impl Progress {
         let at = now();
         if at.saturating_duration_since(self.last) >= EVENT_INTERVAL {
             self.last = at;
-            let status = Status {
-                phase: &self.phase,
-                done,
-                total,
-                time_reached: reached,
-            };
+            let status = Status { phase: &self.phase, done, total, time_reached: reached };
             // a reader who has gone is noticed at the result
             let _ = output.event("status", &status);
         }

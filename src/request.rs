@@ -107,10 +107,7 @@ pub fn converse<D: DeserializeOwned>(
     request: &Request,
     progress: &mut dyn FnMut(Step),
 ) -> Result<D> {
-    match connection
-        .ask(request, progress)
-        .map_err(|error| unreachable(group, error))?
-    {
+    match connection.ask(request, progress).map_err(|error| unreachable(group, error))? {
         Answer::Done(done) => Ok(done),
         Answer::Failed { code, message, hint } => {
             let error = Error::new(ErrorKind::from_code(code), message);
@@ -122,9 +119,7 @@ pub fn converse<D: DeserializeOwned>(
 
 fn unreachable(group: &GroupDir, error: ControlError) -> Error {
     let message = format!("the mount process of group {} does not answer", group.name());
-    Error::new(ErrorKind::Unreachable, message)
-        .because(error)
-        .hint(format!("its log is {}", group.log().display()))
+    Error::new(ErrorKind::Unreachable, message).because(error).hint(format!("its log is {}", group.log().display()))
 }
 
 /// Does it: through the mount process when there is one, else by opening the group for as long as it takes.
@@ -179,13 +174,7 @@ fn mark(group: &OpenGroup, name: &str, note: &str) -> Result<Marked> {
     crate::point::check_marker_name(name)?;
     let set = group.primary().mark(name, note);
     let (seq, time) = set.map_err(|error| Error::io("write the marker to the journal", error.into()))?;
-    group.update(|file| {
-        file.last_marker = Some(LastMarker {
-            name: name.to_owned(),
-            seq,
-            time,
-        })
-    })?;
+    group.update(|file| file.last_marker = Some(LastMarker { name: name.to_owned(), seq, time }))?;
     Ok(Marked { seq, time })
 }
 

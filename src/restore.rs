@@ -128,23 +128,13 @@ pub fn run(deck: &Deck, plan: &Plan, request: &Request, watch: &mut dyn FnMut(Pr
     let standing = check(&request.to, &request.tapes, plan.uuid)?;
     let total = plan.bytes();
     let reel = plan.load(deck, &mut |done| {
-        watch(Progress {
-            phase: Phase::Verify,
-            done,
-            total,
-            reached: None,
-        });
+        watch(Progress { phase: Phase::Verify, done, total, reached: None });
     })?;
     let restraint = restraint(request);
     let (began, ended, target) = (plan.base.began, plan.base.ended, plan.target.seq);
     let mut surveyed = |step: &Step<'_>| {
         let reached = Some((step.seq, step.time));
-        watch(Progress {
-            phase: Phase::Survey,
-            done: step.seq.0 - began.0,
-            total: target.0 - began.0,
-            reached,
-        });
+        watch(Progress { phase: Phase::Survey, done: step.seq.0 - began.0, total: target.0 - began.0, reached });
     };
     let survey = Survey::new(&reel, began, ended, target, &mut surveyed)?;
     let selection = Selection::new(&survey.names, &request.paths, &|kind| restraint.admits(kind))?;
@@ -170,56 +160,31 @@ pub fn run(deck: &Deck, plan: &Plan, request: &Request, watch: &mut dyn FnMut(Pr
     let total = needs.bytes();
     let mut wrote = |done: u64, step: Option<&Step<'_>>| {
         let reached = step.map(|step| (step.seq, step.time));
-        watch(Progress {
-            phase: Phase::Write,
-            done,
-            total: total.max(done),
-            reached,
-        });
+        watch(Progress { phase: Phase::Write, done, total: total.max(done), reached });
     };
     let volume = Volume::replica(destination.root()?, survey.names.root());
     let volume = volume.map_err(|errno| Error::io(format!("open {}", request.to.display()), errno.into()))?;
     let built = if plain && request.method == Method::Replay {
         by_replay(plan, &reel, &volume, &mut wrote)?
     } else {
-        let builder = Builder {
-            volume: &volume,
-            names: &survey.names,
-            selection: &selection,
-            restraint,
-        };
+        let builder = Builder { volume: &volume, names: &survey.names, selection: &selection, restraint };
         builder.build(&reel, &survey, (began.next(), target), &mut wrote)?
     };
     (summary.files, summary.bytes) = (selection.objects.len() as u64 - 1, built.bytes);
-    watch(Progress {
-        phase: Phase::Sync,
-        done: total,
-        total,
-        reached: Some((target, plan.target.time)),
-    });
-    volume
-        .sync()
-        .map_err(|errno| Error::io(format!("bring {} to disk", request.to.display()), errno.into()))?;
+    watch(Progress { phase: Phase::Sync, done: total, total, reached: Some((target, plan.target.time)) });
+    volume.sync().map_err(|errno| Error::io(format!("bring {} to disk", request.to.display()), errno.into()))?;
     destination.finish(root_mtime(&survey)?)?;
     Ok(summary)
 }
 
 fn restraint(request: &Request) -> Restraint {
     let caller = || (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-    Restraint {
-        safe: request.safe,
-        owner: request.no_owner.then(caller),
-    }
+    Restraint { safe: request.safe, owner: request.no_owner.then(caller) }
 }
 
 fn root_mtime(survey: &Survey) -> Result<FileTime> {
     let unknown = || Error::new(ErrorKind::Damaged, "the tapes say nothing about the root directory");
-    Ok(survey
-        .names
-        .node(survey.names.root())
-        .ok_or_else(unknown)?
-        .attributes
-        .mtime)
+    Ok(survey.names.node(survey.names.root()).ok_or_else(unknown)?.attributes.mtime)
 }
 
 /// The tree as it stood at the end of the base copy, then every record after it.
@@ -233,12 +198,7 @@ fn by_replay(
     let survey = Survey::new(reel, began, ended, ended, &mut |_| {})?;
     let everything = |_: &NodeKind| true;
     let selection = Selection::new(&survey.names, &[], &everything)?;
-    let builder = Builder {
-        volume,
-        names: &survey.names,
-        selection: &selection,
-        restraint: Restraint::default(),
-    };
+    let builder = Builder { volume, names: &survey.names, selection: &selection, restraint: Restraint::default() };
     let mut built = builder.build(reel, &survey, (began.next(), ended), progress)?;
     let scratch = Name::new(format!(".reelfs-bracket-{}", plan.uuid).as_bytes());
     let scratch = scratch.map_err(|error| Error::failed(error.to_string()))?;

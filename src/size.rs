@@ -22,9 +22,7 @@ impl FromStr for Size {
     fn from_str(text: &str) -> Result<Size, SizeError> {
         let refuse = || SizeError(text.to_owned());
         let trimmed = text.trim();
-        let split = trimmed
-            .find(|c: char| !c.is_ascii_digit() && c != '.')
-            .unwrap_or(trimmed.len());
+        let split = trimmed.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(trimmed.len());
         let (number, unit) = (&trimmed[..split], trimmed[split..].trim_start().to_ascii_lowercase());
         let shift = match unit.as_str() {
             "" | "b" => 0,
@@ -52,18 +50,11 @@ impl FromStr for Size {
 impl fmt::Display for Size {
     /// `1 GiB`, `118.4 GiB`, `17 B`: at most one decimal, none when it is a whole number.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let step = (0..UNITS.len() - 1)
-            .rev()
-            .find(|&step| self.0 >> (10 * (step + 1)) != 0)
-            .map_or(0, |step| step + 1);
+        let step = (0..UNITS.len() - 1).rev().find(|&step| self.0 >> (10 * (step + 1)) != 0).map_or(0, |step| step + 1);
         let unit = 1_u128 << (10 * step);
         let tenths = (u128::from(self.0) * 10 + unit / 2) / unit;
         // 1023.96 MiB rounds to 1024 MiB, which is written 1 GiB
-        let (tenths, step) = if tenths >= 10_240 && step + 1 < UNITS.len() {
-            (10, step + 1)
-        } else {
-            (tenths, step)
-        };
+        let (tenths, step) = if tenths >= 10_240 && step + 1 < UNITS.len() { (10, step + 1) } else { (tenths, step) };
         match tenths % 10 {
             0 => write!(f, "{} {}", tenths / 10, UNITS[step]),
             tenth => write!(f, "{}.{tenth} {}", tenths / 10, UNITS[step]),
@@ -89,19 +80,7 @@ mod tests {
         ] {
             assert_eq!(text.parse(), Ok(Size(bytes)), "{text}");
         }
-        for text in [
-            "",
-            "GiB",
-            "1GB",
-            "1.5",
-            "1.",
-            ".5GiB",
-            "-1",
-            "1 GiB x",
-            "99999999999TiB",
-            "1..5GiB",
-            "1_000",
-        ] {
+        for text in ["", "GiB", "1GB", "1.5", "1.", ".5GiB", "-1", "1 GiB x", "99999999999TiB", "1..5GiB", "1_000"] {
             assert!(text.parse::<Size>().is_err(), "{text}");
         }
     }

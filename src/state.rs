@@ -46,10 +46,7 @@ impl StateDir {
     /// The files of a group, whether it exists or not.
     #[must_use]
     pub fn group(&self, name: &GroupName) -> GroupDir {
-        GroupDir {
-            name: name.clone(),
-            path: self.root.join("groups").join(name.as_str()),
-        }
+        GroupDir { name: name.clone(), path: self.root.join("groups").join(name.as_str()) }
     }
 
     /// The groups that exist, sorted by name.
@@ -66,10 +63,7 @@ impl StateDir {
         let mut groups = Vec::new();
         for entry in entries {
             let entry = entry.map_err(|error| Error::io(format!("read {}", directory.display()), error))?;
-            let name = entry
-                .file_name()
-                .to_str()
-                .and_then(|name| name.parse::<GroupName>().ok());
+            let name = entry.file_name().to_str().and_then(|name| name.parse::<GroupName>().ok());
             groups.extend(name.map(|name| self.group(&name)).filter(GroupDir::exists));
         }
         groups.sort_by(|one, other| one.name.cmp(&other.name));
@@ -87,10 +81,7 @@ impl StateDir {
         }
         let names: Vec<String> = self.groups()?.iter().map(|group| group.name.to_string()).collect();
         let hint = if names.is_empty() {
-            format!(
-                "there is no group in {}; make one: reelfs group create {name} --pvol DIR",
-                self.root.display()
-            )
+            format!("there is no group in {}; make one: reelfs group create {name} --pvol DIR", self.root.display())
         } else {
             format!("{} has: {}", self.root.display(), names.join(", "))
         };
@@ -166,14 +157,10 @@ impl GroupDir {
     /// # Errors
     /// The operating system says no.
     pub fn make(&self) -> Result<()> {
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&self.path)
-            .map_err(|error| {
-                Error::io(format!("make {}", self.path.display()), error)
-                    .hint("REELFS_STATE_DIR names another state directory")
-            })
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.path).map_err(|error| {
+            Error::io(format!("make {}", self.path.display()), error)
+                .hint("REELFS_STATE_DIR names another state directory")
+        })
     }
 }
 
@@ -184,21 +171,10 @@ mod tests {
     #[test]
     fn default_follows_xdg_and_ignores_relative_paths() {
         let with = |pairs: &'static [(&'static str, &'static str)]| {
-            default_of_user(move |name| {
-                pairs
-                    .iter()
-                    .find(|(key, _)| *key == name)
-                    .map(|(_, value)| value.into())
-            })
+            default_of_user(move |name| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| value.into()))
         };
-        assert_eq!(
-            with(&[("XDG_STATE_HOME", "/s"), ("HOME", "/h")]).expect("xdg"),
-            Path::new("/s/reelfs")
-        );
-        assert_eq!(
-            with(&[("HOME", "/h")]).expect("home"),
-            Path::new("/h/.local/state/reelfs")
-        );
+        assert_eq!(with(&[("XDG_STATE_HOME", "/s"), ("HOME", "/h")]).expect("xdg"), Path::new("/s/reelfs"));
+        assert_eq!(with(&[("HOME", "/h")]).expect("home"), Path::new("/h/.local/state/reelfs"));
         assert_eq!(
             with(&[("XDG_STATE_HOME", "s"), ("HOME", "/h")]).expect("home"),
             Path::new("/h/.local/state/reelfs")
@@ -219,17 +195,9 @@ mod tests {
             }
         }
         fs::create_dir(temporary.path().join("groups/Not-A-Name")).expect("directory");
-        let names: Vec<String> = state
-            .groups()
-            .expect("groups")
-            .iter()
-            .map(|group| group.name().to_string())
-            .collect();
+        let names: Vec<String> = state.groups().expect("groups").iter().map(|group| group.name().to_string()).collect();
         assert_eq!(names, ["a", "b"]);
         let error = state.existing(&"half".parse().expect("name")).expect_err("no group");
-        assert_eq!(
-            (error.code(), error.hint_text().map(|hint| hint.ends_with("has: a, b"))),
-            (10, Some(true))
-        );
+        assert_eq!((error.code(), error.hint_text().map(|hint| hint.ends_with("has: a, b"))), (10, Some(true)));
     }
 }

@@ -58,13 +58,7 @@ impl GroupStatus {
     /// There is no such group.
     pub fn of(group: &GroupDir) -> Result<GroupStatus> {
         let file = GroupFile::load(group)?;
-        let mut status = GroupStatus {
-            file,
-            live: None,
-            busy: None,
-            journal: None,
-            troubles: Vec::new(),
-        };
+        let mut status = GroupStatus { file, live: None, busy: None, journal: None, troubles: Vec::new() };
         match request::ask::<Live>(group, &Request::Status, &mut |_| {}) {
             Ok(Some(live)) => {
                 status.journal = Some(live.journal.clone());
@@ -97,11 +91,7 @@ impl GroupStatus {
         let waiting = self.live.as_ref().map_or(0, |live| live.waiting);
         let name = &self.file.name;
         if waiting > 0 {
-            let (verb, who) = if waiting == 1 {
-                ("is", "writer")
-            } else {
-                ("are", "writers")
-            };
+            let (verb, who) = if waiting == 1 { ("is", "writer") } else { ("are", "writers") };
             self.troubles.push(format!(
                 "{waiting} {who} {verb} parked: the journal is full; make room: reelfs tape export {name} --to DIR"
             ));
@@ -112,43 +102,22 @@ impl GroupStatus {
             ));
         }
         let stale = |entry: &MountEntry| entry.is_ours() && entry.source == name.as_str() && entry.is_stale();
-        let dead = mounts::table()
-            .unwrap_or_default()
-            .into_iter()
-            .find(stale)
-            .filter(|_| self.live.is_none());
+        let dead = mounts::table().unwrap_or_default().into_iter().find(stale).filter(|_| self.live.is_none());
         if let Some(entry) = dead {
             let shown = entry.point.display();
-            self.troubles.push(format!(
-                "the process behind {shown} is dead; go on with: reelfs mount {name} {shown}"
-            ));
+            self.troubles.push(format!("the process behind {shown} is dead; go on with: reelfs mount {name} {shown}"));
         } else if self.live.is_none() && !self.file.pvol.is_dir() {
-            self.troubles
-                .push(format!("the PVOL {} is not there", self.file.pvol.display()));
+            self.troubles.push(format!("the PVOL {} is not there", self.file.pvol.display()));
         }
-        let gone: Vec<PathBuf> = self
-            .file
-            .targets
-            .iter()
-            .map(|t| t.dir.clone())
-            .filter(|dir| !dir.is_dir())
-            .collect();
-        self.troubles.extend(
-            gone.iter()
-                .map(|dir| format!("the tape directory {} is not there", dir.display())),
-        );
+        let gone: Vec<PathBuf> = self.file.targets.iter().map(|t| t.dir.clone()).filter(|dir| !dir.is_dir()).collect();
+        self.troubles.extend(gone.iter().map(|dir| format!("the tape directory {} is not there", dir.display())));
     }
 
     /// The state word.
     #[must_use]
     pub fn state(&self) -> PairState {
         let copying = |activity: &Activity| activity.verb == "reelfs base copy";
-        if self
-            .live
-            .as_ref()
-            .and_then(|live| live.activity.as_ref())
-            .is_some_and(copying)
-        {
+        if self.live.as_ref().and_then(|live| live.activity.as_ref()).is_some_and(copying) {
             PairState::Copy
         } else if self.file.base.is_some() {
             PairState::Pair
@@ -163,10 +132,7 @@ impl GroupStatus {
         let activity = self.live.as_ref().and_then(|live| live.activity.as_ref());
         match (self.state(), activity) {
             (PairState::Copy, Some(activity)) if activity.step.total > 0 => {
-                format!(
-                    "base copy {} %",
-                    activity.step.done.saturating_mul(100) / activity.step.total
-                )
+                format!("base copy {} %", activity.step.done.saturating_mul(100) / activity.step.total)
             }
             (PairState::Copy, _) => "base copy".to_owned(),
             (PairState::Smpl, _) => "no base copy yet".to_owned(),

@@ -22,9 +22,7 @@ impl Zone {
     /// The zone of the user: `TZ` when it names one, else the machine's.
     #[must_use]
     pub fn from_environment() -> Zone {
-        let named = std::env::var("TZ")
-            .ok()
-            .and_then(|name| name.trim_start_matches(':').parse().ok());
+        let named = std::env::var("TZ").ok().and_then(|name| name.trim_start_matches(':').parse().ok());
         named.map_or(Zone::Local, Zone::Named)
     }
 
@@ -78,11 +76,7 @@ impl Zone {
         let utc = DateTime::<Utc>::from_timestamp_nanos(time.0);
         let here = self.show(time);
         let same_day = here.date_naive() == utc.date_naive();
-        let format = if same_day {
-            "%H:%M:%S%.9fZ"
-        } else {
-            "%Y-%m-%d %H:%M:%S%.9fZ"
-        };
+        let format = if same_day { "%H:%M:%S%.9fZ" } else { "%Y-%m-%d %H:%M:%S%.9fZ" };
         let tape = tape.map_or_else(String::new, |name| format!(", tape {name}"));
         format!("at {} ({}) = seq {seq}{tape}", self.text(time), utc.format(format))
     }
@@ -91,9 +85,7 @@ impl Zone {
 /// `2026-11-20T12:04:59.871203000Z`, for JSON.
 #[must_use]
 pub fn rfc3339(time: Timestamp) -> String {
-    DateTime::<Utc>::from_timestamp_nanos(time.0)
-        .format("%Y-%m-%dT%H:%M:%S%.9fZ")
-        .to_string()
+    DateTime::<Utc>::from_timestamp_nanos(time.0).format("%Y-%m-%dT%H:%M:%S%.9fZ").to_string()
 }
 
 #[cfg(test)]

@@ -39,17 +39,11 @@ impl Writer {
 
     fn run(&mut self, mount: &Path, is_over: &AtomicBool) {
         let place = mount.join(&self.directory);
-        if !matches!(
-            fs::create_dir(&place).map_err(|error| error.raw_os_error()),
-            Ok(()) | Err(Some(17))
-        ) {
+        if !matches!(fs::create_dir(&place).map_err(|error| error.raw_os_error()), Ok(()) | Err(Some(17))) {
             return;
         }
         while !is_over.load(Ordering::Relaxed) {
-            let (one, two) = (
-                format!("f{}", self.random.below(30)),
-                format!("f{}", self.random.below(30)),
-            );
+            let (one, two) = (format!("f{}", self.random.below(30)), format!("f{}", self.random.below(30)));
             let result = match self.random.below(10) {
                 0..=3 => self.create(&place, &one),
                 4..=6 => self.write(&place, &one),
@@ -141,10 +135,7 @@ impl Writer {
                 ));
             }
         }
-        self.told = Acknowledged {
-            files: there,
-            uncertain: BTreeSet::new(),
-        };
+        self.told = Acknowledged { files: there, uncertain: BTreeSet::new() };
         Ok(())
     }
 }
@@ -178,12 +169,7 @@ fn everything_acknowledged_survives_and_the_twin_stays_exact() {
         let below = Tree::of(&pvol);
         for writer in &mut writers {
             let checked = writer.check(mount.path()).and_then(|()| writer.check(&pvol));
-            assert!(
-                checked.is_ok(),
-                "after kill {round}: {}\n{}",
-                checked.unwrap_err(),
-                mount.log()
-            );
+            assert!(checked.is_ok(), "after kill {round}: {}\n{}", checked.unwrap_err(), mount.log());
         }
         sandbox.export("killed", &tapes);
         let restored = fast.restore(&tapes, "latest", "restored");
@@ -199,11 +185,7 @@ fn everything_acknowledged_survives_and_the_twin_stays_exact() {
             let (disk, is_over) = (&disk, &is_over);
             let filler = (round % 3 == 1).then(|| scope.spawn(move || fill_now_and_then(disk, is_over)));
             wait::pause(pause);
-            let log = if round % 2 == 0 {
-                mount.kill()
-            } else {
-                mount.kill_and_leave()
-            };
+            let log = if round % 2 == 0 { mount.kill() } else { mount.kill_and_leave() };
             assert!(!log.contains("panicked at"), "{log}");
             is_over.store(true, Ordering::Relaxed);
             drop(filler);
@@ -222,10 +204,7 @@ fn a_dead_mount_of_our_own_is_replaced() {
     fs::write(mount.join("file"), b"acknowledged").unwrap();
     mount.kill_and_leave();
     let point = sandbox.path("mnt");
-    assert_eq!(
-        fs::read_dir(&point).unwrap_err().raw_os_error(),
-        Some(Errno::NOTCONN.raw_os_error())
-    );
+    assert_eq!(fs::read_dir(&point).unwrap_err().raw_os_error(), Some(Errno::NOTCONN.raw_os_error()));
     let mount = Mount::new(&sandbox, "stale", &point, &[]);
     assert_eq!(fs::read(mount.join("file")).unwrap(), b"acknowledged");
     mount.umount();

@@ -14,14 +14,13 @@ const LINE_CHARS_MAX: usize = 120;
 
 /// Files that may be longer, each with its reason.
 const LONG_FILES: &[(&str, &str)] = &[
-    ("journal/src/record.rs", "the byte table of every change kind: encoder and decoder stand side by side"),
     ("fuse/src/adapter.rs", "one impl of fuser's trait, which has one method a request"),
 ];
 
 /// Functions that may be longer: one `match` with an arm for every change kind.
 const LONG_FUNCTIONS: &[(&str, &str)] = &[
-    ("journal/src/record.rs", "encode_change"),
-    ("journal/src/record.rs", "decode_change"),
+    ("journal/src/record/encode.rs", "encode_change"),
+    ("journal/src/record/decode.rs", "decode_change"),
     ("journal/src/change.rs", "into_owned"),
 ];
 

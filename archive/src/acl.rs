@@ -14,10 +14,7 @@ pub(crate) fn to_text(value: &[u8]) -> Option<String> {
     }
     let mut text = String::new();
     for entry in entries.chunks_exact(ENTRY_LEN) {
-        let (tag, permissions) = (
-            u16::from_le_bytes([entry[0], entry[1]]),
-            u16::from_le_bytes([entry[2], entry[3]]),
-        );
+        let (tag, permissions) = (u16::from_le_bytes([entry[0], entry[1]]), u16::from_le_bytes([entry[2], entry[3]]));
         let id = u32::from_le_bytes(*entry[4..].first_chunk()?);
         let (word, named) = match tag {
             0x01 => ("user", false),
@@ -34,14 +31,7 @@ pub(crate) fn to_text(value: &[u8]) -> Option<String> {
         let bit = |mask: u16, letter: char| if permissions & mask == 0 { '-' } else { letter };
         let separator = if text.is_empty() { "" } else { "," };
         let id = if named { id.to_string() } else { String::new() };
-        write!(
-            text,
-            "{separator}{word}:{id}:{}{}{}",
-            bit(4, 'r'),
-            bit(2, 'w'),
-            bit(1, 'x')
-        )
-        .ok()?;
+        write!(text, "{separator}{word}:{id}:{}{}{}", bit(4, 'r'), bit(2, 'w'), bit(1, 'x')).ok()?;
     }
     Some(text)
 }
@@ -53,21 +43,14 @@ mod tests {
     #[test]
     fn reads_what_the_kernel_writes_and_nothing_else() {
         let mut value = vec![2, 0, 0, 0];
-        for (tag, permissions, id) in [
-            (1u16, 7u16, u32::MAX),
-            (2, 6, 1000),
-            (4, 5, u32::MAX),
-            (0x10, 7, u32::MAX),
-            (0x20, 0, u32::MAX),
-        ] {
+        for (tag, permissions, id) in
+            [(1u16, 7u16, u32::MAX), (2, 6, 1000), (4, 5, u32::MAX), (0x10, 7, u32::MAX), (0x20, 0, u32::MAX)]
+        {
             value.extend_from_slice(&tag.to_le_bytes());
             value.extend_from_slice(&permissions.to_le_bytes());
             value.extend_from_slice(&id.to_le_bytes());
         }
-        assert_eq!(
-            to_text(&value).as_deref(),
-            Some("user::rwx,user:1000:rw-,group::r-x,mask::rwx,other::---")
-        );
+        assert_eq!(to_text(&value).as_deref(), Some("user::rwx,user:1000:rw-,group::r-x,mask::rwx,other::---"));
         assert_eq!(to_text(&value[..value.len() - 1]), None);
         value[0] = 1;
         assert_eq!(to_text(&value), None);

@@ -38,15 +38,7 @@ pub(crate) fn check_head(head: &TapeHead, frames: &Frames, index_frame: u64) -> 
         return wrong("its times do not rise");
     }
     let (kind, next) = (label.kind, label.first);
-    let mut walk = Walk {
-        kind,
-        frames,
-        index_frame,
-        next_frame: BODY_FRAME,
-        next,
-        records: 0,
-        bytes: 0,
-    };
+    let mut walk = Walk { kind, frames, index_frame, next_frame: BODY_FRAME, next, records: 0, bytes: 0 };
     index.chunks.iter().try_for_each(|chunk| walk.step(chunk))?;
     if (walk.records, walk.bytes) != (index.counts.records, index.counts.bytes) {
         return wrong("its counts are not those of its members");
@@ -62,11 +54,7 @@ impl Walk<'_> {
     fn step(&mut self, chunk: &Chunk) -> Result<(), TapeError> {
         let is_update = self.kind == TapeKind::Update;
         // between those of a base tape lie files
-        let in_order = if is_update {
-            chunk.frame == self.next_frame
-        } else {
-            chunk.frame >= self.next_frame
-        };
+        let in_order = if is_update { chunk.frame == self.next_frame } else { chunk.frame >= self.next_frame };
         if !in_order || chunk.frame.checked_add(2).is_none_or(|end| end > self.index_frame) {
             return wrong("its control members do not follow each other");
         }
@@ -74,10 +62,7 @@ impl Walk<'_> {
         if !is_held || chunk.bytes > CHUNK_BYTES_MAX as u64 || chunk.first != self.next {
             return wrong("a control member is out of range");
         }
-        let (control, journal) = (
-            self.frames.span(chunk.frame)?.raw,
-            self.frames.span(chunk.frame + 1)?.raw,
-        );
+        let (control, journal) = (self.frames.span(chunk.frame)?.raw, self.frames.span(chunk.frame + 1)?.raw);
         let member_len = |data: u64| BLOCK as u64 + padded(data);
         let control_len = member_len(chunk.records * CONTROL_LEN as u64);
         if (u64::from(control), u64::from(journal)) != (control_len, member_len(chunk.bytes)) {

@@ -85,9 +85,7 @@ impl<W: Write> BaseWriter<W> {
             change: change.clone(),
         };
         let encoded = record.encode();
-        self.press
-            .chunks
-            .push(&mut self.press.sink, encoded.control(), encoded.data())
+        self.press.chunks.push(&mut self.press.sink, encoded.control(), encoded.data())
     }
 
     /// Writes the tar entry of a name, and the record of where a regular file's bytes are. A file may change meanwhile:
@@ -133,12 +131,7 @@ impl<W: Write> BaseWriter<W> {
         }
         self.tree.file_bytes += layout.data_length();
         let stream_length = layout.stream_length();
-        self.push(&Change::BaseData {
-            file: file.file,
-            stream_offset,
-            stream_length,
-            size: file.size,
-        })
+        self.push(&Change::BaseData { file: file.file, stream_offset, stream_length, size: file.size })
     }
 
     /// Compressed bytes written so far (what is still being compressed is not counted).
@@ -170,25 +163,14 @@ struct Layout {
 
 impl Layout {
     fn of(file: &BaseFile<'_>) -> Layout {
-        let whole = Layout {
-            map: Vec::new(),
-            extents: if file.size == 0 {
-                Vec::new()
-            } else {
-                vec![(0, file.size)]
-            },
-        };
+        let whole = Layout { map: Vec::new(), extents: if file.size == 0 { Vec::new() } else { vec![(0, file.size)] } };
         let Some(extents) = normalize(file.extents, file.size) else {
             return whole;
         };
         let map = sparse_map(&extents, file.size);
         let sparse = Layout { map, extents };
         // a reader tells a sparse entry by its being shorter than the file
-        if sparse.stream_length() < file.size {
-            sparse
-        } else {
-            whole
-        }
+        if sparse.stream_length() < file.size { sparse } else { whole }
     }
 
     fn is_sparse(&self) -> bool {

@@ -43,27 +43,13 @@ pub struct BaseBytes {
 
 /// The frames that hold the tree.
 pub(crate) fn tree_frames(tape: &SealedTape) -> Arc<[u64]> {
-    let mut chunks = tape
-        .head
-        .index
-        .chunks
-        .iter()
-        .flat_map(|chunk| [chunk.frame, chunk.frame + 1])
-        .peekable();
-    (BODY_FRAME..tape.index_frame)
-        .filter(|frame| chunks.next_if_eq(frame).is_none())
-        .collect()
+    let mut chunks = tape.head.index.chunks.iter().flat_map(|chunk| [chunk.frame, chunk.frame + 1]).peekable();
+    (BODY_FRAME..tape.index_frame).filter(|frame| chunks.next_if_eq(frame).is_none()).collect()
 }
 
 impl BaseBytes {
     pub(crate) fn new(frames: Arc<Frames>, numbers: Arc<[u64]>) -> BaseBytes {
-        BaseBytes {
-            frames,
-            numbers,
-            stream: None,
-            next: 0,
-            current: None,
-        }
+        BaseBytes { frames, numbers, stream: None, next: 0, current: None }
     }
 
     /// Gives the bytes of a file to `sink`, in rising order.
@@ -71,11 +57,7 @@ impl BaseBytes {
     /// # Errors
     /// What is wrong with the tape, or [`TapeError::Sink`].
     pub fn file(&mut self, extent: BaseExtent, sink: &mut Sink<'_>) -> Result<(), TapeError> {
-        let BaseExtent {
-            stream_offset,
-            stream_length,
-            size,
-        } = extent;
+        let BaseExtent { stream_offset, stream_length, size } = extent;
         let end = stream_offset.checked_add(stream_length);
         if end.is_none() || stream_length > size {
             return Err(malformed("its place on the tape is out of range"));
@@ -113,9 +95,7 @@ impl BaseBytes {
         let (mut map, mut end, mut data) = (Vec::new(), 0, 0);
         for _ in 0..count {
             let (offset, length) = (self.number(&mut at)?, self.number(&mut at)?);
-            let next = offset
-                .checked_add(length)
-                .filter(|next| offset >= end && *next <= extent.size);
+            let next = offset.checked_add(length).filter(|next| offset >= end && *next <= extent.size);
             end = next.ok_or_else(|| malformed("its map of holes does not rise"))?;
             data += length;
             map.push((offset, length));
@@ -134,9 +114,7 @@ impl BaseBytes {
             *at += 1;
             match byte {
                 b'0'..=b'9' => {
-                    let next = value
-                        .checked_mul(10)
-                        .and_then(|value| value.checked_add(u64::from(byte - b'0')));
+                    let next = value.checked_mul(10).and_then(|value| value.checked_add(u64::from(byte - b'0')));
                     value = next.ok_or_else(|| malformed("its map of holes is out of range"))?;
                 }
                 b'\n' if digits > 0 => return Ok(value),
@@ -153,10 +131,9 @@ impl BaseBytes {
             self.seek(offset)?;
         }
         match &self.current {
-            Some(current) if held(current) => Ok(usize::try_from(offset - current.1)
-                .ok()
-                .and_then(|skip| current.2.get(skip..))
-                .unwrap_or_default()),
+            Some(current) if held(current) => {
+                Ok(usize::try_from(offset - current.1).ok().and_then(|skip| current.2.get(skip..)).unwrap_or_default())
+            }
             _ => Err(malformed("its bytes are not where the tape holds files")),
         }
     }
@@ -174,9 +151,7 @@ impl BaseBytes {
         }
         let Some(stream) = &mut self.stream else { return Ok(()) };
         while self.next <= place {
-            let (number, raw) = stream
-                .next()?
-                .ok_or_else(|| malformed("the tape ends before its bytes"))?;
+            let (number, raw) = stream.next()?.ok_or_else(|| malformed("the tape ends before its bytes"))?;
             let begins = self.frames.span(number)?.stream;
             if let Some((_, _, used)) = self.current.replace((self.next, begins, raw)) {
                 stream.give_back(used);

@@ -83,26 +83,15 @@ impl Catalog {
         }
         catalog.tapes.sort_by_key(|tape| {
             let label = &tape.head.label;
-            (
-                label.group.clone(),
-                label.group_uuid,
-                label.epoch,
-                label.first,
-                label.kind,
-                tape.head.last(),
-            )
+            (label.group.clone(), label.group_uuid, label.epoch, label.first, label.kind, tape.head.last())
         });
         Ok(catalog)
     }
 
     fn look_at(&mut self, path: PathBuf, is_given: bool) {
-        let is_named = path
-            .file_name()
-            .and_then(|name| name.to_str())
-            .is_some_and(|name| name.parse::<TapeName>().is_ok());
-        let opened = File::open(&path)
-            .map_err(TapeError::io("open the tape"))
-            .and_then(SealedTape::open);
+        let is_named =
+            path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.parse::<TapeName>().is_ok());
+        let opened = File::open(&path).map_err(TapeError::io("open the tape")).and_then(SealedTape::open);
         match opened {
             Ok(tape) => {
                 let mut head = tape.head;
@@ -111,11 +100,7 @@ impl Catalog {
                     |tape: &&mut CatalogTape| tape.head.label.tape == head.label.tape && tape.head.root == head.root;
                 match self.tapes.iter_mut().find(same) {
                     Some(tape) => tape.copies.push(path),
-                    None => self.tapes.push(CatalogTape {
-                        path,
-                        copies: Vec::new(),
-                        head,
-                    }),
+                    None => self.tapes.push(CatalogTape { path, copies: Vec::new(), head }),
                 }
             }
             // removed since it was listed
@@ -124,10 +109,7 @@ impl Catalog {
             // a cut tape may be too short to look like one, but its name says what it was
             Err(TapeError::NotATape) if is_named => {
                 let length = path.metadata().map_or(0, |metadata| metadata.len());
-                self.damaged.push(Damaged {
-                    path,
-                    error: TapeError::Truncated { length },
-                });
+                self.damaged.push(Damaged { path, error: TapeError::Truncated { length } });
             }
             Err(error) => self.damaged.push(Damaged { path, error }),
         }
@@ -158,12 +140,8 @@ impl Catalog {
             group.2.insert(label.epoch);
             group.3 += 1;
         }
-        let summary = |(uuid, (_, name, epochs, tapes))| GroupSummary {
-            uuid,
-            name,
-            epochs: Vec::from_iter(epochs),
-            tapes,
-        };
+        let summary =
+            |(uuid, (_, name, epochs, tapes))| GroupSummary { uuid, name, epochs: Vec::from_iter(epochs), tapes };
         let mut groups: Vec<_> = groups.into_iter().map(summary).collect();
         groups.sort_by(|left, right| left.name.cmp(&right.name));
         groups

@@ -45,9 +45,7 @@ pub struct Chain<'a> {
 
 impl<'a> Chain<'a> {
     pub(crate) fn new(group: Uuid, epoch: Epoch, tapes: &'a [CatalogTape]) -> Chain<'a> {
-        let own = tapes
-            .iter()
-            .filter(|tape| tape.head.label.group_uuid == group && tape.head.label.epoch == epoch);
+        let own = tapes.iter().filter(|tape| tape.head.label.group_uuid == group && tape.head.label.epoch == epoch);
         let (mut bases, mut all): (Vec<_>, Vec<_>) = own.partition(|tape| tape.head.label.kind == TapeKind::Base);
         bases.sort_by_key(|tape| (tape.head.first(), tape.head.label.created));
         // longest first among those that begin together, so that the others add nothing
@@ -60,23 +58,13 @@ impl<'a> Chain<'a> {
                 continue;
             }
             if let Some(end) = end.filter(|end| first > end.next()) {
-                gaps.push(Gap {
-                    from: end.next(),
-                    to: first.previous(),
-                });
+                gaps.push(Gap { from: end.next(), to: first.previous() });
             }
             end = Some(last);
             updates.push(*tape);
         }
         let diverged = contradictions(&all);
-        Chain {
-            group,
-            epoch,
-            bases,
-            updates,
-            gaps,
-            diverged,
-        }
+        Chain { group, epoch, bases, updates, gaps, diverged }
     }
 
     /// The last record of the last tape.
@@ -108,11 +96,7 @@ fn contradictions<'a>(tapes: &[&'a CatalogTape]) -> Vec<Diverged<'a>> {
             continue;
         };
         if left.seq == right.seq && left.digest != right.digest {
-            diverged.push(Diverged {
-                seq: left.seq,
-                left: left_tape,
-                right: right_tape,
-            });
+            diverged.push(Diverged { seq: left.seq, left: left_tape, right: right_tape });
         }
     }
     for right in tapes {
@@ -122,11 +106,7 @@ fn contradictions<'a>(tapes: &[&'a CatalogTape]) -> Vec<Diverged<'a>> {
         let namesake =
             |tape: &&&'a CatalogTape| tape.head.label.tape == previous.tape && tape.head.root != previous.root;
         if let Some(left) = tapes.iter().find(namesake) {
-            diverged.push(Diverged {
-                seq: left.head.last(),
-                left,
-                right,
-            });
+            diverged.push(Diverged { seq: left.head.last(), left, right });
         }
     }
     diverged

@@ -65,9 +65,7 @@ impl ChunkWriter {
         let length = data[0].len() + data[1].len();
         let (seq, time) = Record::peek(control);
         if Record::data_len(control).ok() != Some(length) {
-            return Err(TapeError::Unfit(
-                "a record whose journal data is not as long as its control data says",
-            ));
+            return Err(TapeError::Unfit("a record whose journal data is not as long as its control data says"));
         }
         if self.journal.len() + length > CHUNK_BYTES_MAX || self.control.len() == CHUNK_RECORDS_MAX * CONTROL_LEN {
             self.flush(sink)?;
@@ -91,25 +89,14 @@ impl ChunkWriter {
         let frame = sink.frame_number();
         let records = (self.control.len() / CONTROL_LEN) as u64;
         let number = member_number(self.kind, first, self.counts.records - records);
-        for (name, bytes) in [
-            (control_name(number), &mut self.control),
-            (journal_name(number), &mut self.journal),
-        ] {
+        for (name, bytes) in [(control_name(number), &mut self.control), (journal_name(number), &mut self.journal)] {
             sink.write(&member_header(&name, bytes.len() as u64))?;
             sink.write(bytes)?;
             sink.pad_block()?;
             sink.cut()?;
         }
         let bytes = self.journal.len() as u64;
-        self.chunks.push(Chunk {
-            frame,
-            records,
-            bytes,
-            first,
-            last,
-            first_time,
-            last_time,
-        });
+        self.chunks.push(Chunk { frame, records, bytes, first, last, first_time, last_time });
         self.control.clear();
         self.journal.clear();
         Ok(())

@@ -61,9 +61,7 @@ impl<W: Write> FrameSink<W> {
         let mut workers = Vec::with_capacity(threads);
         for _ in 0..threads {
             let (queue, context) = (Arc::clone(&queue), compressor(level)?);
-            let worker = thread::Builder::new()
-                .name("reelfs-pack".into())
-                .spawn(move || pack_frames(&queue, context));
+            let worker = thread::Builder::new().name("reelfs-pack".into()).spawn(move || pack_frames(&queue, context));
             workers.push(worker.map_err(TapeError::io("start a compression thread"))?);
         }
         Ok(FrameSink {
@@ -146,16 +144,8 @@ impl<W: Write> FrameSink<W> {
         let mut raw = mem::replace(&mut self.raw, next);
         raw.truncate(self.filled);
         let (reply, done) = mpsc::sync_channel(1);
-        let job = Job {
-            raw,
-            packed,
-            reply,
-            result: Err("not compressed"),
-        };
-        self.jobs
-            .as_ref()
-            .and_then(|jobs| jobs.send(job).ok())
-            .ok_or_else(worker_gone)?;
+        let job = Job { raw, packed, reply, result: Err("not compressed") };
+        self.jobs.as_ref().and_then(|jobs| jobs.send(job).ok()).ok_or_else(worker_gone)?;
         self.pending.push_back(done);
         self.submitted += 1;
         self.stream_bytes += self.filled as u64;
@@ -184,10 +174,7 @@ impl<W: Write> FrameSink<W> {
     /// Writes what follows the last frame and gives the output back, flushed.
     pub(crate) fn finish(mut self, tail: &[u8]) -> Result<(W, u64), TapeError> {
         self.drain()?;
-        self.out
-            .write_all(tail)
-            .and_then(|()| self.out.flush())
-            .map_err(TapeError::io("write the tape"))?;
+        self.out.write_all(tail).and_then(|()| self.out.flush()).map_err(TapeError::io("write the tape"))?;
         drop(self.jobs.take());
         for worker in self.workers.drain(..) {
             worker.join().map_err(|_| worker_gone())?;
@@ -199,12 +186,7 @@ impl<W: Write> FrameSink<W> {
         let Some(done) = self.pending.pop_front() else {
             return Ok(());
         };
-        let Job {
-            mut raw,
-            packed,
-            result,
-            ..
-        } = done.recv().map_err(|_| worker_gone())?;
+        let Job { mut raw, packed, result, .. } = done.recv().map_err(|_| worker_gone())?;
         let digest = result.map_err(|reason| TapeError::malformed("compression", reason))?;
         self.emit(&packed, raw.len(), digest)?;
         raw.resize(FRAME_BYTES, 0);
@@ -216,20 +198,14 @@ impl<W: Write> FrameSink<W> {
         self.out.write_all(frame).map_err(TapeError::io("write the tape"))?;
         let check = frame.last_chunk().copied().unwrap_or_default();
         let narrow = |length: usize| u32::try_from(length).map_err(|_| TapeError::Unfit("a frame of 4 GiB"));
-        self.frames.push(Written {
-            entry: FrameEntry(narrow(frame.len())?, narrow(raw_len)?, digest),
-            check,
-        });
+        self.frames.push(Written { entry: FrameEntry(narrow(frame.len())?, narrow(raw_len)?, digest), check });
         self.written += frame.len() as u64;
         Ok(())
     }
 }
 
 fn worker_gone() -> TapeError {
-    TapeError::Io {
-        operation: "compress",
-        source: io::Error::other("a compression thread is gone"),
-    }
+    TapeError::Io { operation: "compress", source: io::Error::other("a compression thread is gone") }
 }
 
 fn compressor(level: i32) -> Result<CCtx<'static>, TapeError> {
@@ -251,9 +227,7 @@ fn pack_frames(queue: &Mutex<Receiver<Job>>, mut context: CCtx<'_>) {
         let Ok(mut job) = queue.lock().recv() else { return };
         job.packed.clear();
         job.packed.reserve(zstd_safe::compress_bound(job.raw.len()));
-        let packed = context
-            .compress2(&mut job.packed, &job.raw)
-            .map_err(zstd_safe::get_error_name);
+        let packed = context.compress2(&mut job.packed, &job.raw).map_err(zstd_safe::get_error_name);
         job.result = packed.map(|_| Digest(*blake3::hash(&job.packed).as_bytes()));
         let reply = job.reply.clone();
         // a writer that gave up no longer waits for its frames

@@ -30,45 +30,30 @@ pub(crate) struct Frames {
 
 impl Frames {
     pub(crate) fn span(&self, frame: u64) -> Result<Span, TapeError> {
-        let span = usize::try_from(frame)
-            .ok()
-            .and_then(|frame| self.spans.get(frame))
-            .copied();
+        let span = usize::try_from(frame).ok().and_then(|frame| self.spans.get(frame)).copied();
         span.ok_or_else(|| TapeError::malformed(format!("frame {frame}"), "it is not in the seek table"))
     }
 
     /// The frame as the index and the root describe it.
     pub(crate) fn entry(&self, frame: u64) -> Result<FrameEntry, TapeError> {
         let span = self.span(frame)?;
-        let digest = usize::try_from(frame)
-            .ok()
-            .and_then(|frame| self.digests.get(frame))
-            .copied();
+        let digest = usize::try_from(frame).ok().and_then(|frame| self.digests.get(frame)).copied();
         let digest = digest.ok_or_else(|| TapeError::malformed(format!("frame {frame}"), "it has no digest"))?;
         Ok(FrameEntry(span.packed, span.raw, digest))
     }
 
     pub(crate) fn altered(&self, frame: u64, reason: &'static str) -> TapeError {
-        TapeError::Altered {
-            frame,
-            offset: self.span(frame).map_or(0, |span| span.offset),
-            reason,
-        }
+        TapeError::Altered { frame, offset: self.span(frame).map_or(0, |span| span.offset), reason }
     }
 
     /// Reads a frame's bytes as they are in the file. Its length was bounded when the seek table was read.
     pub(crate) fn read(&self, frame: u64, packed: &mut Vec<u8>) -> Result<(), TapeError> {
         let span = self.span(frame)?;
         packed.resize(span.packed as usize, 0);
-        self.file
-            .read_exact_at(packed, span.offset)
-            .map_err(|error| match error.kind() {
-                io::ErrorKind::UnexpectedEof => self.altered(frame, "the file has become shorter"),
-                _ => TapeError::Io {
-                    operation: "read the tape",
-                    source: error,
-                },
-            })
+        self.file.read_exact_at(packed, span.offset).map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => self.altered(frame, "the file has become shorter"),
+            _ => TapeError::Io { operation: "read the tape", source: error },
+        })
     }
 
     /// The same, checked against the frame's digest and the seek table's checksum.
@@ -92,18 +77,14 @@ pub(crate) struct Unpacker {
 
 impl Unpacker {
     pub(crate) fn new() -> Unpacker {
-        Unpacker {
-            context: DCtx::create(),
-            packed: Vec::new(),
-        }
+        Unpacker { context: DCtx::create(), packed: Vec::new() }
     }
 
     /// Reads, checks and decodes a frame. What it unpacks to is bounded by the seek table, and that by the frame size.
     pub(crate) fn frame(&mut self, frames: &Frames, frame: u64, raw: &mut Vec<u8>) -> Result<(), TapeError> {
         frames.read_checked(frame, &mut self.packed)?;
         let raw_len = frames.span(frame)?.raw as usize;
-        self.unpack(raw_len, raw)
-            .map_err(|reason| TapeError::malformed(format!("frame {frame}"), reason))
+        self.unpack(raw_len, raw).map_err(|reason| TapeError::malformed(format!("frame {frame}"), reason))
     }
 
     fn unpack(&mut self, raw_len: usize, raw: &mut Vec<u8>) -> Result<(), &'static str> {
@@ -115,15 +96,8 @@ impl Unpacker {
         }
         // decoded in one step into a buffer of the announced size: no window is allocated, and nothing runs over
         raw.resize(raw_len, 0);
-        let length = self
-            .context
-            .decompress(raw.as_mut_slice(), &self.packed)
-            .map_err(zstd_safe::get_error_name)?;
-        if length == raw_len {
-            Ok(())
-        } else {
-            Err("it does not unpack to the announced length")
-        }
+        let length = self.context.decompress(raw.as_mut_slice(), &self.packed).map_err(zstd_safe::get_error_name)?;
+        if length == raw_len { Ok(()) } else { Err("it does not unpack to the announced length") }
     }
 }
 

@@ -128,9 +128,6 @@ impl TapeError {
     }
 
     pub(crate) fn malformed(member: impl Into<String>, reason: impl Into<String>) -> TapeError {
-        TapeError::Malformed {
-            member: member.into(),
-            reason: reason.into(),
-        }
+        TapeError::Malformed { member: member.into(), reason: reason.into() }
     }
 }

@@ -79,14 +79,7 @@ impl Label {
     /// A label for a new update tape that goes on after `before`; `first_time` is the time of its first record.
     #[must_use]
     pub fn update(group: GroupName, group_uuid: Uuid, before: Position, first_time: Timestamp) -> Label {
-        let mut label = Label::new(
-            TapeKind::Update,
-            group,
-            group_uuid,
-            before.epoch,
-            before.seq.next(),
-            first_time,
-        );
+        let mut label = Label::new(TapeKind::Update, group, group_uuid, before.epoch, before.seq.next(), first_time);
         label.before = Some(before);
         label
     }
@@ -131,11 +124,7 @@ impl Label {
             host: host_name(),
             program: format!("reelfs {}", env!("CARGO_PKG_VERSION")),
             created: first_time,
-            frames: FrameParameters {
-                bytes: 0,
-                window_log: 0,
-                level: 0,
-            },
+            frames: FrameParameters { bytes: 0, window_log: 0, level: 0 },
         }
     }
 
@@ -148,10 +137,7 @@ impl Label {
         let malformed = |error: serde_json::Error| TapeError::malformed("label", error.to_string());
         let Readable { readable_from } = serde_json::from_slice(text).map_err(malformed)?;
         if readable_from > FORMAT_VERSION {
-            return Err(TapeError::Version {
-                needs: readable_from,
-                reads: FORMAT_VERSION,
-            });
+            return Err(TapeError::Version { needs: readable_from, reads: FORMAT_VERSION });
         }
         let label: Label = serde_json::from_slice(text).map_err(malformed)?;
         label.check()?;
@@ -181,10 +167,7 @@ impl Label {
     }
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the one place where a tape gets its identity; a test may set another"
-)]
+#[expect(clippy::disallowed_methods, reason = "the one place where a tape gets its identity; a test may set another")]
 fn new_identity() -> Uuid {
     Uuid::new_v4()
 }

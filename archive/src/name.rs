@@ -79,11 +79,7 @@ impl TapeName {
         let epoch = u32::try_from(digits(parts.next()?, Self::EPOCH_DIGITS)?).ok()?;
         let first = digits(parts.next()?, Self::SEQ_DIGITS)?;
         let last = digits(parts.next()?, Self::SEQ_DIGITS)?;
-        let in_order = if kind == TapeKind::Base {
-            first == last
-        } else {
-            first <= last
-        };
+        let in_order = if kind == TapeKind::Base { first == last } else { first <= last };
         (parts.next().is_none() && in_order).then_some(TapeName {
             group,
             epoch: Epoch(epoch),
@@ -108,22 +104,8 @@ impl FromStr for TapeName {
 
 impl fmt::Display for TapeName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let TapeName {
-            group,
-            epoch,
-            first,
-            last,
-            kind,
-        } = self;
-        write!(
-            f,
-            "{group}-{:06}-{:015}-{:015}.{}{}",
-            epoch.0,
-            first.0,
-            last.0,
-            kind.tag(),
-            Self::SUFFIX
-        )
+        let TapeName { group, epoch, first, last, kind } = self;
+        write!(f, "{group}-{:06}-{:015}-{:015}.{}{}", epoch.0, first.0, last.0, kind.tag(), Self::SUFFIX)
     }
 }
 
@@ -135,10 +117,7 @@ mod tests {
     fn goes_through_text_and_refuses_everything_else() {
         let text = "docs-000001-000000000000042-000000000001234.upd.reel.tar.zst";
         let name: TapeName = text.parse().expect("a tape's name");
-        assert_eq!(
-            (name.first, name.last, name.kind),
-            (Seq(42), Seq(1234), TapeKind::Update)
-        );
+        assert_eq!((name.first, name.last, name.kind), (Seq(42), Seq(1234), TapeKind::Update));
         assert_eq!(name.to_string(), text);
         for wrong in [
             "docs-000001-000000000000042-000000000001234.upd.reel.tar",

@@ -106,11 +106,7 @@ fn fit_path(header: &mut Header, path: &[u8]) -> bool {
     let split = if path.len() <= NAME_MAX {
         Some((&[][..], path))
     } else {
-        let slashes = path
-            .iter()
-            .enumerate()
-            .filter(|(_, byte)| **byte == b'/')
-            .map(|(at, _)| at);
+        let slashes = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
         let fits = |at: &usize| *at > 0 && *at <= PREFIX_MAX && (1..=NAME_MAX).contains(&(path.len() - at - 1));
         slashes.into_iter().find(fits).map(|at| (&path[..at], &path[at + 1..]))
     };
@@ -149,12 +145,7 @@ impl Entry<'_> {
         header.set_cksum();
         let mut bytes = Vec::with_capacity(4 * BLOCK);
         for (entry_type, name) in &long {
-            extension(
-                &mut bytes,
-                *entry_type,
-                b"././@LongLink",
-                &[name.as_slice(), &[0]].concat(),
-            );
+            extension(&mut bytes, *entry_type, b"././@LongLink", &[name.as_slice(), &[0]].concat());
         }
         if !records.is_empty() {
             extension(&mut bytes, EntryType::XHeader, b"base/PaxHdr", &records);
@@ -235,9 +226,7 @@ mod tests {
 
     #[test]
     fn a_pax_record_counts_its_own_digits() {
-        for length in [
-            1, 2, 80, 89, 90, 91, 92, 93, 94, 980, 985, 986, 987, 988, 989, 990, 99_990,
-        ] {
+        for length in [1, 2, 80, 89, 90, 91, 92, 93, 94, 980, 985, 986, 987, 988, 989, 990, 99_990] {
             let mut records = Vec::new();
             record(&mut records, b"key", &vec![b'v'; length]);
             let text = String::from_utf8(records).expect("text");

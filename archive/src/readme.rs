@@ -13,17 +13,7 @@ pub const BSDTAR_COMMAND: &str = "bsdtar -xpf TAPE -C DIR --numeric-owner --xatt
 
 /// The text for a tape with this label.
 pub(crate) fn text(label: &Label) -> String {
-    let Label {
-        group,
-        group_uuid,
-        epoch,
-        kind,
-        first,
-        tape,
-        host,
-        program,
-        ..
-    } = label;
+    let Label { group, group_uuid, epoch, kind, first, tape, host, program, .. } = label;
     let own = match kind {
         TapeKind::Base => base_part(),
         TapeKind::Update => UPDATE_PART.to_owned(),

@@ -26,10 +26,7 @@ impl<'a> RawRecord<'a> {
     /// # Errors
     /// [`TapeError::Record`].
     pub fn decode(&self) -> Result<Record<'a>, TapeError> {
-        Record::decode(self.control, self.data).map_err(|source| TapeError::Record {
-            seq: self.seq(),
-            source,
-        })
+        Record::decode(self.control, self.data).map_err(|source| TapeError::Record { seq: self.seq(), source })
     }
 
     /// Its number.
@@ -92,11 +89,7 @@ impl Controls {
             let length = chunk_member(&control_name(number), size, &self.raw)?.len();
             (self.at, self.end) = (crate::header::BLOCK, crate::header::BLOCK + length);
         }
-        let control = self
-            .raw
-            .get(self.at..)
-            .and_then(|rest| rest.first_chunk::<CONTROL_LEN>())
-            .copied();
+        let control = self.raw.get(self.at..).and_then(|rest| rest.first_chunk::<CONTROL_LEN>()).copied();
         let control = control.ok_or_else(|| TapeError::malformed("control data", "it ends within a record"))?;
         self.at += CONTROL_LEN;
         expect(&mut self.expected, self.kind, &control)?;
@@ -121,10 +114,7 @@ impl Iterator for Controls {
 fn expect(expected: &mut Seq, kind: TapeKind, control: &[u8; CONTROL_LEN]) -> Result<(), TapeError> {
     let found = Record::peek(control).0;
     if found != *expected {
-        return Err(TapeError::malformed(
-            "control data",
-            format!("record {found} stands where {expected} belongs"),
-        ));
+        return Err(TapeError::malformed("control data", format!("record {found} stands where {expected} belongs")));
     }
     if kind == TapeKind::Update {
         *expected = expected.next();
@@ -151,20 +141,13 @@ impl Records {
     pub(crate) fn new(frames: Arc<Frames>, head: &TapeHead, from: Seq) -> Result<Records, TapeError> {
         let (first, last) = (head.first(), head.last());
         if from < first || from > last.next() {
-            return Err(TapeError::NotHeld {
-                asked: from,
-                first,
-                last,
-            });
+            return Err(TapeError::NotHeld { asked: from, first, last });
         }
         let mut chunks = numbered_chunks(head);
         if head.label.kind == TapeKind::Update || from > last {
             chunks.retain(|(chunk, _)| chunk.last >= from);
         }
-        let numbers: Vec<u64> = chunks
-            .iter()
-            .flat_map(|(chunk, _)| [chunk.frame, chunk.frame + 1])
-            .collect();
+        let numbers: Vec<u64> = chunks.iter().flat_map(|(chunk, _)| [chunk.frame, chunk.frame + 1]).collect();
         let expected = chunks.first().map_or(from, |(chunk, _)| chunk.first);
         Ok(Records {
             stream: FrameStream::new(frames, numbers.into_iter())?,
@@ -186,20 +169,14 @@ impl Records {
     /// # Errors
     /// What is wrong with the tape; its bytes are checked again as they are read.
     // not an iterator: what it gives is borrowed from the buffer that the next one goes into
-    #[expect(
-        clippy::should_implement_trait,
-        reason = "a lending iterator cannot be an `Iterator`"
-    )]
+    #[expect(clippy::should_implement_trait, reason = "a lending iterator cannot be an `Iterator`")]
     pub fn next(&mut self) -> Result<Option<RawRecord<'_>>, TapeError> {
         loop {
             if self.left == 0 && !self.load_chunk()? {
                 return Ok(None);
             }
             let (control_at, journal_at, length) = self.step()?;
-            let control = self
-                .control
-                .get(control_at..)
-                .and_then(|rest| rest.first_chunk::<CONTROL_LEN>());
+            let control = self.control.get(control_at..).and_then(|rest| rest.first_chunk::<CONTROL_LEN>());
             let control = control.ok_or_else(|| TapeError::malformed("control data", "it ends within a record"))?;
             let (seq, _) = Record::peek(control);
             expect(&mut self.expected, self.kind, control)?;
@@ -216,10 +193,7 @@ impl Records {
 
     /// Moves past the next record and gives where it is.
     fn step(&mut self) -> Result<(usize, usize, usize), TapeError> {
-        let control = self
-            .control
-            .get(self.control_at..)
-            .and_then(|rest| rest.first_chunk::<CONTROL_LEN>());
+        let control = self.control.get(self.control_at..).and_then(|rest| rest.first_chunk::<CONTROL_LEN>());
         let control = control.ok_or_else(|| TapeError::malformed("control data", "it ends within a record"))?;
         let (seq, _) = Record::peek(control);
         let length = Record::data_len(control).map_err(|source| TapeError::Record { seq, source })?;
@@ -227,18 +201,12 @@ impl Records {
         self.left -= 1;
         self.control_at += CONTROL_LEN;
         self.journal_at += length;
-        let fits = if self.left == 0 {
-            self.journal_at == self.journal_end
-        } else {
-            self.journal_at <= self.journal_end
-        };
+        let fits =
+            if self.left == 0 { self.journal_at == self.journal_end } else { self.journal_at <= self.journal_end };
         if fits {
             Ok(at)
         } else {
-            Err(TapeError::malformed(
-                "journal data",
-                format!("record {seq} does not fit into it"),
-            ))
+            Err(TapeError::malformed("journal data", format!("record {seq} does not fit into it")))
         }
     }
 

@@ -39,20 +39,8 @@ impl TapeHead {
     /// The file name that belongs to it.
     #[must_use]
     pub fn name(&self) -> TapeName {
-        let Label {
-            group,
-            epoch,
-            first,
-            kind,
-            ..
-        } = &self.label;
-        TapeName {
-            group: group.clone(),
-            epoch: *epoch,
-            first: *first,
-            last: self.last(),
-            kind: *kind,
-        }
+        let Label { group, epoch, first, kind, .. } = &self.label;
+        TapeName { group: group.clone(), epoch: *epoch, first: *first, last: self.last(), kind: *kind }
     }
 
     /// The first record.
@@ -94,11 +82,7 @@ impl SealedTape {
         }
         let bytes = metadata.len();
         let spans = read_table(&file, bytes)?;
-        let mut frames = Frames {
-            file,
-            spans,
-            digests: Vec::new(),
-        };
+        let mut frames = Frames { file, spans, digests: Vec::new() };
         let root_frame = frames.spans.len() as u64 - 2;
         let mut packed = Vec::new();
         frames.read(root_frame, &mut packed)?;
@@ -118,18 +102,9 @@ impl SealedTape {
         }
         unpacker.frame(&frames, LABEL_FRAME, &mut raw)?;
         let label = Label::parse(whole_member(LABEL_NAME, &raw)?)?;
-        let head = TapeHead {
-            label,
-            index,
-            root: root.digest,
-            bytes,
-        };
+        let head = TapeHead { label, index, root: root.digest, bytes };
         check_head(&head, &frames, root.index_frame)?;
-        Ok(SealedTape {
-            frames: Arc::new(frames),
-            head,
-            index_frame: root.index_frame,
-        })
+        Ok(SealedTape { frames: Arc::new(frames), head, index_frame: root.index_frame })
     }
 
     /// What the tape says about itself.
@@ -141,9 +116,7 @@ impl SealedTape {
 
 /// The data of a member that fills `raw`.
 fn whole_member<'a>(name: &str, raw: &'a [u8]) -> Result<&'a [u8], TapeError> {
-    let size = announced_size(raw)
-        .and_then(|size| usize::try_from(size).ok())
-        .filter(|size| *size <= raw.len());
+    let size = announced_size(raw).and_then(|size| usize::try_from(size).ok()).filter(|size| *size <= raw.len());
     let data = size.and_then(|size| member_data(name, size, raw));
     data.ok_or_else(|| TapeError::malformed(name, "it is not the member that belongs here"))
 }
@@ -158,41 +131,23 @@ fn read_table(file: &File, bytes: u64) -> Result<Vec<Span>, TapeError> {
     read(head, 0)?;
     let begins = begins_like_a_tape(head);
     let incomplete = || {
-        if begins {
-            TapeError::Truncated { length: bytes }
-        } else {
-            TapeError::NotATape
-        }
+        if begins { TapeError::Truncated { length: bytes } } else { TapeError::NotATape }
     };
     let mut footer = [0; FOOTER_LEN];
-    read(
-        &mut footer,
-        bytes.checked_sub(FOOTER_LEN as u64).ok_or_else(incomplete)?,
-    )?;
+    read(&mut footer, bytes.checked_sub(FOOTER_LEN as u64).ok_or_else(incomplete)?)?;
     let length = table_len(&footer, bytes).ok_or_else(incomplete)?;
     let offset = bytes - length;
     // the table is part of the file, so what is allocated here is there
     let mut table = vec![0; usize::try_from(length).map_err(|_| TapeError::malformed("seek table", "it is too long"))?];
     read(&mut table, offset)?;
-    let altered = |reason| TapeError::Altered {
-        frame: 0,
-        offset,
-        reason,
-    };
+    let altered = |reason| TapeError::Altered { frame: 0, offset, reason };
     let spans = parse_table(&table, bytes).ok_or_else(|| altered("the seek table does not describe this file"))?;
     if !begins {
-        return Err(TapeError::Altered {
-            frame: 0,
-            offset: 0,
-            reason: "the beginning is not that of a tape",
-        });
+        return Err(TapeError::Altered { frame: 0, offset: 0, reason: "the beginning is not that of a tape" });
     }
     let packed_max = zstd_safe::compress_bound(FRAME_BYTES);
     let body = &spans[..spans.len() - 2];
-    if body
-        .iter()
-        .any(|span| span.raw as usize > FRAME_BYTES || span.raw == 0 || span.packed as usize > packed_max)
-    {
+    if body.iter().any(|span| span.raw as usize > FRAME_BYTES || span.raw == 0 || span.packed as usize > packed_max) {
         return Err(TapeError::malformed("seek table", "a frame is longer than frames are"));
     }
     Ok(spans)
@@ -201,9 +156,7 @@ fn read_table(file: &File, bytes: u64) -> Result<Vec<Span>, TapeError> {
 /// Reads the index, checks it against the seek table and, together with it, against the root digest.
 fn read_index(frames: &mut Frames, root: Root, root_frame: u64) -> Result<Index, TapeError> {
     let span_bytes = |range: std::ops::Range<u64>| -> Result<u64, TapeError> {
-        range
-            .map(|frame| frames.span(frame).map(|span| u64::from(span.raw)))
-            .sum()
+        range.map(|frame| frames.span(frame).map(|span| u64::from(span.raw))).sum()
     };
     let length = span_bytes(root.index_frame..root_frame)?;
     // generous for what the body's frames need, and never more than the tape's own length allows for
@@ -228,10 +181,7 @@ fn read_index(frames: &mut Frames, root: Root, root_frame: u64) -> Result<Index,
     let index: Index =
         serde_json::from_slice(data).map_err(|error| TapeError::malformed("index", error.to_string()))?;
     if index.frames.len() as u64 != root.index_frame {
-        return Err(TapeError::malformed(
-            "index",
-            "it has another number of frames than the seek table",
-        ));
+        return Err(TapeError::malformed("index", "it has another number of frames than the seek table"));
     }
     for (digest, entry) in frames.digests.iter_mut().zip(&index.frames) {
         *digest = entry.2;

@@ -34,10 +34,7 @@ const UNIT_LARGE: u64 = 256 << 10;
 /// A zstd frame that holds its content as it is, 256 to 65,791 bytes, with a content checksum. There is one way only to
 /// make it.
 pub(crate) fn raw_frame(content: &[u8]) -> Result<Vec<u8>, TapeError> {
-    let length = content
-        .len()
-        .checked_sub(256)
-        .and_then(|length| u16::try_from(length).ok());
+    let length = content.len().checked_sub(256).and_then(|length| u16::try_from(length).ok());
     let length = length.ok_or(TapeError::Unfit("a plain frame outside 256 to 65,791 bytes"))?;
     let mut frame = Vec::with_capacity(RAW_FRAME_HEAD + content.len() + 4);
     frame.extend_from_slice(&ZSTD_MAGIC);
@@ -67,10 +64,7 @@ impl RootHasher {
     }
 
     pub(crate) fn frame(&mut self, FrameEntry(packed, raw, digest): &FrameEntry) {
-        self.0
-            .update(&packed.to_le_bytes())
-            .update(&raw.to_le_bytes())
-            .update(&digest.0);
+        self.0.update(&packed.to_le_bytes()).update(&raw.to_le_bytes()).update(&digest.0);
     }
 
     pub(crate) fn finish(self) -> Digest {
@@ -88,10 +82,7 @@ pub(crate) struct Root {
 
 impl Root {
     fn text(&self) -> String {
-        format!(
-            "reelfs root 1\nblake3 {}\nindex frame {:012}\n",
-            self.digest, self.index_frame
-        )
+        format!("reelfs root 1\nblake3 {}\nindex frame {:012}\n", self.digest, self.index_frame)
     }
 
     /// The root frame: root member and the end of the archive.
@@ -104,11 +95,7 @@ impl Root {
     /// Reads a root frame; only the canonical one is one.
     pub(crate) fn parse(frame: &[u8]) -> Option<Root> {
         let content = frame.get(RAW_FRAME_HEAD..RAW_FRAME_HEAD + ROOT_RAW_LEN)?;
-        let sample = Root {
-            digest: Digest::ZERO,
-            index_frame: 0,
-        }
-        .text();
+        let sample = Root { digest: Digest::ZERO, index_frame: 0 }.text();
         let data = member_data(ROOT_NAME, sample.len(), &content[..2 * BLOCK])?;
         let mut lines = std::str::from_utf8(data).ok()?.lines().skip(1);
         let digest = lines.next()?.strip_prefix("blake3 ")?.parse().ok()?;
@@ -190,13 +177,7 @@ pub(crate) fn parse_table(table: &[u8], file_len: u64) -> Option<Vec<Span>> {
     for entry in entries.chunks_exact(TABLE_ENTRY_LEN) {
         let field = |at: usize| u32::from_le_bytes([entry[at], entry[at + 1], entry[at + 2], entry[at + 3]]);
         let (packed, raw) = (field(0), field(4));
-        spans.push(Span {
-            offset,
-            stream,
-            packed,
-            raw,
-            check: field(8).to_le_bytes(),
-        });
+        spans.push(Span { offset, stream, packed, raw, check: field(8).to_le_bytes() });
         offset += u64::from(packed);
         stream += u64::from(raw);
     }
@@ -219,10 +200,7 @@ pub(crate) fn is_padding(frame: &[u8]) -> bool {
 
 /// The file begins as every tape does: a plain frame with the README.
 pub(crate) fn begins_like_a_tape(head: &[u8]) -> bool {
-    head.starts_with(&ZSTD_MAGIC)
-        && head
-            .get(RAW_FRAME_HEAD..)
-            .is_some_and(|text| text.starts_with(b"README.txt\0"))
+    head.starts_with(&ZSTD_MAGIC) && head.get(RAW_FRAME_HEAD..).is_some_and(|text| text.starts_with(b"README.txt\0"))
 }
 
 #[cfg(test)]
@@ -232,26 +210,15 @@ mod tests {
     /// The bytes of `docs/FORMAT-tape.md`.
     #[test]
     fn the_tail_is_as_documented() {
-        let written = |packed, raw, byte| Written {
-            entry: FrameEntry(packed, raw, Digest([byte; 32])),
-            check: [byte; 4],
-        };
+        let written =
+            |packed, raw, byte| Written { entry: FrameEntry(packed, raw, Digest([byte; 32])), check: [byte; 4] };
         let frames = [written(100, 512, 1), written(200, 1024, 2), written(300, 2048, 3)];
-        let root = Root {
-            digest: Digest([0xab; 32]),
-            index_frame: 2,
-        };
+        let root = Root { digest: Digest([0xab; 32]), index_frame: 2 };
         let bytes = tail(&frames, &root).expect("a tail");
         assert_eq!(bytes.len(), 4096 - 600);
-        assert_eq!(
-            bytes[..10],
-            [0x28, 0xb5, 0x2f, 0xfd, 0x64, 0x00, 0x07, 0x01, 0x40, 0x00]
-        );
+        assert_eq!(bytes[..10], [0x28, 0xb5, 0x2f, 0xfd, 0x64, 0x00, 0x07, 0x01, 0x40, 0x00]);
         assert_eq!(&bytes[10..25], b"reelfs/root.b3\0");
-        let text = format!(
-            "reelfs root 1\nblake3 {}\nindex frame 000000000002\n\0",
-            "ab".repeat(32)
-        );
+        let text = format!("reelfs root 1\nblake3 {}\nindex frame 000000000002\n\0", "ab".repeat(32));
         assert_eq!(&bytes[522..522 + text.len()], text.as_bytes());
         assert_eq!(bytes[1034..2058], [0; 1024]);
         assert_eq!(bytes[2062..2066], [0x50, 0x2a, 0x4d, 0x18]);
@@ -269,11 +236,7 @@ mod tests {
     fn a_tape_is_padded_to_whole_units() {
         for (before, count, unit) in [(1, 5, 4096), (4_000_000, 6, 262_144), ((1 << 20) - 100, 5, 262_144)] {
             let table = count * 12 + 17;
-            assert_eq!(
-                (before + 8 + u64::from(pad_len(before, count)) + table) % unit,
-                0,
-                "{before}"
-            );
+            assert_eq!((before + 8 + u64::from(pad_len(before, count)) + table) % unit, 0, "{before}");
         }
     }
 }

@@ -64,11 +64,7 @@ impl<W: Write> Press<W> {
             return Err(TapeError::Unfit("a label of the other kind"));
         }
         let bytes = FRAME_BYTES as u32;
-        label.frames = FrameParameters {
-            bytes,
-            window_log: WINDOW_LOG,
-            level: options.level,
-        };
+        label.frames = FrameParameters { bytes, window_log: WINDOW_LOG, level: options.level };
         let mut sink = FrameSink::new(out, options.threads, options.level)?;
         let text = member(readme::NAME, readme::text(&label).as_bytes());
         sink.ready_made(&raw_frame(&text)?, text.len())?;
@@ -79,11 +75,7 @@ impl<W: Write> Press<W> {
         }
         sink.write(&member(LABEL_NAME, &json))?;
         sink.cut()?;
-        Ok(Press {
-            sink,
-            chunks: ChunkWriter::new(kind),
-            label,
-        })
+        Ok(Press { sink, chunks: ChunkWriter::new(kind), label })
     }
 
     /// Writes index, root, padding and seek table.
@@ -94,30 +86,13 @@ impl<W: Write> Press<W> {
         last_time: Timestamp,
         tree: Counts,
     ) -> Result<Sealed<W>, TapeError> {
-        let Press {
-            mut sink,
-            mut chunks,
-            label,
-        } = self;
+        let Press { mut sink, mut chunks, label } = self;
         chunks.flush(&mut sink)?;
         sink.cut()?;
-        let counts = Counts {
-            files: tree.files,
-            file_bytes: tree.file_bytes,
-            ..chunks.counts()
-        };
+        let counts = Counts { files: tree.files, file_bytes: tree.file_bytes, ..chunks.counts() };
         let frames = sink.drain()?.iter().map(|frame| frame.entry).collect();
         let chunks = chunks.into_chunks();
-        let index = Index {
-            tape: label.tape,
-            complete: true,
-            after,
-            sealed,
-            last_time,
-            counts,
-            chunks,
-            frames,
-        };
+        let index = Index { tape: label.tape, complete: true, after, sealed, last_time, counts, chunks, frames };
         let index_frame = sink.frame_number();
         sink.write(&member(INDEX_NAME, &to_json(&index)?))?;
         sink.cut()?;
@@ -125,28 +100,12 @@ impl<W: Write> Press<W> {
         let frames = sink.drain()?;
         let mut hasher = RootHasher::new();
         frames.iter().for_each(|frame| hasher.frame(&frame.entry));
-        let root = Root {
-            digest: hasher.finish(),
-            index_frame,
-        };
+        let root = Root { digest: hasher.finish(), index_frame };
         let tail = tail(frames, &root)?;
         let (out, bytes) = sink.finish(&tail)?;
         let (group, last) = (label.group.clone(), index.last(label.first));
-        let name = TapeName {
-            group,
-            epoch: label.epoch,
-            first: label.first,
-            last,
-            kind: label.kind,
-        };
-        Ok(Sealed {
-            out,
-            name,
-            root: root.digest,
-            label,
-            index,
-            bytes,
-        })
+        let name = TapeName { group, epoch: label.epoch, first: label.first, last, kind: label.kind };
+        Ok(Sealed { out, name, root: root.digest, label, index, bytes })
     }
 }
 
@@ -167,19 +126,10 @@ impl<W: Write> UpdateWriter<W> {
     /// # Errors
     /// What is wrong with the label, or what `out` says.
     pub fn new(out: W, label: Label, options: WriteOptions) -> Result<Self, TapeError> {
-        let before = label
-            .before
-            .ok_or(TapeError::Unfit("an update tape without the position before it"))?;
-        let position = Position {
-            epoch: label.epoch,
-            ..before
-        };
+        let before = label.before.ok_or(TapeError::Unfit("an update tape without the position before it"))?;
+        let position = Position { epoch: label.epoch, ..before };
         let last_time = label.first_time;
-        Ok(UpdateWriter {
-            press: Press::start(out, label, TapeKind::Update, options)?,
-            position,
-            last_time,
-        })
+        Ok(UpdateWriter { press: Press::start(out, label, TapeKind::Update, options)?, position, last_time })
     }
 
     /// Takes the next record.
@@ -194,11 +144,7 @@ impl<W: Write> UpdateWriter<W> {
         }
         self.press.chunks.push(&mut self.press.sink, control, [data, &[]])?;
         let digest = self.position.digest.chain(control, data);
-        self.position = Position {
-            seq,
-            digest,
-            ..self.position
-        };
+        self.position = Position { seq, digest, ..self.position };
         self.last_time = time;
         Ok(())
     }
@@ -229,11 +175,6 @@ impl<W: Write> UpdateWriter<W> {
         if self.press.chunks.counts().records == 0 {
             return Err(TapeError::Empty);
         }
-        self.press.seal(
-            Some(self.position),
-            sealed.max(self.last_time),
-            self.last_time,
-            Counts::default(),
-        )
+        self.press.seal(Some(self.position), sealed.max(self.last_time), self.last_time, Counts::default())
     }
 }

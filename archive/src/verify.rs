@@ -40,13 +40,7 @@ impl SealedTape {
             progress(frames.span(frame)?.offset + packed.len() as u64);
         }
         frames.read(root_frame, &mut packed)?;
-        if packed
-            != (Root {
-                digest: self.head.root,
-                index_frame: self.index_frame,
-            })
-            .frame()?
-        {
+        if packed != (Root { digest: self.head.root, index_frame: self.index_frame }).frame()? {
             return Err(frames.altered(root_frame, "the root digest is not as it was written"));
         }
         frames.read(root_frame + 1, &mut packed)?;
@@ -104,32 +98,21 @@ impl VerifiedTape {
     /// [`TapeError::NotHeld`], or what is wrong with the tape.
     pub fn position_at(&self, seq: Seq) -> Result<Position, TapeError> {
         let head = self.head();
-        let asked = TapeError::NotHeld {
-            asked: seq,
-            first: head.first(),
-            last: head.last(),
-        };
+        let asked = TapeError::NotHeld { asked: seq, first: head.first(), last: head.last() };
         let (Some(before), Some(after)) = (head.label.before, head.after()) else {
             return Err(asked);
         };
         if seq < before.seq || seq > after.seq {
             return Err(asked);
         }
-        let mut position = Position {
-            epoch: head.label.epoch,
-            ..before
-        };
+        let mut position = Position { epoch: head.label.epoch, ..before };
         let mut records = self.records(head.first())?;
         while position.seq < seq {
             let Some(record) = records.next()? else {
                 return Err(asked);
             };
             let digest = position.digest.chain(record.control, record.data);
-            position = Position {
-                seq: record.seq(),
-                digest,
-                ..position
-            };
+            position = Position { seq: record.seq(), digest, ..position };
         }
         Ok(position)
     }
@@ -138,14 +121,8 @@ impl VerifiedTape {
         let (mut unpacker, mut raw) = (crate::decode::Unpacker::new(), Vec::new());
         unpacker.frame(&self.tape.frames, 0, &mut raw)?;
         let size = crate::header::announced_size(&raw).and_then(|size| usize::try_from(size).ok());
-        let is_readme = size
-            .and_then(|size| crate::header::member_data(crate::readme::NAME, size, &raw))
-            .is_some();
-        if is_readme {
-            Ok(())
-        } else {
-            Err(TapeError::malformed(crate::readme::NAME, "it is not the first member"))
-        }
+        let is_readme = size.and_then(|size| crate::header::member_data(crate::readme::NAME, size, &raw)).is_some();
+        if is_readme { Ok(()) } else { Err(TapeError::malformed(crate::readme::NAME, "it is not the first member")) }
     }
 
     fn check_records(&self) -> Result<(), TapeError> {
@@ -164,20 +141,13 @@ impl VerifiedTape {
                 ));
             }
             if matches!(record.change, Change::BaseData { .. }) {
-                return Err(TapeError::malformed(
-                    "control data",
-                    "an update tape tells where a file's bytes are",
-                ));
+                return Err(TapeError::malformed("control data", "an update tape tells where a file's bytes are"));
             }
             time = Some(record.time);
             digest = digest.chain(raw.control, raw.data);
         }
         if digest != after.digest {
-            return Err(TapeError::Chain {
-                seq: after.seq,
-                found: digest,
-                claimed: after.digest,
-            });
+            return Err(TapeError::Chain { seq: after.seq, found: digest, claimed: after.digest });
         }
         if time != Some(head.index.last_time) {
             return Err(TapeError::malformed("index", "its times are not those of the records"));
@@ -192,17 +162,8 @@ impl VerifiedTape {
         while let Some(raw) = records.next()? {
             match raw.decode()?.change {
                 Change::Entry { .. } => {}
-                Change::BaseData {
-                    stream_offset,
-                    stream_length,
-                    size,
-                    ..
-                } => {
-                    extents.push(BaseExtent {
-                        stream_offset,
-                        stream_length,
-                        size,
-                    });
+                Change::BaseData { stream_offset, stream_length, size, .. } => {
+                    extents.push(BaseExtent { stream_offset, stream_length, size });
                 }
                 other => {
                     let reason = format!("a base tape holds a {} record", other.verb());
@@ -214,10 +175,7 @@ impl VerifiedTape {
         if files == head.index.counts.files {
             Ok(())
         } else {
-            Err(TapeError::malformed(
-                "base",
-                "it has another number of entries than the index says",
-            ))
+            Err(TapeError::malformed("base", "it has another number of entries than the index says"))
         }
     }
 }

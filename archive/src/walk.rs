@@ -60,12 +60,7 @@ pub(crate) fn walk_tree(bytes: &mut BaseBytes, tape: &SealedTape, extents: &[Bas
         }
     }
     let at = runs.first().map_or(0, |run| run.0);
-    let mut reader = Reader {
-        bytes,
-        runs,
-        run: 0,
-        at,
-    };
+    let mut reader = Reader { bytes, runs, run: 0, at };
     let (mut header, mut extension, mut files) = (Vec::new(), Vec::new(), 0);
     let mut extents = extents.iter();
     while !reader.is_done() {
@@ -86,9 +81,7 @@ pub(crate) fn walk_tree(bytes: &mut BaseBytes, tape: &SealedTape, extents: &[Bas
         };
         check_entry(&header, &pax)?;
         if header[156] == b'0' {
-            let expected = extents
-                .next()
-                .map(|extent| (extent.stream_offset, extent.stream_length));
+            let expected = extents.next().map(|extent| (extent.stream_offset, extent.stream_length));
             if expected != Some((reader.at, size)) {
                 return Err(malformed("a file's bytes are not where its record says"));
             }
@@ -99,11 +92,7 @@ pub(crate) fn walk_tree(bytes: &mut BaseBytes, tape: &SealedTape, extents: &[Bas
         }
         files += 1;
     }
-    if extents.next().is_some() {
-        Err(malformed("a file's bytes are missing"))
-    } else {
-        Ok(files)
-    }
+    if extents.next().is_some() { Err(malformed("a file's bytes are missing")) } else { Ok(files) }
 }
 
 fn skip(reader: &mut Reader<'_>, length: u64) -> Result<(), TapeError> {
@@ -122,12 +111,9 @@ fn checked_size(header: &[u8]) -> Result<u64, TapeError> {
         .enumerate()
         .map(|(at, byte)| u64::from(if (148..156).contains(&at) { b' ' } else { *byte }))
         .sum();
-    let digits = header[148..156]
-        .split(|byte| *byte == 0 || *byte == b' ')
-        .find(|digits| !digits.is_empty());
-    let stored = digits
-        .and_then(|digits| std::str::from_utf8(digits).ok())
-        .and_then(|text| u64::from_str_radix(text, 8).ok());
+    let digits = header[148..156].split(|byte| *byte == 0 || *byte == b' ').find(|digits| !digits.is_empty());
+    let stored =
+        digits.and_then(|digits| std::str::from_utf8(digits).ok()).and_then(|text| u64::from_str_radix(text, 8).ok());
     if stored != Some(sum) || &header[257..265] != b"ustar\x0000" {
         return Err(malformed("a tar header is not one"));
     }
@@ -144,10 +130,7 @@ struct Pax {
 
 impl Pax {
     fn extend(&mut self, entry_type: u8, data: &[u8]) -> Result<(), TapeError> {
-        let name = || {
-            data.strip_suffix(&[0])
-                .ok_or_else(|| malformed("a long name does not end"))
-        };
+        let name = || data.strip_suffix(&[0]).ok_or_else(|| malformed("a long name does not end"));
         match entry_type {
             b'L' => once(&mut self.path, name()?),
             b'K' => once(&mut self.linkpath, name()?),

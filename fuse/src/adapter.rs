@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use reelfs_journal::NodeKind;
-use reelfs_volume::{Handle, Primary, Requester, SetAttr, Stat};
+use reelfs_volume::{Handle, Primary, SetAttr};
 use rustix::io::{Errno, Result};
 
 use crate::answer::*;

@@ -93,22 +93,12 @@ impl<'a> Reader<'a> {
     }
 
     pub(crate) fn file_time(&mut self, what: &'static str) -> Result<FileTime, RecordError> {
-        let time = FileTime {
-            seconds: self.i64(what)?,
-            nanos: self.u32(what)?,
-        };
-        if time.nanos < 1_000_000_000 {
-            Ok(time)
-        } else {
-            Err(RecordError::Range(what))
-        }
+        let time = FileTime { seconds: self.i64(what)?, nanos: self.u32(what)? };
+        if time.nanos < 1_000_000_000 { Ok(time) } else { Err(RecordError::Range(what)) }
     }
 
     pub(crate) fn file_id(&mut self, what: &'static str) -> Result<FileId, RecordError> {
-        Ok(FileId {
-            ino: self.u64(what)?,
-            generation: self.u32(what)?,
-        })
+        Ok(FileId { ino: self.u64(what)?, generation: self.u32(what)? })
     }
 
     pub(crate) fn blob(&mut self, what: &'static str) -> Result<&'a [u8], RecordError> {
@@ -140,10 +130,6 @@ impl<'a> Reader<'a> {
     }
 
     pub(crate) fn end(&self) -> Result<(), RecordError> {
-        if self.0.is_empty() {
-            Ok(())
-        } else {
-            Err(RecordError::Long(self.0.len()))
-        }
+        if self.0.is_empty() { Ok(()) } else { Err(RecordError::Long(self.0.len())) }
     }
 }

@@ -321,115 +321,23 @@ impl Change<'_> {
     #[must_use]
     pub fn into_owned(self) -> Change<'static> {
         match self {
-            Change::Write {
-                file,
-                offset,
-                data,
-                size,
-                mtime,
-            } => Change::Write {
-                file,
-                offset,
-                data: Cow::Owned(data.into_owned()),
-                size,
-                mtime,
-            },
+            Change::Write { file, offset, data, size, mtime } => {
+                Change::Write { file, offset, data: Cow::Owned(data.into_owned()), size, mtime }
+            }
             Change::SetSize { file, size, mtime } => Change::SetSize { file, size, mtime },
-            Change::Zero {
-                file,
-                offset,
-                length,
-                size,
-                mtime,
-            } => Change::Zero {
-                file,
-                offset,
-                length,
-                size,
-                mtime,
-            },
-            Change::Punch {
-                file,
-                offset,
-                length,
-                mtime,
-            } => Change::Punch {
-                file,
-                offset,
-                length,
-                mtime,
-            },
-            Change::Allocate {
-                file,
-                offset,
-                length,
-                size,
-                mtime,
-            } => Change::Allocate {
-                file,
-                offset,
-                length,
-                size,
-                mtime,
-            },
-            Change::Create {
-                parent,
-                name,
-                file,
-                kind,
-                attributes,
-                xattrs,
-                parent_mtime,
-            } => Change::Create {
-                parent,
-                name,
-                file,
-                kind,
-                attributes,
-                xattrs,
-                parent_mtime,
-            },
-            Change::Link {
-                file,
-                parent,
-                name,
-                parent_mtime,
-            } => Change::Link {
-                file,
-                parent,
-                name,
-                parent_mtime,
-            },
-            Change::Unlink {
-                parent,
-                name,
-                file,
-                parent_mtime,
-            } => Change::Unlink {
-                parent,
-                name,
-                file,
-                parent_mtime,
-            },
-            Change::Rename {
-                file,
-                parent,
-                name,
-                new_parent,
-                new_name,
-                replaced,
-                flags,
-                parent_mtime,
-            } => Change::Rename {
-                file,
-                parent,
-                name,
-                new_parent,
-                new_name,
-                replaced,
-                flags,
-                parent_mtime,
-            },
+            Change::Zero { file, offset, length, size, mtime } => Change::Zero { file, offset, length, size, mtime },
+            Change::Punch { file, offset, length, mtime } => Change::Punch { file, offset, length, mtime },
+            Change::Allocate { file, offset, length, size, mtime } => {
+                Change::Allocate { file, offset, length, size, mtime }
+            }
+            Change::Create { parent, name, file, kind, attributes, xattrs, parent_mtime } => {
+                Change::Create { parent, name, file, kind, attributes, xattrs, parent_mtime }
+            }
+            Change::Link { file, parent, name, parent_mtime } => Change::Link { file, parent, name, parent_mtime },
+            Change::Unlink { parent, name, file, parent_mtime } => Change::Unlink { parent, name, file, parent_mtime },
+            Change::Rename { file, parent, name, new_parent, new_name, replaced, flags, parent_mtime } => {
+                Change::Rename { file, parent, name, new_parent, new_name, replaced, flags, parent_mtime }
+            }
             Change::Drop { file } => Change::Drop { file },
             Change::SetAttr { file, attributes } => Change::SetAttr { file, attributes },
             Change::SetXattr { file, xattr } => Change::SetXattr { file, xattr },
@@ -437,50 +345,16 @@ impl Change<'_> {
             Change::Sync { file } => Change::Sync { file },
             Change::Amend { amended, outcome } => Change::Amend { amended, outcome },
             Change::BaseBegin { base, root } => Change::BaseBegin { base, root },
-            Change::Entry {
-                parent,
-                name,
-                file,
-                kind,
-                attributes,
-                xattrs,
-                size,
-            } => Change::Entry {
-                parent,
-                name,
-                file,
-                kind,
-                attributes,
-                xattrs,
-                size,
-            },
-            Change::BaseData {
-                file,
-                stream_offset,
-                stream_length,
-                size,
-            } => Change::BaseData {
-                file,
-                stream_offset,
-                stream_length,
-                size,
-            },
+            Change::Entry { parent, name, file, kind, attributes, xattrs, size } => {
+                Change::Entry { parent, name, file, kind, attributes, xattrs, size }
+            }
+            Change::BaseData { file, stream_offset, stream_length, size } => {
+                Change::BaseData { file, stream_offset, stream_length, size }
+            }
             Change::BaseEnd { base, began, digest } => Change::BaseEnd { base, began, digest },
             Change::ListBegin { directory } => Change::ListBegin { directory },
             Change::ListEnd { directory } => Change::ListEnd { directory },
-            Change::Marker {
-                kind,
-                epoch,
-                name,
-                note,
-                since,
-            } => Change::Marker {
-                kind,
-                epoch,
-                name,
-                note,
-                since,
-            },
+            Change::Marker { kind, epoch, name, note, since } => Change::Marker { kind, epoch, name, note, since },
         }
     }
 }

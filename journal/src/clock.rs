@@ -30,15 +30,8 @@ impl Clock for SystemClock {
         use rustix::time::{ClockId, clock_gettime};
         let (wall, boot) = (clock_gettime(ClockId::Realtime), clock_gettime(ClockId::Boottime));
         ClockReading {
-            wall: Timestamp(
-                wall.tv_sec
-                    .saturating_mul(Timestamp::SECOND)
-                    .saturating_add(wall.tv_nsec),
-            ),
-            boot: Duration::new(
-                u64::try_from(boot.tv_sec).unwrap_or(0),
-                u32::try_from(boot.tv_nsec).unwrap_or(0),
-            ),
+            wall: Timestamp(wall.tv_sec.saturating_mul(Timestamp::SECOND).saturating_add(wall.tv_nsec)),
+            boot: Duration::new(u64::try_from(boot.tv_sec).unwrap_or(0), u32::try_from(boot.tv_nsec).unwrap_or(0)),
         }
     }
 }
@@ -51,10 +44,7 @@ impl ManualClock {
     /// Starts at this wall time, an hour after boot.
     #[must_use]
     pub fn new(wall: Timestamp) -> ManualClock {
-        ManualClock(Mutex::new(ClockReading {
-            wall,
-            boot: Duration::from_secs(3600),
-        }))
+        ManualClock(Mutex::new(ClockReading { wall, boot: Duration::from_secs(3600) }))
     }
 
     /// Moves both clocks on.
@@ -93,11 +83,7 @@ impl HybridClock {
     /// Goes on after the last record of the journal (`Timestamp(i64::MIN)` if there is none).
     #[must_use]
     pub fn new(now: ClockReading, last: Timestamp) -> HybridClock {
-        HybridClock {
-            last,
-            anchor: now,
-            suspect: false,
-        }
+        HybridClock { last, anchor: now, suspect: false }
     }
 
     /// The next time.

@@ -92,32 +92,18 @@ impl InFlight {
     /// # Errors
     /// [`JournalError::Io`].
     pub fn open(path: &Path) -> Result<(InFlight, Vec<InFlightState>), JournalError> {
-        let failed = |operation| {
-            move |source| JournalError::Io {
-                operation,
-                path: path.to_owned(),
-                source,
-            }
-        };
+        let failed = |operation| move |source| JournalError::Io { operation, path: path.to_owned(), source };
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o600);
         let file = options.open(path).map_err(failed("open"))?;
         if file.metadata().map_err(failed("stat"))?.len() != FILE_LEN {
             // never written whole, so never used; real blocks, or a full disk would kill us at a store
             file.set_len(0).map_err(failed("truncate"))?;
-            file.write_all_at(&vec![0; SLOTS * SLOT_WORDS * 8], 0)
-                .map_err(failed("write"))?;
+            file.write_all_at(&vec![0; SLOTS * SLOT_WORDS * 8], 0).map_err(failed("write"))?;
         }
         let map = MmapRaw::map_raw(&file).map_err(failed("map"))?;
-        let table = Table {
-            free: 0,
-            first: [UNNUMBERED; SLOTS],
-        };
-        let inflight = InFlight {
-            map,
-            table: Mutex::new(table),
-            settled: Condvar::new(),
-        };
+        let table = Table { free: 0, first: [UNNUMBERED; SLOTS] };
+        let inflight = InFlight { map, table: Mutex::new(table), settled: Condvar::new() };
         let mut left = Vec::new();
         let mut free = 0;
         for index in 0..SLOTS {
@@ -136,10 +122,7 @@ impl InFlight {
         for index in 0..SLOTS {
             self.slot(index)[STATE].store(FREE, Ordering::Release);
         }
-        *table = Table {
-            free: u64::MAX,
-            first: [UNNUMBERED; SLOTS],
-        };
+        *table = Table { free: u64::MAX, first: [UNNUMBERED; SLOTS] };
         self.settled.notify_all();
     }
 
@@ -151,10 +134,7 @@ impl InFlight {
         }
         let index = table.free.trailing_zeros();
         table.free &= !(1 << index);
-        Slot {
-            owner: self,
-            index: index as usize,
-        }
+        Slot { owner: self, index: index as usize }
     }
 
     /// Takes a slot for an operation that makes its object before its record.
@@ -182,9 +162,7 @@ impl InFlight {
     #[must_use]
     pub fn wait_settled(&self, upto: Seq, timeout: Duration) -> bool {
         let mut table = self.table.lock();
-        let _ = self
-            .settled
-            .wait_while_for(&mut table, |table| table.lowest() <= upto, timeout);
+        let _ = self.settled.wait_while_for(&mut table, |table| table.lowest() <= upto, timeout);
         table.lowest() > upto
     }
 
@@ -193,39 +171,24 @@ impl InFlight {
         // SAFETY: the mapping is FILE_LEN bytes long, page aligned, readable and writable, and lives as long as `self`;
         // `index` is below SLOTS everywhere. All access is through these atomics. The file is 0600 under the group's
         // lock and nobody shortens it, so no page of it vanishes.
-        unsafe {
-            std::slice::from_raw_parts(
-                self.map.as_ptr().cast::<AtomicU64>().add(index * SLOT_WORDS),
-                SLOT_WORDS,
-            )
-        }
+        unsafe { std::slice::from_raw_parts(self.map.as_ptr().cast::<AtomicU64>().add(index * SLOT_WORDS), SLOT_WORDS) }
     }
 
     /// What a slot says; nothing when it is free or, after a power cut, makes no sense.
     fn read_slot(&self, index: usize) -> Option<InFlightState> {
-        let words: Vec<u64> = self
-            .slot(index)
-            .iter()
-            .map(|word| word.load(Ordering::Acquire))
-            .collect();
+        let words: Vec<u64> = self.slot(index).iter().map(|word| word.load(Ordering::Acquire)).collect();
         let head = words[STATE];
         match head & 0xff {
             CREATING => {
-                let bytes: Vec<u8> = words[NAME..NAME + NAME_WORDS]
-                    .iter()
-                    .flat_map(|word| word.to_le_bytes())
-                    .collect();
+                let bytes: Vec<u8> =
+                    words[NAME..NAME + NAME_WORDS].iter().flat_map(|word| word.to_le_bytes()).collect();
                 let name = Name::new(bytes.get(..(head >> 8 & 0xff) as usize)?).ok()?;
-                let parent = FileId {
-                    ino: words[PARENT],
-                    generation: (head >> 32) as u32,
-                };
+                let parent = FileId { ino: words[PARENT], generation: (head >> 32) as u32 };
                 Some(InFlightState::Creating { parent, name })
             }
-            APPENDED if 0 < words[FIRST] && words[FIRST] <= words[LAST] => Some(InFlightState::Appended {
-                first: Seq(words[FIRST]),
-                last: Seq(words[LAST]),
-            }),
+            APPENDED if 0 < words[FIRST] && words[FIRST] <= words[LAST] => {
+                Some(InFlightState::Appended { first: Seq(words[FIRST]), last: Seq(words[LAST]) })
+            }
             _ => None,
         }
     }

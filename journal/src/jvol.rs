@@ -198,11 +198,7 @@ impl Jvol {
     }
 
     fn check_failed(&self) -> Result<(), JournalError> {
-        if self.failed.load(Ordering::Acquire) {
-            Err(JournalError::Failed(self.file.path.clone()))
-        } else {
-            Ok(())
-        }
+        if self.failed.load(Ordering::Acquire) { Err(JournalError::Failed(self.file.path.clone())) } else { Ok(()) }
     }
 
     /// What was on its way to the disk may be lost and the kernel will not tell again: nothing more is taken.

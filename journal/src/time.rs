@@ -37,10 +37,7 @@ pub struct FileTime {
 
 impl From<Timestamp> for FileTime {
     fn from(time: Timestamp) -> FileTime {
-        FileTime {
-            seconds: time.seconds(),
-            nanos: time.nanos(),
-        }
+        FileTime { seconds: time.seconds(), nanos: time.nanos() }
     }
 }
 

@@ -47,22 +47,10 @@ pub struct Global {
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
     /// Colour: auto, always or never
-    #[arg(
-        long,
-        global = true,
-        value_name = "WHEN",
-        default_value = "auto",
-        hide_possible_values = true
-    )]
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto", hide_possible_values = true)]
     pub color: ColorChoice,
     /// Where groups are kept [default: /var/lib/reelfs for root, else ~/.local/state/reelfs]
-    #[arg(
-        long,
-        global = true,
-        value_name = "DIR",
-        env = "REELFS_STATE_DIR",
-        hide_env_values = true
-    )]
+    #[arg(long, global = true, value_name = "DIR", env = "REELFS_STATE_DIR", hide_env_values = true)]
     pub state_dir: Option<PathBuf>,
     /// Read and print times in UTC
     #[arg(long, global = true)]
@@ -119,17 +107,7 @@ mod tests {
     #[test]
     fn a_point_may_begin_with_a_hyphen() {
         for at in ["-2h", "-1h30m", "2h ago", "#7"] {
-            let cli = Cli::try_parse_from([
-                "reelfs",
-                "restore",
-                "--tapes",
-                "t",
-                "--at",
-                at,
-                "--to",
-                "d",
-                "--dry-run",
-            ]);
+            let cli = Cli::try_parse_from(["reelfs", "restore", "--tapes", "t", "--at", at, "--to", "d", "--dry-run"]);
             match cli.expect(at).verb {
                 Verb::Restore(arguments) => assert_eq!((arguments.at.as_str(), arguments.dry_run), (at, true)),
                 verb => panic!("{verb:?}"),
@@ -144,11 +122,7 @@ mod tests {
             for line in text.lines() {
                 assert!(line.chars().count() <= 120, "{}: {line}", command.get_name());
             }
-            assert!(
-                command.get_about().is_some(),
-                "{} says nothing about itself",
-                command.get_name()
-            );
+            assert!(command.get_about().is_some(), "{} says nothing about itself", command.get_name());
             command.get_subcommands_mut().for_each(walk);
         }
         walk(&mut Cli::command());

@@ -31,9 +31,7 @@ pub(crate) struct BaseCopyArgs {
 pub(crate) fn run(verb: &BaseVerb, context: &Context) -> Result<()> {
     let BaseVerb::Copy(arguments) = verb;
     let group = context.state.existing(&arguments.group)?;
-    let request = Request::BaseCopy {
-        to: super::absolute(&arguments.to)?,
-    };
+    let request = Request::BaseCopy { to: super::absolute(&arguments.to)? };
     let mut progress = Progress::new(&context.output, "base copy");
     let mut step = |step: request::Step| progress.set(step.done, step.total, "");
     let exported: Exported = request::run(&group, &request, &context.output, &mut step)?;

@@ -25,9 +25,7 @@ pub(crate) fn run(arguments: &CompletionsArgs, context: &Context) -> Result<()> 
     clap_complete::generate(arguments.shell, &mut Cli::command(), "reelfs", &mut script);
     let script = String::from_utf8(script).map_err(|error| Error::failed("write completions").because(error))?;
     if context.output.json {
-        return context
-            .output
-            .document(&serde_json::json!({"shell": arguments.shell.to_string(), "script": script}));
+        return context.output.document(&serde_json::json!({"shell": arguments.shell.to_string(), "script": script}));
     }
     write_stdout(&script)
 }

@@ -23,7 +23,10 @@ pub(crate) fn run(_arguments: &DemoArgs, context: &Context) -> Result<()> {
     let moments = demo::run(output)?;
     let equal = moments.iter().all(|moment| moment.differences.is_empty());
     output.document(&Document { moments: &moments, equal })?;
-    output.say(format!("\n{:<10} {:>8} {:>9} {:>10}   COMPARED WITH THE COPY TAKEN THEN", "MOMENT", "SEQ", "OBJECTS", "BYTES"))?;
+    output.say(format!(
+        "\n{:<10} {:>8} {:>9} {:>10}   COMPARED WITH THE COPY TAKEN THEN",
+        "MOMENT", "SEQ", "OBJECTS", "BYTES"
+    ))?;
     for moment in &moments {
         let verdict = match moment.differences.len() {
             0 => output.paint(Tone::Good, "equal, byte for byte"),

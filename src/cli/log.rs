@@ -70,32 +70,16 @@ pub(crate) fn run(arguments: &LogArgs, context: &Context) -> Result<()> {
 }
 
 fn text(event: &Event, context: &Context) -> String {
-    let Event {
-        who,
-        op,
-        path,
-        other,
-        range,
-        note,
-    } = event;
+    let Event { who, op, path, other, range, note } = event;
     let lossy = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let mut what = vec![lossy(path)];
     what.extend(other.as_deref().map(|other| format!("-> {}", lossy(other))));
     what.extend(range.map(|(offset, length)| format!("{offset}+{length}")));
     what.push(note.clone());
-    let who_asked = if who.pid == 0 {
-        String::new()
-    } else {
-        format!("uid {} pid {}", who.uid, who.pid)
-    };
+    let who_asked = if who.pid == 0 { String::new() } else { format!("uid {} pid {}", who.uid, who.pid) };
     what.push(who_asked);
     what.retain(|part| !part.is_empty());
-    format!(
-        "{:>10}  {:36}  {op:11}  {}",
-        who.seq,
-        context.output.zone.text(who.time),
-        what.join("  ")
-    )
+    format!("{:>10}  {:36}  {op:11}  {}", who.seq, context.output.zone.text(who.time), what.join("  "))
 }
 
 #[derive(Serialize)]

@@ -22,9 +22,7 @@ pub(crate) struct ManArgs {
 pub(crate) fn run(arguments: &ManArgs, context: &Context) -> Result<()> {
     let page = page(&arguments.verb)?;
     if context.output.json {
-        return context
-            .output
-            .document(&serde_json::json!({"format": "roff", "page": page}));
+        return context.output.document(&serde_json::json!({"format": "roff", "page": page}));
     }
     write_stdout(&page)
 }
@@ -34,10 +32,7 @@ fn page(verb: &[String]) -> Result<String> {
     command.build();
     let mut name = "reelfs".to_owned();
     for word in verb {
-        let found = command
-            .get_subcommands()
-            .find(|command| command.get_name() == word.as_str())
-            .cloned();
+        let found = command.get_subcommands().find(|command| command.get_name() == word.as_str()).cloned();
         let Some(found) = found else {
             let verbs: Vec<&str> = command.get_subcommands().map(Command::get_name).collect();
             return Err(
@@ -67,17 +62,12 @@ fn reference() -> Roff {
     let mut kinds = ErrorKind::ALL;
     kinds.sort_by_key(|kind| kind.code());
     for kind in kinds {
-        roff.control("TP", [])
-            .text([bold(kind.code().to_string())])
-            .text([roman(kind.meaning())]);
+        roff.control("TP", []).text([bold(kind.code().to_string())]).text([roman(kind.meaning())]);
     }
     roff.text([roman("Codes may be added; treat an unknown one as a failure.")]);
     roff.control("SH", ["ENVIRONMENT"]);
     for (name, meaning) in [
-        (
-            "REELFS_STATE_DIR",
-            "where groups are kept; default /var/lib/reelfs for root, else $XDG_STATE_HOME/reelfs",
-        ),
+        ("REELFS_STATE_DIR", "where groups are kept; default /var/lib/reelfs for root, else $XDG_STATE_HOME/reelfs"),
         ("REELFS_LOG", "what is logged to stderr, like info,reelfs_journal=trace"),
         ("TZ", "the zone that times are read and printed in"),
         ("NO_COLOR, CLICOLOR_FORCE", "colour"),

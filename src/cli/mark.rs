@@ -37,10 +37,7 @@ struct MarkedAt<'a> {
 pub(crate) fn run(arguments: &MarkArgs, context: &Context) -> Result<()> {
     check_marker_name(&arguments.name)?;
     let group = context.state.existing(&arguments.group)?;
-    let request = Request::Mark {
-        name: arguments.name.clone(),
-        note: arguments.note.clone(),
-    };
+    let request = Request::Mark { name: arguments.name.clone(), note: arguments.note.clone() };
     let marked: Marked = request::run(&group, &request, &context.output, &mut |_| {})?;
     context.output.document(&MarkedAt {
         group: &arguments.group,
@@ -49,7 +46,5 @@ pub(crate) fn run(arguments: &MarkArgs, context: &Context) -> Result<()> {
         time: rfc3339(marked.time),
     })?;
     let at = context.output.zone.text(marked.time);
-    context
-        .output
-        .confirm(format!("marker {} at {at} seq {}", arguments.name, marked.seq))
+    context.output.confirm(format!("marker {} at {at} seq {}", arguments.name, marked.seq))
 }

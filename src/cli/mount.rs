@@ -62,17 +62,9 @@ pub(crate) fn run(arguments: &MountArgs, context: &Context) -> Result<()> {
     let group = context.state.existing(&arguments.group)?;
     let file = GroupFile::load(&group)?;
     let words = mount_options::parse(&arguments.options)?;
-    let point = Mountpoint::check(
-        &context.state,
-        &file,
-        &arguments.mountpoint,
-        words.nonempty,
-        &context.output,
-    )?;
+    let point = Mountpoint::check(&context.state, &file, &arguments.mountpoint, words.nonempty, &context.output)?;
     if arguments.ready_on_stdout {
-        return serve(arguments, context, &group, &words, &point, || {
-            background::announce(&group)
-        });
+        return serve(arguments, context, &group, &words, &point, || background::announce(&group));
     }
     if arguments.foreground {
         return serve(arguments, context, &group, &words, &point, || {
@@ -139,17 +131,8 @@ fn child_arguments(arguments: &MountArgs, context: &Context, point: &Mountpoint)
     for option in &arguments.options {
         list.extend([OsString::from("-o"), option.into()]);
     }
-    let flags = [
-        (arguments.strict, "--strict"),
-        (context.output.json, "--json"),
-        (context.output.quiet, "--quiet"),
-    ];
-    list.extend(
-        flags
-            .iter()
-            .filter(|(given, _)| *given)
-            .map(|(_, flag)| OsString::from(flag)),
-    );
+    let flags = [(arguments.strict, "--strict"), (context.output.json, "--json"), (context.output.quiet, "--quiet")];
+    list.extend(flags.iter().filter(|(given, _)| *given).map(|(_, flag)| OsString::from(flag)));
     // the log says at least what was asked and when
     list.extend((0..context.output.verbose.max(u8::from(!context.output.quiet))).map(|_| OsString::from("-v")));
     list

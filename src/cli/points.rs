@@ -35,11 +35,7 @@ pub(crate) fn run(arguments: &PointsArgs, context: &Context) -> Result<()> {
     for tapes in &deck.epochs {
         deck.epoch(tapes.epoch)?;
     }
-    let lines: Vec<Line> = deck
-        .histories
-        .iter()
-        .flat_map(|history| lines(history, &deck))
-        .collect();
+    let lines: Vec<Line> = deck.histories.iter().flat_map(|history| lines(history, &deck)).collect();
     if output.json {
         return lines.iter().try_for_each(|line| output.document(line));
     }
@@ -50,16 +46,12 @@ pub(crate) fn run(arguments: &PointsArgs, context: &Context) -> Result<()> {
 pub(super) fn open_deck(group: Option<&GroupName>, tapes: &[PathBuf], context: &Context) -> Result<Deck> {
     let mut progress = Progress::new(&context.output, "read tapes");
     let Some(group) = group.filter(|_| tapes.is_empty()) else {
-        return Deck::open(tapes, group.map(GroupName::as_str), &mut |done, total| {
-            progress.set(done, total, "")
-        });
+        return Deck::open(tapes, group.map(GroupName::as_str), &mut |done, total| progress.set(done, total, ""));
     };
     let file = GroupFile::load(&context.state.existing(group)?)?;
     let live = Live::open(&file.journal, file.uuid, file.epoch)?;
     let directories: Vec<PathBuf> = file.targets.iter().map(|target| target.dir.clone()).collect();
-    Deck::of_group(&directories, file.name, file.uuid, live, &mut |done, total| {
-        progress.set(done, total, "")
-    })
+    Deck::of_group(&directories, file.name, file.uuid, live, &mut |done, total| progress.set(done, total, ""))
 }
 
 /// One line of the list, in JSON as it is.
@@ -94,9 +86,7 @@ impl Line {
             to_time: None,
             name: String::new(),
             note: String::new(),
-            tape: history
-                .stretch(seq)
-                .map_or_else(String::new, |stretch| stretch.name.clone()),
+            tape: history.stretch(seq).map_or_else(String::new, |stretch| stretch.name.clone()),
             reachable: history.base_for(seq).is_some() && history.bracket(seq).is_none() && !in_journal(history, seq),
             at: time,
             until: None,
@@ -110,9 +100,7 @@ impl Line {
 }
 
 fn in_journal(history: &History, seq: Seq) -> bool {
-    history
-        .stretch(seq)
-        .is_some_and(|stretch| stretch.name == restore::JOURNAL)
+    history.stretch(seq).is_some_and(|stretch| stretch.name == restore::JOURNAL)
 }
 
 /// Windows and gaps first, then everything else in order.
@@ -148,11 +136,7 @@ fn lines(history: &History, deck: &Deck) -> Vec<Line> {
     }
     for bracket in &history.brackets {
         let first = Line::new("uncertain", history, bracket.first, bracket.since);
-        let mut line = if bracket.end == Seq(u64::MAX) {
-            first
-        } else {
-            first.until(bracket.end, bracket.until)
-        };
+        let mut line = if bracket.end == Seq(u64::MAX) { first } else { first.until(bracket.end, bracket.until) };
         line.note = match bracket.adoption {
             true => "changed behind the mount".to_owned(),
             false => "read back after an unclean stop".to_owned(),
@@ -169,28 +153,16 @@ fn tell(deck: &Deck, lines: &[Line], context: &Context) -> Result<()> {
     let (ranges, points): (Vec<&Line>, Vec<&Line>) =
         lines.iter().partition(|line| matches!(line.kind, "window" | "gap"));
     if !ranges.iter().any(|line| line.kind == "window") {
-        output.say(format!(
-            "{}: nothing can be restored yet: no base copy is complete",
-            deck.group
-        ))?;
+        output.say(format!("{}: nothing can be restored yet: no base copy is complete", deck.group))?;
     }
-    let gaps = if ranges.iter().any(|line| line.kind == "gap") {
-        ""
-    } else {
-        "; no gaps"
-    };
+    let gaps = if ranges.iter().any(|line| line.kind == "gap") { "" } else { "; no gaps" };
     for line in ranges {
         let (from, to) = (zone.text(line.at), zone.text(line.until.unwrap_or(line.at)));
         let to_seq = line.to_seq.unwrap_or(line.seq);
         output.say(match line.kind {
-            "window" => format!(
-                "recovery window  {from} ... {to}   every change, seq {} to {to_seq}{gaps}",
-                line.seq
-            ),
-            _ => output.paint(
-                Tone::Bad,
-                &format!("gap              records {} to {to_seq} are on no tape here", line.seq),
-            ),
+            "window" => format!("recovery window  {from} ... {to}   every change, seq {} to {to_seq}{gaps}", line.seq),
+            _ => output
+                .paint(Tone::Bad, &format!("gap              records {} to {to_seq} are on no tape here", line.seq)),
         })?;
     }
     if points.is_empty() {

@@ -31,12 +31,6 @@ pub(crate) struct ProtectArgs {
 }
 
 pub(crate) fn run(arguments: &ProtectArgs, context: &Context) -> Result<()> {
-    let _ = (
-        &arguments.source,
-        &arguments.mountpoint,
-        &arguments.tapes,
-        arguments.every,
-        context.now(),
-    );
+    let _ = (&arguments.source, &arguments.mountpoint, &arguments.tapes, arguments.every, context.now());
     Err(super::not_wired("protect"))
 }

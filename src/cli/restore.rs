@@ -56,26 +56,13 @@ pub(crate) fn run(arguments: &RestoreArgs, context: &Context) -> Result<()> {
     let point = context.point(&arguments.at)?;
     let output = &context.output;
     let mut watch = watcher(context);
-    let deck = Deck::open(
-        &arguments.tapes,
-        arguments.group.as_ref().map(GroupName::as_str),
-        &mut |done, total| {
-            watch(Progress {
-                phase: Phase::Read,
-                done,
-                total,
-                reached: None,
-            })
-        },
-    )?;
+    let deck = Deck::open(&arguments.tapes, arguments.group.as_ref().map(GroupName::as_str), &mut |done, total| {
+        watch(Progress { phase: Phase::Read, done, total, reached: None })
+    })?;
     let request = Request {
         to: arguments.to.clone(),
         tapes: arguments.tapes.clone(),
-        paths: arguments
-            .path
-            .iter()
-            .map(|path| path.as_os_str().as_bytes().to_vec())
-            .collect(),
+        paths: arguments.path.iter().map(|path| path.as_os_str().as_bytes().to_vec()).collect(),
         safe: arguments.safe,
         no_owner: arguments.no_owner,
         ..Request::default()
@@ -86,21 +73,14 @@ pub(crate) fn run(arguments: &RestoreArgs, context: &Context) -> Result<()> {
     for warning in deck.warnings.iter().filter(|_| !output.quiet) {
         output.warn(warning);
     }
-    output.confirm(
-        output
-            .zone
-            .echo(plan.target.time, plan.target.seq, Some(&plan.target.tape)),
-    )?;
+    output.confirm(output.zone.echo(plan.target.time, plan.target.seq, Some(&plan.target.tape)))?;
     if arguments.dry_run {
         return tell_plan(&plan, &request, context);
     }
     let summary = restore::run(&deck, &plan, &request, &mut watch)?;
     tell_summary(&plan, &request, &summary, context)?;
     if summary.owners_changed > 0 {
-        let message = format!(
-            "{} objects now belong to you, not to their owners",
-            summary.owners_changed
-        );
+        let message = format!("{} objects now belong to you, not to their owners", summary.owners_changed);
         return Err(Error::new(ErrorKind::Incomplete, message));
     }
     Ok(())
@@ -134,11 +114,7 @@ fn watcher(context: &Context) -> impl FnMut(Progress) {
 }
 
 fn count(number: u64, what: &str) -> String {
-    if number == 1 {
-        format!("1 {what}")
-    } else {
-        format!("{number} {what}s")
-    }
+    if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
 }
 
 #[derive(Serialize)]
@@ -172,12 +148,7 @@ struct PlanJson {
 
 fn at_json(plan: &Plan) -> AtJson {
     let target = &plan.target;
-    AtJson {
-        epoch: target.epoch.0,
-        seq: target.seq.0,
-        time: rfc3339(target.time),
-        tape: target.tape.clone(),
-    }
+    AtJson { epoch: target.epoch.0, seq: target.seq.0, time: rfc3339(target.time), tape: target.tape.clone() }
 }
 
 fn tape_json(tape: &Tape) -> TapeJson {
@@ -200,11 +171,7 @@ fn tell_plan(plan: &Plan, request: &Request, context: &Context) -> Result<()> {
         let (from, to) = (tape.head.label.first_time, tape.head.index.sealed);
         let (from, to) = (output.zone.text_seconds(from), output.zone.text_seconds(to));
         let size = Size(tape.head.bytes).to_string();
-        output.say(format!(
-            "{:6} {size:>11}  {from} to {to}  {}",
-            tape.head.label.kind.to_string(),
-            tape.name()
-        ))?;
+        output.say(format!("{:6} {size:>11}  {from} to {to}  {}", tape.head.label.kind.to_string(), tape.name()))?;
     }
     output.say(format!(
         "would restore to {}: reads {}, {}, and {} after the base",
@@ -238,10 +205,7 @@ struct SummaryJson {
 fn tell_summary(plan: &Plan, request: &Request, summary: &Summary, context: &Context) -> Result<()> {
     let output = &context.output;
     if summary.again {
-        output.note(format!(
-            "an interrupted restore was cleared from {} first",
-            request.to.display()
-        ));
+        output.note(format!("an interrupted restore was cleared from {} first", request.to.display()));
     }
     output.confirm(format!(
         "restored {}, {}, to {} ({} and {})",
@@ -251,14 +215,7 @@ fn tell_summary(plan: &Plan, request: &Request, summary: &Summary, context: &Con
         count(summary.tapes, "tape"),
         count(summary.records, "record")
     ))?;
-    let &Summary {
-        tapes,
-        records,
-        files,
-        bytes,
-        owners_changed,
-        again,
-    } = summary;
+    let &Summary { tapes, records, files, bytes, owners_changed, again } = summary;
     output.event(
         "summary",
         &SummaryJson {

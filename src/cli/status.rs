@@ -51,19 +51,12 @@ fn print(status: &GroupStatus, output: &Output) -> Result<()> {
         PairState::Pair => Tone::Faint,
         PairState::Smpl | PairState::Copy => Tone::Warning,
     };
-    let (name, word) = (
-        output.paint(Tone::Strong, &format!("{:15}", file.name.as_str())),
-        status.state().word(),
-    );
+    let (name, word) = (output.paint(Tone::Strong, &format!("{:15}", file.name.as_str())), status.state().word());
     output.say(format!("{name} {}    {}", output.paint(tone, word), status.plain()))?;
     match &status.live {
         Some(live) => {
             let (pvol, point, pid) = (file.pvol.display(), live.mountpoint.display(), live.pid);
-            let place = if live.mountpoint == file.pvol {
-                "in place".to_owned()
-            } else {
-                format!("at {point}")
-            };
+            let place = if live.mountpoint == file.pvol { "in place".to_owned() } else { format!("at {point}") };
             output.say(format!(
                 "  pvol          {pvol}  mounted {place}  (process {pid}, {})",
                 count(live.open_files, "open file")
@@ -73,14 +66,8 @@ fn print(status: &GroupStatus, output: &Output) -> Result<()> {
     }
     if let Some(journal) = &status.journal {
         let percent = journal.used * 100.0;
-        let (size, records, last) = (
-            Size(journal.size_bytes),
-            count(journal.records(), "record"),
-            journal.last,
-        );
-        output.say(format!(
-            "  journal       {percent:.0} % of {size}  {records}, up to seq {last}"
-        ))?;
+        let (size, records, last) = (Size(journal.size_bytes), count(journal.records(), "record"), journal.last);
+        output.say(format!("  journal       {percent:.0} % of {size}  {records}, up to seq {last}"))?;
         for waiting in &journal.waiting {
             let dir = waiting.dir.display();
             let lacks = match waiting.records {
@@ -101,10 +88,7 @@ fn print(status: &GroupStatus, output: &Output) -> Result<()> {
         output.say(format!("  busy          process {holder} works on it"))?;
     }
     if let Some(activity) = status.live.as_ref().and_then(|live| live.activity.as_ref()) {
-        output.say(format!(
-            "  busy          {} ({} of {})",
-            activity.verb, activity.step.done, activity.step.total
-        ))?;
+        output.say(format!("  busy          {} ({} of {})", activity.verb, activity.step.done, activity.step.total))?;
     }
     for trouble in &status.troubles {
         output.say(format!("  {} {trouble}", output.paint(Tone::Bad, "!")))?;
@@ -180,9 +164,7 @@ impl Row {
     fn of(status: &GroupStatus) -> Row {
         let file = &status.file;
         let (live, journal) = (status.live.as_ref(), status.journal.as_ref());
-        let activity = live
-            .and_then(|live| live.activity.as_ref())
-            .map(|activity| activity.verb.clone());
+        let activity = live.and_then(|live| live.activity.as_ref()).map(|activity| activity.verb.clone());
         Row {
             group: file.name.to_string(),
             uuid: file.uuid.to_string(),
@@ -207,10 +189,7 @@ impl Row {
                 last_time: journal.last_time.map(rfc3339),
             }),
             targets: journal.map_or_else(Vec::new, targets),
-            base: file.base.map(|base| Base {
-                uuid: base.uuid.to_string(),
-                seq: base.seq.0,
-            }),
+            base: file.base.map(|base| Base { uuid: base.uuid.to_string(), seq: base.seq.0 }),
             last_marker: file.last_marker.as_ref().map(|marker| Marker {
                 name: marker.name.clone(),
                 seq: marker.seq.0,

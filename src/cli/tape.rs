@@ -81,10 +81,7 @@ fn scan(paths: &[PathBuf]) -> Result<Catalog> {
     let catalog = Catalog::scan(paths).map_err(|error| failure("look at the tapes", error))?;
     if catalog.tapes().is_empty() && catalog.damaged().is_empty() {
         let shown: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
-        return Err(Error::new(
-            ErrorKind::NotFound,
-            format!("there is no tape in {}", shown.join(", ")),
-        ));
+        return Err(Error::new(ErrorKind::NotFound, format!("there is no tape in {}", shown.join(", "))));
     }
     Ok(catalog)
 }

@@ -41,19 +41,11 @@ pub(crate) fn run(arguments: &UmountArgs, context: &Context) -> Result<()> {
         }
     };
     let group = entry.source;
-    context.output.document(&Unmounted {
-        mountpoint: shown.to_string(),
-        group: group.clone(),
-        clean,
-    })?;
+    context.output.document(&Unmounted { mountpoint: shown.to_string(), group: group.clone(), clean })?;
     if clean {
-        context
-            .output
-            .confirm(format!("{group} is no longer mounted at {shown}"))
+        context.output.confirm(format!("{group} is no longer mounted at {shown}"))
     } else {
-        context.output.confirm(format!(
-            "{shown}: the process behind it was dead; the next mount of {group} recovers"
-        ))
+        context.output.confirm(format!("{shown}: the process behind it was dead; the next mount of {group} recovers"))
     }
 }
 

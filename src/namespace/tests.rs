@@ -13,21 +13,8 @@ fn name(text: &str) -> Name {
 }
 
 fn entry(parent: FileId, text: &str, file: FileId, kind: NodeKind) -> Change<'static> {
-    let attributes = Attributes {
-        mode: 0o700,
-        uid: 0,
-        gid: 0,
-        mtime: FileTime::default(),
-    };
-    Change::Entry {
-        parent,
-        name: name(text),
-        file,
-        kind,
-        attributes,
-        xattrs: Vec::new(),
-        size: 0,
-    }
+    let attributes = Attributes { mode: 0o700, uid: 0, gid: 0, mtime: FileTime::default() };
+    Change::Entry { parent, name: name(text), file, kind, attributes, xattrs: Vec::new(), size: 0 }
 }
 
 fn rename(file: FileId, from: (FileId, &str), to: (FileId, &str), replaced: FileId, flags: u32) -> Change<'static> {
@@ -44,23 +31,12 @@ fn rename(file: FileId, from: (FileId, &str), to: (FileId, &str), replaced: File
 }
 
 fn unlink(parent: FileId, text: &str, file: FileId) -> Change<'static> {
-    Change::Unlink {
-        parent,
-        name: name(text),
-        file,
-        parent_mtime: FileTime::default(),
-    }
+    Change::Unlink { parent, name: name(text), file, parent_mtime: FileTime::default() }
 }
 
 fn marker(kind: MarkerKind) -> Change<'static> {
     let (name, note) = (String::new(), String::new());
-    Change::Marker {
-        kind,
-        epoch: reelfs_journal::Epoch(1),
-        name,
-        note,
-        since: reelfs_journal::Timestamp(0),
-    }
+    Change::Marker { kind, epoch: reelfs_journal::Epoch(1), name, note, since: reelfs_journal::Timestamp(0) }
 }
 
 /// `/a/x` and `/b`, exact.
@@ -81,10 +57,8 @@ fn small() -> Namespace {
 fn paths(names: &Namespace) -> Vec<String> {
     let places = names.walk().expect("a tree");
     let path = |place: &super::Place<'_>| names.path_in(place.parent, place.name).expect("a path");
-    let mut paths: Vec<String> = places
-        .iter()
-        .map(|place| String::from_utf8_lossy(&path(place)).into_owned())
-        .collect();
+    let mut paths: Vec<String> =
+        places.iter().map(|place| String::from_utf8_lossy(&path(place)).into_owned()).collect();
     paths.sort();
     paths
 }
@@ -113,12 +87,7 @@ fn exchanges_and_replaces() {
     assert_eq!(names.node(id(5)), None, "replaced and gone");
     assert_eq!(paths(&names), ["a", "b", "y"]);
     // two names of one file: the kernel does nothing
-    let link = Change::Link {
-        file: id(4),
-        parent: ROOT,
-        name: name("z"),
-        parent_mtime: FileTime::default(),
-    };
+    let link = Change::Link { file: id(4), parent: ROOT, name: name("z"), parent_mtime: FileTime::default() };
     names.apply(&link);
     names.apply(&rename(id(4), (ROOT, "z"), (ROOT, "y"), id(4), 0));
     assert_eq!(paths(&names), ["a", "b", "y", "z"]);
@@ -134,12 +103,7 @@ fn forgets_what_lost_its_last_name_only_when_it_is_exact() {
     fuzzy.apply(&entry(ROOT, "x", id(4), NodeKind::File));
     fuzzy.apply(&unlink(ROOT, "x", id(4)));
     // the listing that saw it under its other name is still to come
-    let link = Change::Link {
-        file: id(4),
-        parent: ROOT,
-        name: name("y"),
-        parent_mtime: FileTime::default(),
-    };
+    let link = Change::Link { file: id(4), parent: ROOT, name: name("y"), parent_mtime: FileTime::default() };
     fuzzy.apply(&link);
     fuzzy.settle();
     assert_eq!(paths(&fuzzy), ["y"]);
@@ -175,27 +139,13 @@ fn a_directory_has_one_name() {
 #[test]
 fn what_is_no_tree_is_refused() {
     let mut names = small();
-    let link = Change::Link {
-        file: id(9),
-        parent: ROOT,
-        name: name("y"),
-        parent_mtime: FileTime::default(),
-    };
+    let link = Change::Link { file: id(9), parent: ROOT, name: name("y"), parent_mtime: FileTime::default() };
     names.apply(&link);
-    let undescribed = NamespaceError::Undescribed {
-        parent: ROOT,
-        name: name("y"),
-        file: id(9),
-    };
+    let undescribed = NamespaceError::Undescribed { parent: ROOT, name: name("y"), file: id(9) };
     assert_eq!(names.walk(), Err(undescribed));
     assert_eq!(Namespace::new(id(7)).walk(), Err(NamespaceError::NoRoot(id(7))));
     let mut names = small();
-    let link = Change::Link {
-        file: id(2),
-        parent: id(3),
-        name: name("y"),
-        parent_mtime: FileTime::default(),
-    };
+    let link = Change::Link { file: id(2), parent: id(3), name: name("y"), parent_mtime: FileTime::default() };
     names.apply(&link);
     assert_eq!(names.walk(), Err(NamespaceError::TwoNames(id(2))));
 }

@@ -9,9 +9,7 @@ use crate::when::Zone;
 /// `@1763600000[.5]`, with the `@` taken off.
 pub(super) fn unix(text: &str, number: &str) -> Result<Timestamp> {
     let (sign, digits) = number.strip_prefix('-').map_or((1, number), |rest| (-1, rest));
-    let (whole, fraction) = digits
-        .split_once('.')
-        .map_or((digits, None), |(whole, part)| (whole, Some(part)));
+    let (whole, fraction) = digits.split_once('.').map_or((digits, None), |(whole, part)| (whole, Some(part)));
     if whole.is_empty() || !whole.bytes().all(|byte| byte.is_ascii_digit()) {
         let error = Error::usage(format!("`{text}` is not seconds since 1970"));
         return Err(match number {
@@ -21,19 +19,14 @@ pub(super) fn unix(text: &str, number: &str) -> Result<Timestamp> {
     }
     let nanos = fraction.map_or(Ok(0), |digits| nanoseconds(text, digits))?;
     let seconds: i128 = whole.parse().map_err(|_| out_of_range(text))?;
-    let total = sign
-        * (seconds
-            .saturating_mul(i128::from(Timestamp::SECOND))
-            .saturating_add(i128::from(nanos)));
+    let total = sign * (seconds.saturating_mul(i128::from(Timestamp::SECOND)).saturating_add(i128::from(nanos)));
     i64::try_from(total).map(Timestamp).map_err(|_| out_of_range(text))
 }
 
 /// `2h`, `1h30m`, `2 days` before now.
 pub(super) fn before(text: &str, duration: &str, now: Timestamp) -> Result<Timestamp> {
     let spelled = "write -2h, -1h30m, '90min ago' or '2 days ago'";
-    let units = duration
-        .split(|c: char| !c.is_alphabetic())
-        .filter(|unit| !unit.is_empty());
+    let units = duration.split(|c: char| !c.is_alphabetic()).filter(|unit| !unit.is_empty());
     for unit in units {
         if unit == "M" || unit == "y" || unit.starts_with("month") || unit.starts_with("year") {
             return Err(Error::usage(format!("`{text}`: months and years differ in length"))
@@ -42,9 +35,7 @@ pub(super) fn before(text: &str, duration: &str, now: Timestamp) -> Result<Times
     }
     let duration = humantime::parse_duration(duration)
         .map_err(|error| Error::usage(format!("`{text}`: {error}")).hint(spelled))?;
-    let nanos = i64::try_from(duration.as_nanos())
-        .ok()
-        .and_then(|nanos| now.0.checked_sub(nanos));
+    let nanos = i64::try_from(duration.as_nanos()).ok().and_then(|nanos| now.0.checked_sub(nanos));
     nanos.map(Timestamp).ok_or_else(|| out_of_range(text))
 }
 
@@ -54,39 +45,26 @@ pub(super) fn absolute(text: &str, now: Timestamp, local: &Zone) -> Result<Times
         Some((date, rest)) => (Some(parse_date(text, date)?), rest),
         None => (None, text),
     };
-    let split = rest
-        .find(|c: char| !c.is_ascii_digit() && !matches!(c, ':' | '.' | ','))
-        .unwrap_or(rest.len());
+    let split = rest.find(|c: char| !c.is_ascii_digit() && !matches!(c, ':' | '.' | ',')).unwrap_or(rest.len());
     let (time, zone) = (&rest[..split], rest[split..].trim_start());
     if time.is_empty() {
         return Err(date.map_or_else(|| not_an_instant(text), |date| bare_date(text, date)));
     }
     let time = parse_time(text, time)?;
-    let zone = if zone.is_empty() {
-        *local
-    } else {
-        parse_zone(text, zone)?
-    };
+    let zone = if zone.is_empty() { *local } else { parse_zone(text, zone)? };
     let naive = date.unwrap_or_else(|| zone.show(now).date_naive()).and_time(time);
     let instant = resolve(&naive, &zone)?;
-    let nanos = instant
-        .timestamp_nanos_opt()
-        .map(Timestamp)
-        .ok_or_else(|| out_of_range(text))?;
+    let nanos = instant.timestamp_nanos_opt().map(Timestamp).ok_or_else(|| out_of_range(text))?;
     if date.is_none() && nanos > now {
-        return Err(Error::usage(format!("`{text}` is still to come today")).hint(format!(
-            "for yesterday write '{}'",
-            (naive - Duration::days(1)).format("%Y-%m-%d %H:%M:%S")
-        )));
+        return Err(Error::usage(format!("`{text}` is still to come today"))
+            .hint(format!("for yesterday write '{}'", (naive - Duration::days(1)).format("%Y-%m-%d %H:%M:%S"))));
     }
     Ok(nanos)
 }
 
 /// Splits `2026-11-20` from what follows it. A time without a date gives nothing.
 fn split_date(text: &str) -> Option<(&str, &str)> {
-    let end = text
-        .find(|c: char| !c.is_ascii_digit() && c != '-')
-        .unwrap_or(text.len());
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '-').unwrap_or(text.len());
     let date = &text[..end];
     if !date.contains('-') {
         return None;
@@ -115,21 +93,12 @@ fn parse_time(text: &str, time: &str) -> Result<NaiveTime> {
         None => (time, None),
     };
     let parts: Vec<&str> = clock.split(':').collect();
-    let numeric = parts
-        .iter()
-        .all(|part| part.len() == 2 && part.bytes().all(|byte| byte.is_ascii_digit()));
+    let numeric = parts.iter().all(|part| part.len() == 2 && part.bytes().all(|byte| byte.is_ascii_digit()));
     if !numeric || !matches!(parts.len(), 2 | 3) || (fraction.is_some() && parts.len() == 2) {
-        return Err(Error::usage(format!(
-            "`{text}`: a time is written 12:30, 12:30:15 or 12:30:15.123456789"
-        )));
+        return Err(Error::usage(format!("`{text}`: a time is written 12:30, 12:30:15 or 12:30:15.123456789")));
     }
     let nanos = fraction.map_or(Ok(0), |digits| nanoseconds(text, digits))?;
-    let number = |index: usize| {
-        parts
-            .get(index)
-            .and_then(|digits| digits.parse::<u32>().ok())
-            .unwrap_or(0)
-    };
+    let number = |index: usize| parts.get(index).and_then(|digits| digits.parse::<u32>().ok()).unwrap_or(0);
     if number(2) == 60 {
         return Err(Error::usage(format!("`{text}`: no clock here shows a leap second"))
             .hint("write second 59, or 00 of the next minute"));
@@ -140,9 +109,7 @@ fn parse_time(text: &str, time: &str) -> Result<NaiveTime> {
 
 fn nanoseconds(text: &str, digits: &str) -> Result<u32> {
     if digits.len() > 9 {
-        return Err(Error::usage(format!(
-            "`{text}`: times have at most nine digits after the point"
-        )));
+        return Err(Error::usage(format!("`{text}`: times have at most nine digits after the point")));
     }
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(Error::usage(format!("`{text}`: after the point come digits")));
@@ -163,9 +130,7 @@ fn parse_zone(text: &str, zone: &str) -> Result<Zone> {
         };
         let plain = compact.len() == 4 && compact.bytes().all(|byte| byte.is_ascii_digit());
         let number = if plain { compact.parse::<i32>().ok() } else { None };
-        let seconds = number
-            .filter(|n| n / 100 <= 15 && n % 100 < 60)
-            .map(|n| (n / 100) * 3600 + (n % 100) * 60);
+        let seconds = number.filter(|n| n / 100 <= 15 && n % 100 < 60).map(|n| (n / 100) * 3600 + (n % 100) * 60);
         let sign = if zone.starts_with('-') { -1 } else { 1 };
         return seconds
             .and_then(|seconds| FixedOffset::east_opt(sign * seconds))
@@ -185,37 +150,25 @@ fn resolve(naive: &NaiveDateTime, zone: &Zone) -> Result<DateTime<FixedOffset>> 
         MappedLocalTime::Single(instant) => Ok(instant),
         MappedLocalTime::Ambiguous(one, other) => {
             let (first, second) = (one.min(other), one.max(other));
-            Err(
-                Error::usage(format!("{shown} happened twice in {}", zone.name())).hint(format!(
-                    "write {} or {}",
-                    spell(&first),
-                    spell(&second)
-                )),
-            )
+            Err(Error::usage(format!("{shown} happened twice in {}", zone.name())).hint(format!(
+                "write {} or {}",
+                spell(&first),
+                spell(&second)
+            )))
         }
         MappedLocalTime::None => {
-            let error = Error::usage(format!(
-                "{shown} never happened in {}: the clock was put forward",
-                zone.name()
-            ));
+            let error = Error::usage(format!("{shown} never happened in {}: the clock was put forward", zone.name()));
             let day = Duration::days(1);
             let offset = |near: Option<NaiveDateTime>| near.and_then(|near| zone.instants(&near).earliest());
-            let (Some(before), Some(after)) = (
-                offset(naive.checked_sub_signed(day)),
-                offset(naive.checked_add_signed(day)),
-            ) else {
+            let (Some(before), Some(after)) =
+                (offset(naive.checked_sub_signed(day)), offset(naive.checked_add_signed(day)))
+            else {
                 return Err(error);
             };
             let (before, after) = (*before.offset(), *after.offset());
             // the skipped wall clock read with the offset after the change lies before it, and the other way round
-            let early = naive
-                .and_local_timezone(after)
-                .single()
-                .map(|time| time.with_timezone(&before));
-            let late = naive
-                .and_local_timezone(before)
-                .single()
-                .map(|time| time.with_timezone(&after));
+            let early = naive.and_local_timezone(after).single().map(|time| time.with_timezone(&before));
+            let late = naive.and_local_timezone(before).single().map(|time| time.with_timezone(&after));
             Err(match (early, late) {
                 (Some(early), Some(late)) => error.hint(format!("write {} or {}", spell(&early), spell(&late))),
                 _ => error,
@@ -229,10 +182,7 @@ fn spell(time: &DateTime<FixedOffset>) -> String {
 }
 
 fn bare_date(text: &str, date: NaiveDate) -> Error {
-    let (morning, evening) = (
-        date.format("%Y-%m-%d 00:00"),
-        date.format("%Y-%m-%d 23:59:59.999999999"),
-    );
+    let (morning, evening) = (date.format("%Y-%m-%d 00:00"), date.format("%Y-%m-%d 23:59:59.999999999"));
     Error::usage(format!("`{text}` is a whole day: is its beginning meant, or its end"))
         .hint(format!("write '{morning}' or '{evening}'"))
 }

@@ -55,30 +55,20 @@ impl Resolver<'_> {
             }
             Point::LastBase => {
                 let base = self.last_base().ok_or_else(|| self.no_base())?;
-                self.at_seq(
-                    base.ended,
-                    &format!("the end of the last base copy (record {})", base.ended),
-                )
+                self.at_seq(base.ended, &format!("the end of the last base copy (record {})", base.ended))
             }
             Point::Tape(id) => self.at_tape(id),
         }
     }
 
     fn newest(&self) -> Option<&History> {
-        self.histories
-            .iter()
-            .rev()
-            .find(|history| !history.stretches.is_empty())
+        self.histories.iter().rev().find(|history| !history.stretches.is_empty())
     }
 
     fn last_base(&self) -> Option<&Base> {
         let usable = |history: &&History| history.windows().next().is_some();
         let history = self.histories.iter().rev().find(usable)?;
-        history
-            .bases
-            .iter()
-            .rev()
-            .find(|base| history.base_for(base.ended).is_some_and(|found| found == *base))
+        history.bases.iter().rev().find(|base| history.base_for(base.ended).is_some_and(|found| found == *base))
     }
 
     fn latest(&self) -> Result<Target> {
@@ -90,45 +80,25 @@ impl Resolver<'_> {
         };
         match self.before(history, run.last, Timestamp(i64::MAX))? {
             Some(target) if target.seq >= from => Ok(target),
-            _ => Err(self.outside(
-                history,
-                "the latest point",
-                "is not a state that the volume ever had",
-                run.last,
-            )),
+            _ => Err(self.outside(history, "the latest point", "is not a state that the volume ever had", run.last)),
         }
     }
 
     fn oldest(&self) -> Result<Target> {
-        let first = self
-            .histories
-            .iter()
-            .find_map(|history| Some((history, history.windows().next()?)));
+        let first = self.histories.iter().find_map(|history| Some((history, history.windows().next()?)));
         let Some((history, (from, time))) = first.and_then(|(history, run)| Some((history, run.from?))) else {
             return Err(self.no_base());
         };
         // the end of a base is never in the middle of an operation, but it may be read back in a bracket
         match self.after(history, from)? {
             Some(target) => Ok(target),
-            None => Ok(self.target(
-                history,
-                Glance {
-                    seq: from,
-                    time,
-                    more: false,
-                },
-            )),
+            None => Ok(self.target(history, Glance { seq: from, time, more: false })),
         }
     }
 
     fn at_time(&self, time: Timestamp) -> Result<Target> {
         let asked = self.zone.text(time);
-        let begun = |history: &&History| {
-            history
-                .stretches
-                .first()
-                .is_some_and(|stretch| stretch.first_time <= time)
-        };
+        let begun = |history: &&History| history.stretches.first().is_some_and(|stretch| stretch.first_time <= time);
         let Some(history) = self.histories.iter().rev().find(begun) else {
             return Err(self.before_everything(&asked));
         };
@@ -154,12 +124,9 @@ impl Resolver<'_> {
         let run = history.run(target.seq).filter(|run| run.first_time <= time);
         match run.map(|run| (run, run.from)) {
             Some((_, Some((from, _)))) if from <= target.seq => Ok(target),
-            Some((_, Some((from, _)))) => Err(self.outside(
-                history,
-                &asked,
-                "is before the oldest point that can be restored",
-                from.previous(),
-            )),
+            Some((_, Some((from, _)))) => {
+                Err(self.outside(history, &asked, "is before the oldest point that can be restored", from.previous()))
+            }
             Some((run, None)) => Err(self.unreachable_run(history, run, &asked)),
             None => Err(self.before_everything(&asked)),
         }
@@ -171,10 +138,7 @@ impl Resolver<'_> {
             return Err(self.before_everything(asked));
         };
         let Some(run) = history.run(seq) else {
-            let gap = history
-                .gaps()
-                .into_iter()
-                .find(|(from, to)| (*from..=*to).contains(&seq));
+            let gap = history.gaps().into_iter().find(|(from, to)| (*from..=*to).contains(&seq));
             return Err(match gap {
                 Some((from, to)) => self.in_gap(asked, from, to),
                 None => self.outside(history, asked, "is after the last record on the tapes", seq),
@@ -198,12 +162,7 @@ impl Resolver<'_> {
 
     fn at_tape(&self, id: &str) -> Result<Target> {
         for history in self.histories.iter().rev() {
-            if let Some(stretch) = history
-                .stretches
-                .iter()
-                .rev()
-                .find(|stretch| stretch.name.starts_with(id))
-            {
+            if let Some(stretch) = history.stretches.iter().rev().find(|stretch| stretch.name.starts_with(id)) {
                 return self.at_seq(stretch.last, &format!("the end of tape {}", stretch.name));
             }
             let of_base = |base: &&Base| base.tape.as_ref().is_some_and(|name| name.starts_with(id));
@@ -211,20 +170,12 @@ impl Resolver<'_> {
                 return self.at_seq(base.ended, &format!("the end of base tape {id}"));
             }
         }
-        Err(Error::new(
-            ErrorKind::NotFound,
-            format!("no tape of {} begins with `{id}`", self.group),
-        )
-        .hint("`reelfs tape list DIR` shows the names"))
+        Err(Error::new(ErrorKind::NotFound, format!("no tape of {} begins with `{id}`", self.group))
+            .hint("`reelfs tape list DIR` shows the names"))
     }
 
     fn mark(&self, name: &str, back: u32) -> Result<&Mark> {
-        let marks = || {
-            self.histories
-                .iter()
-                .rev()
-                .flat_map(|history| history.marks.iter().rev())
-        };
+        let marks = || self.histories.iter().rev().flat_map(|history| history.marks.iter().rev());
         let wanted = usize::try_from(back).unwrap_or(usize::MAX);
         if let Some(mark) = marks().filter(|mark| mark.name == name).nth(wanted) {
             return Ok(mark);
@@ -236,11 +187,7 @@ impl Resolver<'_> {
         };
         let mut known: Vec<&str> = marks().map(|mark| mark.name.as_str()).take(5).collect();
         known.dedup();
-        let hint = if known.is_empty() {
-            "no marker was ever set".to_owned()
-        } else {
-            known.join(", ")
-        };
+        let hint = if known.is_empty() { "no marker was ever set".to_owned() } else { known.join(", ") };
         Err(Error::new(ErrorKind::NotFound, message).hint(format!("the newest markers: {hint}")))
     }
 
@@ -249,9 +196,7 @@ impl Resolver<'_> {
             epoch: history.epoch.unwrap_or(Epoch(0)),
             seq: glance.seq,
             time: glance.time,
-            tape: history
-                .stretch(glance.seq)
-                .map_or_else(String::new, |stretch| stretch.name.clone()),
+            tape: history.stretch(glance.seq).map_or_else(String::new, |stretch| stretch.name.clone()),
         }
     }
 
@@ -304,17 +249,10 @@ impl Resolver<'_> {
         let nearest =
             |found: Result<Option<Target>>| found.ok().flatten().filter(|target| self.reachable(history, target));
         let before = nearest(self.before(history, seq, Timestamp(i64::MAX)));
-        let from = history
-            .windows()
-            .filter_map(|run| run.from)
-            .map(|(from, _)| from)
-            .find(|from| *from > seq);
+        let from = history.windows().filter_map(|run| run.from).map(|(from, _)| from).find(|from| *from > seq);
         let after = nearest(self.after(history, seq.next()));
         let after = after.or_else(|| from.and_then(|from| nearest(self.after(history, from))));
-        let error = Error::new(
-            ErrorKind::OutsideWindow,
-            format!("{asked} {why}, in the tapes of {}", self.group),
-        );
+        let error = Error::new(ErrorKind::OutsideWindow, format!("{asked} {why}, in the tapes of {}", self.group));
         let tell = |target: Target| format!("{} (--at seq:{})", self.zone.text(target.time), target.seq);
         match (before.map(tell), after.map(tell)) {
             (Some(before), Some(after)) => error.hint(format!("the nearest points are {before} and {after}")),
@@ -335,29 +273,18 @@ impl Resolver<'_> {
     fn before_everything(&self, asked: &str) -> Error {
         let first = self.histories.iter().find(|history| history.windows().next().is_some());
         match first {
-            Some(history) => self.outside(
-                history,
-                asked,
-                "is before the oldest point that can be restored",
-                Seq::ZERO,
-            ),
+            Some(history) => self.outside(history, asked, "is before the oldest point that can be restored", Seq::ZERO),
             None => self.no_base(),
         }
     }
 
     fn after_everything(&self, history: &History, asked: &str, sealed: Timestamp) -> Error {
-        let why = format!(
-            "is after the time that the last tape vouches for ({})",
-            self.zone.text(sealed)
-        );
+        let why = format!("is after the time that the last tape vouches for ({})", self.zone.text(sealed));
         self.outside(history, asked, &why, Seq(u64::MAX - 1))
     }
 
     fn in_gap(&self, asked: &str, from: Seq, to: Seq) -> Error {
-        let message = format!(
-            "a tape is missing: {asked} needs records {from} to {to} of {}",
-            self.group
-        );
+        let message = format!("a tape is missing: {asked} needs records {from} to {to} of {}", self.group);
         Error::new(ErrorKind::TapeNeeded, message)
             .hint("add the missing tape to the directory, or choose a point from `reelfs points --tapes DIR`")
     }
@@ -365,10 +292,7 @@ impl Resolver<'_> {
     /// Nothing leads to this run: because of a gap before it, or because there is no base at all.
     fn unreachable_run(&self, history: &History, run: &Run, asked: &str) -> Error {
         let gap = history.gaps().into_iter().rev().find(|(_, to)| *to < run.first);
-        let earlier_base = history
-            .bases
-            .iter()
-            .any(|base| base.ended < run.first && base.tape.is_some());
+        let earlier_base = history.bases.iter().any(|base| base.ended < run.first && base.tape.is_some());
         if let Some((from, to)) = gap.filter(|_| earlier_base) {
             return self.in_gap(asked, from, to);
         }

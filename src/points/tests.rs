@@ -15,11 +15,7 @@ struct Records;
 impl Glances for Records {
     fn glance(&self, _: Epoch, stretch: &Stretch, visit: &mut dyn FnMut(Glance) -> bool) -> Result<()> {
         for seq in stretch.first.0..=stretch.last.0 {
-            if !visit(Glance {
-                seq: Seq(seq),
-                time: time(seq),
-                more: seq % 10 == 7,
-            }) {
+            if !visit(Glance { seq: Seq(seq), time: time(seq), more: seq % 10 == 7 }) {
                 break;
             }
         }
@@ -33,51 +29,23 @@ fn time(seq: u64) -> Timestamp {
 
 fn stretch(first: u64, last: u64) -> Stretch {
     let (first_time, sealed) = (time(first), Timestamp(time(last).0 + 5));
-    Stretch {
-        first: Seq(first),
-        last: Seq(last),
-        first_time,
-        sealed,
-        name: format!("docs-{first:03}-{last:03}"),
-    }
+    Stretch { first: Seq(first), last: Seq(last), first_time, sealed, name: format!("docs-{first:03}-{last:03}") }
 }
 
 fn base_tape() -> BaseTape {
-    BaseTape {
-        base: BASE,
-        began: Seq(3),
-        digest: [1; 32],
-        name: "base".to_owned(),
-    }
+    BaseTape { base: BASE, began: Seq(3), digest: [1; 32], name: "base".to_owned() }
 }
 
 fn base_end(seq: u64) -> Happening {
-    let what = What::BaseEnd {
-        base: BASE,
-        began: Seq(3),
-        digest: [1; 32],
-    };
-    Happening {
-        seq: Seq(seq),
-        time: time(seq),
-        what,
-    }
+    let what = What::BaseEnd { base: BASE, began: Seq(3), digest: [1; 32] };
+    Happening { seq: Seq(seq), time: time(seq), what }
 }
 
 fn marker(seq: u64, kind: MarkerKind, name: &str) -> Happening {
     let (name, note) = (name.to_owned(), String::new());
     // an adoption doubts everything since the record before it
     let since = Timestamp(time(seq).0 - 4);
-    Happening {
-        seq: Seq(seq),
-        time: time(seq),
-        what: What::Marker {
-            kind,
-            name,
-            note,
-            since,
-        },
-    }
+    Happening { seq: Seq(seq), time: time(seq), what: What::Marker { kind, name, note, since } }
 }
 
 fn history(stretches: Vec<Stretch>) -> History {
@@ -93,25 +61,14 @@ fn history(stretches: Vec<Stretch>) -> History {
 
 fn resolve(history: &History, point: Point) -> std::result::Result<u64, u8> {
     let histories = std::slice::from_ref(history);
-    let resolver = Resolver {
-        group: "docs",
-        histories,
-        glances: &Records,
-        zone: Zone::UTC,
-    };
-    resolver
-        .resolve(&point)
-        .map(|target| target.seq.0)
-        .map_err(|error| error.code())
+    let resolver = Resolver { group: "docs", histories, glances: &Records, zone: Zone::UTC };
+    resolver.resolve(&point).map(|target| target.seq.0).map_err(|error| error.code())
 }
 
 #[test]
 fn every_kind_of_point() {
     let history = history(vec![stretch(11, 20), stretch(1, 10), stretch(21, 30)]);
-    let named = |back| Point::Marker {
-        name: "a".to_owned(),
-        back,
-    };
+    let named = |back| Point::Marker { name: "a".to_owned(), back };
     assert_eq!(resolve(&history, Point::Latest), Ok(30));
     assert_eq!(resolve(&history, Point::Oldest), Ok(6));
     assert_eq!(resolve(&history, Point::LastBase), Ok(6));
@@ -122,16 +79,8 @@ fn every_kind_of_point() {
     assert_eq!(resolve(&history, Point::Tape("docs-011".to_owned())), Ok(20));
     assert_eq!(resolve(&history, Point::Tape("docs-9".to_owned())), Err(10));
     assert_eq!(resolve(&history, Point::Seq(Seq(10))), Ok(10));
-    assert_eq!(
-        resolve(&history, Point::Seq(Seq(17))),
-        Err(13),
-        "in the middle of an operation"
-    );
-    assert_eq!(
-        resolve(&history, Point::Seq(Seq(5))),
-        Err(13),
-        "before the base is complete"
-    );
+    assert_eq!(resolve(&history, Point::Seq(Seq(17))), Err(13), "in the middle of an operation");
+    assert_eq!(resolve(&history, Point::Seq(Seq(5))), Err(13), "before the base is complete");
     assert_eq!(resolve(&history, Point::Seq(Seq(31))), Err(13), "after the end");
 }
 
@@ -143,11 +92,7 @@ fn a_time_is_the_last_record_not_after_it() {
     assert_eq!(at(89), Ok(8));
     assert_eq!(at(179), Ok(16), "half an operation does not count");
     assert_eq!(at(104), Ok(10), "between two tapes");
-    assert_eq!(
-        at(108),
-        Ok(10),
-        "after the seal of one tape, before the first record of the next"
-    );
+    assert_eq!(at(108), Ok(10), "after the seal of one tape, before the first record of the next");
     assert_eq!(at(59), Err(13), "before the base is complete");
     assert_eq!(at(60), Ok(6));
     assert_eq!(at(305), Ok(30), "quiet until the seal");
@@ -185,11 +130,7 @@ fn a_gap_asks_for_the_tape_only_where_it_is_needed() {
     assert_eq!(resolve(&history, Point::Seq(Seq(9))), Ok(9));
     assert_eq!(resolve(&history, Point::Seq(Seq(15))), Err(15));
     assert_eq!(resolve(&history, Point::Seq(Seq(30))), Err(15));
-    assert_eq!(
-        resolve(&history, Point::Latest),
-        Err(15),
-        "never something else instead"
-    );
+    assert_eq!(resolve(&history, Point::Latest), Err(15), "never something else instead");
     assert_eq!(resolve(&history, Point::Time(Timestamp(150))), Err(15));
     assert_eq!(resolve(&history, Point::Time(Timestamp(104))), Ok(10));
     // the base's own window is broken
@@ -199,10 +140,7 @@ fn a_gap_asks_for_the_tape_only_where_it_is_needed() {
     let missing = History::new(EPOCH, vec![stretch(1, 10)], &[], vec![base_end(6)]);
     assert_eq!(resolve(&missing, Point::Latest), Err(15));
     // another tape under the same name is not it
-    let other = BaseTape {
-        digest: [2; 32],
-        ..base_tape()
-    };
+    let other = BaseTape { digest: [2; 32], ..base_tape() };
     let wrong = History::new(EPOCH, vec![stretch(1, 10)], &[other], vec![base_end(6)]);
     assert_eq!(resolve(&wrong, Point::Latest), Err(15));
 }
@@ -210,34 +148,12 @@ fn a_gap_asks_for_the_tape_only_where_it_is_needed() {
 #[test]
 fn the_newest_usable_base_is_taken() {
     let second = Uuid::from_u128(10);
-    let tapes = [
-        base_tape(),
-        BaseTape {
-            base: second,
-            began: Seq(12),
-            digest: [2; 32],
-            name: "second".to_owned(),
-        },
-    ];
-    let what = What::BaseEnd {
-        base: second,
-        began: Seq(12),
-        digest: [2; 32],
-    };
-    let told = vec![
-        base_end(6),
-        Happening {
-            seq: Seq(15),
-            time: time(15),
-            what,
-        },
-    ];
+    let tapes = [base_tape(), BaseTape { base: second, began: Seq(12), digest: [2; 32], name: "second".to_owned() }];
+    let what = What::BaseEnd { base: second, began: Seq(12), digest: [2; 32] };
+    let told = vec![base_end(6), Happening { seq: Seq(15), time: time(15), what }];
     let history = History::new(EPOCH, vec![stretch(1, 30)], &tapes, told.clone());
     let base = |seq| history.base_for(Seq(seq)).map(|base| base.base);
-    assert_eq!(
-        (base(5), base(6), base(14), base(15)),
-        (None, Some(BASE), Some(BASE), Some(second))
-    );
+    assert_eq!((base(5), base(6), base(14), base(15)), (None, Some(BASE), Some(BASE), Some(second)));
     // and after a gap it is the only way
     let history = History::new(EPOCH, vec![stretch(1, 8), stretch(12, 30)], &tapes, told);
     assert_eq!(resolve(&history, Point::Latest), Ok(30));

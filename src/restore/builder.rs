@@ -117,13 +117,8 @@ impl Builder<'_> {
             let node = self.node(place.file)?;
             if node.kind == NodeKind::Directory {
                 // open to us alone until it is finished; default ACLs come last, or its children would inherit them
-                let attributes = Attributes {
-                    mode: 0o700,
-                    ..self.restraint.attributes(node)
-                };
-                let made = self
-                    .volume
-                    .make(place.parent, place.name, place.file, &node.kind, &attributes, &[]);
+                let attributes = Attributes { mode: 0o700, ..self.restraint.attributes(node) };
+                let made = self.volume.make(place.parent, place.name, place.file, &node.kind, &attributes, &[]);
                 made.map_err(|errno| self.fail("make directory", place.file, errno))?;
             }
         }
@@ -132,9 +127,7 @@ impl Builder<'_> {
 
     fn make(&self, place: &Place<'_>, node: &Node) -> Result<()> {
         let attributes = self.restraint.attributes(node);
-        let made = self
-            .volume
-            .make(place.parent, place.name, place.file, &node.kind, &attributes, &[]);
+        let made = self.volume.make(place.parent, place.name, place.file, &node.kind, &attributes, &[]);
         made.map_err(|errno| self.fail("make", place.file, errno))
     }
 
@@ -156,9 +149,7 @@ impl Builder<'_> {
             }
             if self.volume.knows(*file) {
                 // announced twice; the later bytes replace the earlier ones, holes included
-                self.volume
-                    .put_size(*file, 0)
-                    .map_err(|errno| self.fail("cut", *file, errno))?;
+                self.volume.put_size(*file, 0).map_err(|errno| self.fail("cut", *file, errno))?;
             } else {
                 self.make(place, node)?;
             }
@@ -172,15 +163,26 @@ impl Builder<'_> {
                 reelfs_archive::TapeError::Sink(source) => self.io_fail("write", *file, source),
                 error => reel.base_error(error),
             })?;
-            if end != extent.size {
-                self.volume
-                    .put_size(*file, extent.size)
-                    .map_err(|errno| self.fail("extend", *file, errno))?;
-            }
-            self.finish(*file)?;
+            self.close(*file, node, end, extent.size)?;
             progress(*bytes, None);
         }
         Ok(())
+    }
+
+    /// Finishes a file whose bytes are there. What was made with its mode and owner needs no more than size and time, unless
+    /// the write took privileges away or there is more than that to it.
+    fn close(&self, file: FileId, node: &Node, end: u64, size: u64) -> Result<()> {
+        let attributes = self.restraint.attributes(node);
+        if node.xattrs.is_empty() && attributes.mode & 0o7000 == 0 {
+            let change = Change::SetSize { file, size, mtime: attributes.mtime };
+            let applied = self.volume.apply(&change);
+            return applied.map(|_| ()).map_err(|errno| self.fail("finish", file, errno));
+        }
+        if end != size {
+            let extended = self.volume.put_size(file, size);
+            extended.map_err(|errno| self.fail("extend", file, errno))?;
+        }
+        self.finish(file)
     }
 
     /// Everything that has no bytes on the base tape, and further names of what has.
@@ -221,10 +223,7 @@ impl Builder<'_> {
             if !is_content(&step.change) || !self.volume.knows(file) {
                 return Ok(());
             }
-            let written = self
-                .volume
-                .apply(&step.change)
-                .map_err(|errno| self.fail("write", file, errno))?;
+            let written = self.volume.apply(&step.change).map_err(|errno| self.fail("write", file, errno))?;
             if let Change::Write { data, .. } = &step.change
                 && written < data.len() as u64
             {

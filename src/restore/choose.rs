@@ -36,20 +36,12 @@ impl Broken {
 pub(super) fn broken_tapes(catalog: &Catalog) -> Vec<Broken> {
     let same_as_good = |name: &TapeName| catalog.tapes().iter().any(|tape| tape.head.name() == *name);
     let broken = catalog.damaged().iter().map(|damaged| {
-        let name = damaged
-            .path
-            .file_name()
-            .and_then(|name| name.to_str())
-            .and_then(|name| TapeName::from_str(name).ok());
+        let name =
+            damaged.path.file_name().and_then(|name| name.to_str()).and_then(|name| TapeName::from_str(name).ok());
         let message = format!("tape {}: {}", damaged.path.display(), damaged.error);
-        Broken {
-            error: Error::new(ErrorKind::Damaged, message),
-            name,
-        }
+        Broken { error: Error::new(ErrorKind::Damaged, message), name }
     });
-    broken
-        .filter(|broken| !broken.name.as_ref().is_some_and(same_as_good))
-        .collect()
+    broken.filter(|broken| !broken.name.as_ref().is_some_and(same_as_good)).collect()
 }
 
 /// The one group that is meant.
@@ -67,18 +59,11 @@ pub(super) fn choose_group(
         names.dedup();
         names.join(", ")
     };
-    let place = paths
-        .iter()
-        .map(|path| path.display().to_string())
-        .collect::<Vec<_>>()
-        .join(", ");
+    let place = paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
     match fitting.as_slice() {
-        [one] => Ok(GroupSummary {
-            uuid: one.uuid,
-            name: one.name.clone(),
-            epochs: one.epochs.clone(),
-            tapes: one.tapes,
-        }),
+        [one] => {
+            Ok(GroupSummary { uuid: one.uuid, name: one.name.clone(), epochs: one.epochs.clone(), tapes: one.tapes })
+        }
         [] if broken.iter().any(|broken| broken.may_belong_to(wanted)) => {
             let first = broken.iter().find(|broken| broken.may_belong_to(wanted));
             Err(first.map_or_else(
@@ -93,17 +78,12 @@ pub(super) fn choose_group(
             Err(Error::new(ErrorKind::NotFound, message).hint(format!("the tapes there are of {}", names(&all))))
         }
         [first, rest @ ..] if rest.iter().all(|group| group.name == first.name) => {
-            let message = format!(
-                "{place} holds tapes of {} different groups that are all named {}",
-                fitting.len(),
-                first.name
-            );
+            let message =
+                format!("{place} holds tapes of {} different groups that are all named {}", fitting.len(), first.name);
             Err(Error::new(ErrorKind::Foreign, message)
                 .hint("they come from different hosts or different times: keep them in directories of their own"))
         }
-        several => Err(
-            Error::usage(format!("{place} holds tapes of several groups: {}", names(several)))
-                .hint(format!("choose one with --group {}", several[0].name)),
-        ),
+        several => Err(Error::usage(format!("{place} holds tapes of several groups: {}", names(several)))
+            .hint(format!("choose one with --group {}", several[0].name))),
     }
 }

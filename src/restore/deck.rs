@@ -40,10 +40,7 @@ impl Tape {
     /// It is not what it was when the catalog was made, or damaged (19).
     pub fn verify(&self, depth: Depth, progress: &mut dyn FnMut(u64)) -> Result<VerifiedTape> {
         let mut open = || -> std::result::Result<VerifiedTape, TapeError> {
-            let file = File::open(&self.path).map_err(|source| TapeError::Io {
-                operation: "open",
-                source,
-            })?;
+            let file = File::open(&self.path).map_err(|source| TapeError::Io { operation: "open", source })?;
             SealedTape::open(file)?.verify(depth, progress)
         };
         let tape = open().map_err(|error| tape_error(&self.path, error))?;
@@ -88,12 +85,7 @@ impl Who {
     /// Of this record.
     #[must_use]
     pub fn of(record: &Record<'_>) -> Who {
-        Who {
-            seq: record.seq,
-            time: record.time,
-            uid: record.uid,
-            pid: record.pid,
-        }
+        Who { seq: record.seq, time: record.time, uid: record.uid, pid: record.pid }
     }
 }
 
@@ -126,10 +118,9 @@ impl Deck {
     pub fn open(paths: &[PathBuf], group: Option<&str>, progress: &mut Watch<'_>) -> Result<Deck> {
         for path in paths {
             std::fs::metadata(path).map_err(|error| match error.kind() {
-                std::io::ErrorKind::NotFound => Error::new(
-                    ErrorKind::NotFound,
-                    format!("there is no directory of tapes {}", path.display()),
-                ),
+                std::io::ErrorKind::NotFound => {
+                    Error::new(ErrorKind::NotFound, format!("there is no directory of tapes {}", path.display()))
+                }
                 _ => Error::io(format!("open {}", path.display()), error),
             })?;
         }
@@ -156,8 +147,7 @@ impl Deck {
         let broken = broken_tapes(&catalog);
         let mut deck = Deck::fill(&catalog, broken, group, uuid, Some(live), progress);
         for absent in paths.iter().filter(|path| !path.is_dir()) {
-            deck.warnings
-                .push(format!("the tapes in {} are not at hand", absent.display()));
+            deck.warnings.push(format!("the tapes in {} are not at hand", absent.display()));
         }
         Ok(deck)
     }
@@ -171,19 +161,12 @@ impl Deck {
         progress: &mut Watch<'_>,
     ) -> Deck {
         raise_descriptor_limit();
-        let mut epochs: Vec<Epoch> = catalog
-            .groups()
-            .into_iter()
-            .filter(|known| known.uuid == uuid)
-            .flat_map(|known| known.epochs)
-            .collect();
+        let mut epochs: Vec<Epoch> =
+            catalog.groups().into_iter().filter(|known| known.uuid == uuid).flat_map(|known| known.epochs).collect();
         epochs.extend(live.as_ref().map(|live| live.epoch));
         epochs.sort_unstable();
         epochs.dedup();
-        let broken = broken
-            .into_iter()
-            .filter(|broken| broken.may_belong_to(Some(group.as_str())))
-            .collect();
+        let broken = broken.into_iter().filter(|broken| broken.may_belong_to(Some(group.as_str()))).collect();
         let mut deck = Deck {
             group,
             uuid,
@@ -198,16 +181,12 @@ impl Deck {
         for epoch in epochs {
             deck.add_epoch(epoch, &catalog.chain(uuid, epoch), progress);
         }
-        deck.warnings
-            .extend(deck.broken.iter().map(|broken| broken.error.to_string()));
+        deck.warnings.extend(deck.broken.iter().map(|broken| broken.error.to_string()));
         deck
     }
 
     fn add_epoch(&mut self, epoch: Epoch, chain: &Chain<'_>, progress: &mut Watch<'_>) {
-        let tape = |tape: &&CatalogTape| Tape {
-            path: tape.path.clone(),
-            head: tape.head.clone(),
-        };
+        let tape = |tape: &&CatalogTape| Tape { path: tape.path.clone(), head: tape.head.clone() };
         let updates: Vec<Tape> = chain.updates.iter().map(tape).collect();
         let bases: Vec<Tape> = chain.bases.iter().map(tape).collect();
         let mut told = Vec::new();
@@ -218,10 +197,7 @@ impl Deck {
             done += tape.head.bytes;
             match read.and_then(|_| self.told(tape)) {
                 Ok(tells) => told.extend(tells.happenings.iter().cloned()),
-                Err(error) => self.broken.push(Broken {
-                    error,
-                    name: Some(tape.head.name()),
-                }),
+                Err(error) => self.broken.push(Broken { error, name: Some(tape.head.name()) }),
             }
         }
         let mut stretches = stretches(&updates);
@@ -239,12 +215,7 @@ impl Deck {
         self.histories.push(History::new(epoch, stretches, &known_bases, told));
         let diverged = chain.diverged.first();
         let diverged = diverged.map(|d| (d.seq, d.left.head.name().to_string(), d.right.head.name().to_string()));
-        self.epochs.push(EpochTapes {
-            epoch,
-            updates,
-            bases,
-            diverged,
-        });
+        self.epochs.push(EpochTapes { epoch, updates, bases, diverged });
     }
 
     /// What an update tape tells; read once.
@@ -283,10 +254,7 @@ impl Deck {
         let index = index.ok_or_else(|| Error::new(ErrorKind::NotFound, format!("no tape of epoch {epoch}")))?;
         let tapes = &self.epochs[index];
         if let Some((seq, left, right)) = &tapes.diverged {
-            let message = format!(
-                "two histories of {}: tapes {left} and {right} differ at record {seq}",
-                self.group
-            );
+            let message = format!("two histories of {}: tapes {left} and {right} differ at record {seq}", self.group);
             return Err(Error::new(ErrorKind::Foreign, message)
                 .hint("keep the tapes of one history in a directory of their own and restore from there"));
         }
@@ -338,11 +306,7 @@ impl Deck {
     /// # Errors
     /// The tape is not at hand (15) or does not read back (19), or the visitor's.
     pub fn base_records(&self, name: &str, visit: &mut dyn FnMut(&Change<'_>) -> Result<()>) -> Result<()> {
-        let tape = self
-            .epochs
-            .iter()
-            .flat_map(|tapes| &tapes.bases)
-            .find(|tape| tape.name() == name);
+        let tape = self.epochs.iter().flat_map(|tapes| &tapes.bases).find(|tape| tape.name() == name);
         let tape = tape.ok_or_else(|| Error::new(ErrorKind::TapeNeeded, format!("tape {name} is not here")))?;
         let fail = |error| tape_error(&tape.path, error);
         let verified = self.verified(tape, &mut |_| {})?;
@@ -361,18 +325,9 @@ impl Deck {
         for tapes in &self.epochs {
             self.epoch(tapes.epoch)?;
         }
-        let resolver = Resolver {
-            group: self.group.as_str(),
-            histories: &self.histories,
-            glances: self,
-            zone,
-        };
+        let resolver = Resolver { group: self.group.as_str(), histories: &self.histories, glances: self, zone };
         let found = resolver.resolve(point);
-        let end = self
-            .epochs
-            .last()
-            .and_then(|tapes| tapes.updates.last())
-            .map_or(Seq::ZERO, |tape| tape.head.last());
+        let end = self.epochs.last().and_then(|tapes| tapes.updates.last()).map_or(Seq::ZERO, |tape| tape.head.last());
         let blocking = match (&found, point) {
             (Ok(_), Point::Latest | Point::LastBase | Point::LastMarker | Point::Marker { .. }) => {
                 self.broken.iter().find(|broken| broken.may_hold_after(end))
@@ -381,9 +336,7 @@ impl Deck {
             (Err(error), _) => {
                 let nothing = self.histories.iter().all(|history| history.windows().next().is_none());
                 let any = nothing || error.kind() == ErrorKind::TapeNeeded;
-                self.broken
-                    .iter()
-                    .find(|broken| any || broken.may_hold_after(end) || broken.is_base())
+                self.broken.iter().find(|broken| any || broken.may_hold_after(end) || broken.is_base())
             }
         };
         match (blocking, found) {
@@ -444,12 +397,7 @@ fn stretches(updates: &[Tape]) -> Vec<Stretch> {
 
 fn base_tape(tape: &Tape) -> Option<BaseTape> {
     let base = tape.head.label.base?;
-    Some(BaseTape {
-        base,
-        began: tape.head.first(),
-        digest: tape.head.root.0,
-        name: tape.name(),
-    })
+    Some(BaseTape { base, began: tape.head.first(), digest: tape.head.root.0, name: tape.name() })
 }
 
 /// The error of a tape, with its path and its exit code.
@@ -472,11 +420,5 @@ fn raise_descriptor_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     // the soft limit is a courtesy to select(2); when it cannot be raised, many tapes end in a sentence about it
-    let _ = setrlimit(
-        Resource::Nofile,
-        Rlimit {
-            current: limit.maximum,
-            maximum: limit.maximum,
-        },
-    );
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
 }

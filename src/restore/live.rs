@@ -71,12 +71,8 @@ impl Live {
         let mut reader = self.jvol.read(first, last.min(to)).map_err(Error::from)?;
         while let Some(bytes) = reader.next() {
             let (control, data) = bytes.map_err(Error::from)?;
-            let damaged = |error| {
-                Error::new(
-                    crate::error::ErrorKind::Damaged,
-                    format!("the journal is damaged: {error}"),
-                )
-            };
+            let damaged =
+                |error| Error::new(crate::error::ErrorKind::Damaged, format!("the journal is damaged: {error}"));
             visit(&Record::decode(control, data).map_err(damaged)?)?;
         }
         Ok(())

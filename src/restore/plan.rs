@@ -43,37 +43,22 @@ impl Plan {
     /// No base leads there (13), or two histories are mixed (21).
     pub fn new(deck: &Deck, target: Target) -> Result<Plan> {
         let (tapes, history) = deck.epoch(target.epoch)?;
-        let unreachable = || {
-            Error::new(
-                ErrorKind::OutsideWindow,
-                format!("no base copy leads to record {}", target.seq),
-            )
-        };
+        let unreachable =
+            || Error::new(ErrorKind::OutsideWindow, format!("no base copy leads to record {}", target.seq));
         let base = history.base_for(target.seq).ok_or_else(unreachable)?.clone();
         let of_base = |tape: &&Tape| tape.head.label.base == Some(base.base) && tape.head.first() == base.began;
         let base_tape = tapes.bases.iter().find(of_base).ok_or_else(unreachable)?.clone();
         let wanted = |stretch: &&crate::points::Stretch| stretch.last > base.began && stretch.first <= target.seq;
         let mut updates = Vec::new();
         for stretch in history.stretches.iter().filter(wanted) {
-            let tape = tapes
-                .updates
-                .iter()
-                .find(|tape| tape.name() == stretch.name)
-                .ok_or_else(unreachable)?;
+            let tape = tapes.updates.iter().find(|tape| tape.name() == stretch.name).ok_or_else(unreachable)?;
             updates.push(Needed {
                 tape: tape.clone(),
                 from: stretch.first.max(base.began.next()),
                 to: stretch.last.min(target.seq),
             });
         }
-        Ok(Plan {
-            group: deck.group.clone(),
-            uuid: deck.uuid,
-            target,
-            base,
-            base_tape,
-            updates,
-        })
+        Ok(Plan { group: deck.group.clone(), uuid: deck.uuid, target, base, base_tape, updates })
     }
 
     /// All tapes, the base first.
@@ -90,10 +75,7 @@ impl Plan {
     /// Records that are replayed.
     #[must_use]
     pub fn records(&self) -> u64 {
-        self.updates
-            .iter()
-            .map(|needed| (needed.to.0 + 1).saturating_sub(needed.from.0))
-            .sum()
+        self.updates.iter().map(|needed| (needed.to.0 + 1).saturating_sub(needed.from.0)).sum()
     }
 
     /// Opens all tapes and reads them whole, before anything is changed anywhere.

@@ -22,6 +22,7 @@ const OBJECT_OVERHEAD: u64 = 512;
 pub struct Needs {
     bytes: u64,
     objects: u64,
+    caller: (u32, u32),
     foreign_owners: u64,
     hard_links: bool,
     longest_name: Vec<u8>,
@@ -37,7 +38,7 @@ impl Needs {
     /// Looks through everything that is to be made.
     #[must_use]
     pub fn new(survey: &Survey, selection: &Selection<'_>, restraint: Restraint) -> Needs {
-        let mut needs = Needs::default();
+        let mut needs = Needs { caller: caller(), ..Needs::default() };
         for file in &selection.objects {
             if let Some(node) = survey.names.node(*file) {
                 needs.object(*file, node, survey, restraint);
@@ -72,8 +73,7 @@ impl Needs {
         let told = survey.told.get(&file).copied().unwrap_or(0);
         self.bytes += node.size.min(told);
         self.objects += 1;
-        let (uid, gid) = caller();
-        if (node.attributes.uid, node.attributes.gid) != (uid, gid) {
+        if (node.attributes.uid, node.attributes.gid) != self.caller {
             self.foreign_owners += 1;
         }
         match node.kind {
@@ -133,21 +133,14 @@ pub fn probe(destination: &Destination, needs: &Needs, restraint: Restraint) -> 
     if lacks.is_empty() {
         return Ok(());
     }
-    let message = format!(
-        "{} cannot hold what is on the tapes: {}",
-        destination.path().display(),
-        lacks.join("; ")
-    );
+    let message = format!("{} cannot hold what is on the tapes: {}", destination.path().display(), lacks.join("; "));
     Err(Error::new(ErrorKind::WouldOverwrite, message).hint(hint(&lacks)))
 }
 
 fn hint(lacks: &[String]) -> &'static str {
     if lacks.iter().any(|lack| lack.starts_with("foreign owners")) {
         "restore as root, or give all files to yourself with --no-owner"
-    } else if lacks
-        .iter()
-        .any(|lack| lack.starts_with("device nodes") || lack.starts_with("attributes security"))
-    {
+    } else if lacks.iter().any(|lack| lack.starts_with("device nodes") || lack.starts_with("attributes security")) {
         "restore as root, or leave devices and capabilities out with --safe"
     } else {
         "restore to a file system like the one that the directory was on, ext4 or XFS say"
@@ -165,10 +158,7 @@ fn space(destination: &Destination, root: &OwnedFd, needs: &Needs) -> Result<()>
         return Err(Error::new(ErrorKind::NoSpace, message).hint("restore to a larger disk, or a part with --path"));
     }
     if stat.f_files > 0 && needs.objects > stat.f_favail {
-        let message = format!(
-            "{place} has {} inodes free, and {} are needed",
-            stat.f_favail, needs.objects
-        );
+        let message = format!("{place} has {} inodes free, and {} are needed", stat.f_favail, needs.objects);
         return Err(Error::new(ErrorKind::NoSpace, message).hint("restore to a larger disk, or a part with --path"));
     }
     Ok(())
@@ -194,12 +184,7 @@ fn try_all(directory: &OwnedFd, needs: &Needs, restraint: Restraint) -> std::res
     }
     let nodes = [
         (needs.special, FileType::Fifo, 0, "named pipes"),
-        (
-            needs.devices,
-            FileType::CharacterDevice,
-            rustix::fs::makedev(1, 3),
-            "device nodes",
-        ),
+        (needs.devices, FileType::CharacterDevice, rustix::fs::makedev(1, 3), "device nodes"),
     ];
     for (needed, kind, device, what) in nodes {
         if needed {
@@ -210,11 +195,7 @@ fn try_all(directory: &OwnedFd, needs: &Needs, restraint: Restraint) -> std::res
         }
     }
     let names = [Some(&needs.longest_name), needs.odd_name.as_ref()];
-    for name in names
-        .into_iter()
-        .flatten()
-        .filter(|name| !name.is_empty() && *name != b"file")
-    {
+    for name in names.into_iter().flatten().filter(|name| !name.is_empty() && *name != b"file") {
         if rustix::fs::openat(directory, name.as_slice(), flags, Mode::from_raw_mode(0o600)).is_err() {
             lacks.push(format!("names like {}", String::from_utf8_lossy(name)));
         }
@@ -226,10 +207,7 @@ fn try_all(directory: &OwnedFd, needs: &Needs, restraint: Restraint) -> std::res
 
 fn try_attributes(file: &OwnedFd, needs: &Needs, restraint: Restraint, lacks: &mut Vec<String>) {
     if restraint.owner.is_none() && needs.foreign_owners > 0 && !rustix::process::geteuid().is_root() {
-        lacks.push(format!(
-            "foreign owners of {} objects (only root can give files away)",
-            needs.foreign_owners
-        ));
+        lacks.push(format!("foreign owners of {} objects (only root can give files away)", needs.foreign_owners));
     }
     for space in &needs.xattr_spaces {
         let set = match space.as_str() {
@@ -242,18 +220,10 @@ fn try_attributes(file: &OwnedFd, needs: &Needs, restraint: Restraint, lacks: &m
             }
         };
         if set.is_err() {
-            lacks.push(if space == "ACLs" {
-                space.clone()
-            } else {
-                format!("attributes {space}")
-            });
+            lacks.push(if space == "ACLs" { space.clone() } else { format!("attributes {space}") });
         }
     }
-    let wrong: Vec<_> = needs
-        .times
-        .iter()
-        .filter(|(seconds, nanos)| !keeps_time(file, *seconds, *nanos))
-        .collect();
+    let wrong: Vec<_> = needs.times.iter().filter(|(seconds, nanos)| !keeps_time(file, *seconds, *nanos)).collect();
     if let Some((seconds, nanos)) = wrong.first() {
         lacks.push(format!("modification times like {seconds}.{nanos:09}"));
     }
@@ -261,14 +231,8 @@ fn try_attributes(file: &OwnedFd, needs: &Needs, restraint: Restraint, lacks: &m
 
 fn keeps_time(file: impl AsFd, seconds: i64, nanos: u32) -> bool {
     let times = Timestamps {
-        last_access: Timespec {
-            tv_sec: 0,
-            tv_nsec: rustix::fs::UTIME_OMIT,
-        },
-        last_modification: Timespec {
-            tv_sec: seconds,
-            tv_nsec: nanos.into(),
-        },
+        last_access: Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_OMIT },
+        last_modification: Timespec { tv_sec: seconds, tv_nsec: nanos.into() },
     };
     let set = rustix::fs::futimens(&file, &times).and_then(|()| rustix::fs::fstat(&file));
     set.is_ok_and(|stat| (stat.st_mtime, stat.st_mtime_nsec) == (seconds, u64::from(nanos)))
@@ -283,13 +247,8 @@ fn remove(directory: &OwnedFd, name: &[u8]) {
 const SAMPLE_ACL: [u8; 44] = {
     let mut acl = [0_u8; 44];
     acl[0] = 2;
-    let entries: [(u8, u8, u32); 5] = [
-        (0x01, 6, u32::MAX),
-        (0x02, 4, 0),
-        (0x04, 0, u32::MAX),
-        (0x10, 4, u32::MAX),
-        (0x20, 0, u32::MAX),
-    ];
+    let entries: [(u8, u8, u32); 5] =
+        [(0x01, 6, u32::MAX), (0x02, 4, 0), (0x04, 0, u32::MAX), (0x10, 4, u32::MAX), (0x20, 0, u32::MAX)];
     let mut index = 0;
     while index < 5 {
         let (tag, permissions, id) = entries[index];

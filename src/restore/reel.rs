@@ -35,13 +35,7 @@ impl Winding {
     #[must_use]
     pub fn new(tape: Rc<VerifiedTape>, told: Rc<Told>, path: &Path, (from, to): (Seq, Seq)) -> Winding {
         let path = path.to_owned();
-        Winding {
-            tape,
-            told,
-            path,
-            from,
-            to,
-        }
+        Winding { tape, told, path, from, to }
     }
 
     /// This tape goes on where the other one ends: the digests of the histories agree there.
@@ -55,10 +49,9 @@ impl Winding {
         let here = self.tape.head().label.before;
         let known = match here {
             Some(position) if position.seq == end.seq => position,
-            _ if end.seq >= self.tape.head().first() && end.seq <= self.tape.head().last() => self
-                .tape
-                .position_at(end.seq)
-                .map_err(|error| tape_error(&self.path, error))?,
+            _ if end.seq >= self.tape.head().first() && end.seq <= self.tape.head().last() => {
+                self.tape.position_at(end.seq).map_err(|error| tape_error(&self.path, error))?
+            }
             _ => return Ok(()),
         };
         if known.digest == end.digest {
@@ -90,11 +83,7 @@ impl Reel {
     /// A base tape and the update tapes that follow it.
     #[must_use]
     pub fn new(base: Rc<VerifiedTape>, base_path: &Path, windings: Vec<Winding>) -> Reel {
-        Reel {
-            base,
-            base_path: base_path.to_owned(),
-            windings,
-        }
+        Reel { base, base_path: base_path.to_owned(), windings }
     }
 
     /// Visits the records of the base tape: entries, and where the bytes are.
@@ -115,9 +104,7 @@ impl Reel {
     /// # Errors
     /// The tape cannot be read.
     pub fn base_bytes(&self) -> Result<BaseBytes> {
-        self.base
-            .base_bytes()
-            .map_err(|error| tape_error(&self.base_path, error))
+        self.base.base_bytes().map_err(|error| tape_error(&self.base_path, error))
     }
 
     /// An error of the base tape with its path.
@@ -139,11 +126,7 @@ impl Reel {
             let fail = winding.fail();
             let mut records = winding.tape.records(next).map_err(&fail)?;
             while next <= last {
-                let missing = || TapeError::NotHeld {
-                    asked: next,
-                    first: winding.from,
-                    last: winding.to,
-                };
+                let missing = || TapeError::NotHeld { asked: next, first: winding.from, last: winding.to };
                 let raw = records.next().map_err(&fail)?.ok_or_else(|| fail(missing()))?;
                 let record: Record<'_> = raw.decode().map_err(&fail)?;
                 let (seq, time) = (record.seq, record.time);

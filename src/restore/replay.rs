@@ -55,10 +55,7 @@ pub fn replay(
     })?;
     match bracket {
         None => Ok(bytes),
-        Some(_) => Err(Error::new(
-            ErrorKind::OutsideWindow,
-            format!("record {to} lies inside a bracket"),
-        )),
+        Some(_) => Err(Error::new(ErrorKind::OutsideWindow, format!("record {to} lies inside a bracket"))),
     }
 }
 

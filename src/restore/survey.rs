@@ -66,26 +66,12 @@ impl Survey {
 
     fn base_record(&mut self, change: &Change<'_>) {
         match change {
-            Change::BaseData {
-                file,
-                stream_offset,
-                stream_length,
-                size,
-            } => {
-                let extent = BaseExtent {
-                    stream_offset: *stream_offset,
-                    stream_length: *stream_length,
-                    size: *size,
-                };
+            Change::BaseData { file, stream_offset, stream_length, size } => {
+                let extent = BaseExtent { stream_offset: *stream_offset, stream_length: *stream_length, size: *size };
                 self.extents.push((*file, extent));
                 *self.told.entry(*file).or_default() += stream_length;
             }
-            Change::Entry {
-                parent: FileId::NONE,
-                file,
-                kind: NodeKind::Directory,
-                ..
-            } => {
+            Change::Entry { parent: FileId::NONE, file, kind: NodeKind::Directory, .. } => {
                 self.unplaced.push(*file);
                 self.names.apply(change);
             }
@@ -144,10 +130,8 @@ fn choose(names: &Namespace, paths: &[Vec<u8>]) -> Result<(HashSet<FileId>, Chos
             let message = format!("there is no {} at that time", String::from_utf8_lossy(path));
             Error::new(ErrorKind::NotFound, message).hint("paths are relative to the protected directory")
         };
-        let components: Vec<&[u8]> = path
-            .split(|&byte| byte == b'/')
-            .filter(|part| !part.is_empty() && *part != b".")
-            .collect();
+        let components: Vec<&[u8]> =
+            path.split(|&byte| byte == b'/').filter(|part| !part.is_empty() && *part != b".").collect();
         let Some((last, parents)) = components.split_last() else {
             chosen.insert((FileId::NONE, Vec::new()));
             continue;

@@ -38,18 +38,10 @@ const MARK_PREFIX: &str = ".reelfs-incomplete-";
 /// Not empty (14), not a directory, or in one another with the tapes (2).
 pub fn check(path: &Path, tapes: &[PathBuf], group: Uuid) -> Result<Standing> {
     for tape in tapes {
-        let directory = if tape.is_dir() {
-            tape.as_path()
-        } else {
-            tape.parent().unwrap_or(tape)
-        };
+        let directory = if tape.is_dir() { tape.as_path() } else { tape.parent().unwrap_or(tape) };
         for (outer, inner) in [(directory, path), (path, directory)] {
             if overlap::contains(outer, inner)? {
-                let message = format!(
-                    "{} and the tapes in {} lie in one another",
-                    path.display(),
-                    directory.display()
-                );
+                let message = format!("{} and the tapes in {} lie in one another", path.display(), directory.display());
                 return Err(Error::usage(message).hint("choose a target outside the directory of tapes"));
             }
         }
@@ -59,10 +51,7 @@ pub fn check(path: &Path, tapes: &[PathBuf], group: Uuid) -> Result<Standing> {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Standing::Missing),
         Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
-            return Err(Error::new(
-                ErrorKind::WouldOverwrite,
-                format!("{} is not a directory", path.display()),
-            ));
+            return Err(Error::new(ErrorKind::WouldOverwrite, format!("{} is not a directory", path.display())));
         }
         Err(error) => return Err(fail(error)),
     };
@@ -115,11 +104,7 @@ impl Destination {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::open(path, flags, Mode::empty());
         let root = root.map_err(|errno| Error::io(format!("open {}", path.display()), errno.into()))?;
-        Ok(Destination {
-            path: path.to_owned(),
-            mark: mark_name(group),
-            root,
-        })
+        Ok(Destination { path: path.to_owned(), mark: mark_name(group), root })
     }
 
     /// Where it is.
@@ -145,12 +130,7 @@ impl Destination {
         let note =
             b"A restore by reelfs is not finished here. Run it again: it starts anew. Nothing here is complete.\n";
         let write = || -> io::Result<()> {
-            let mut file = fs::OpenOptions::new()
-                .create(true)
-                .truncate(true)
-                .write(true)
-                .mode(0o600)
-                .open(&mark)?;
+            let mut file = fs::OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&mark)?;
             io::Write::write_all(&mut file, note)?;
             file.sync_all()?;
             rustix::fs::fsync(&self.root)?;
@@ -172,11 +152,7 @@ impl Destination {
                 continue;
             }
             // a directory without permissions keeps its owner out of it, too
-            for directory in walkdir::WalkDir::new(&path)
-                .into_iter()
-                .flatten()
-                .filter(|at| at.file_type().is_dir())
-            {
+            for directory in walkdir::WalkDir::new(&path).into_iter().flatten().filter(|at| at.file_type().is_dir()) {
                 fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o700))?;
             }
             fs::remove_dir_all(&path)?;
@@ -192,14 +168,8 @@ impl Destination {
         let done = || -> rustix::io::Result<()> {
             rustix::fs::unlinkat(&self.root, self.mark.as_str(), AtFlags::empty())?;
             let times = Timestamps {
-                last_access: Timespec {
-                    tv_sec: 0,
-                    tv_nsec: rustix::fs::UTIME_OMIT,
-                },
-                last_modification: Timespec {
-                    tv_sec: mtime.seconds,
-                    tv_nsec: mtime.nanos.into(),
-                },
+                last_access: Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_OMIT },
+                last_modification: Timespec { tv_sec: mtime.seconds, tv_nsec: mtime.nanos.into() },
             };
             rustix::fs::futimens(&self.root, &times)?;
             rustix::fs::fsync(&self.root)
@@ -247,11 +217,6 @@ mod tests {
         let tapes = vec![temporary.path().to_owned()];
         assert_eq!(check(&inside, &tapes, Uuid::nil()).expect_err("inside").code(), 2);
         fs::create_dir(&inside).expect("directory");
-        assert_eq!(
-            check(temporary.path(), &[inside], Uuid::nil())
-                .expect_err("around")
-                .code(),
-            2
-        );
+        assert_eq!(check(temporary.path(), &[inside], Uuid::nil()).expect_err("around").code(), 2);
     }
 }

@@ -72,9 +72,7 @@ impl Bench {
 
     /// Restores, takes the tree, clears the target.
     fn tree_at(&self, point: &Point, method: Method) -> Tree {
-        let (seq, _) = self
-            .restore_with(point, |request| request.method = method)
-            .expect("restored");
+        let (seq, _) = self.restore_with(point, |request| request.method = method).expect("restored");
         if let Point::Seq(wanted) = point {
             assert_eq!(seq, *wanted);
         }
@@ -87,11 +85,7 @@ impl Bench {
         let wanted = self.world.states[&seq].tree();
         for method in [Method::Newest, Method::Replay] {
             let differences = differences(&wanted, &self.tree_at(&Point::Seq(seq), method));
-            assert!(
-                differences.is_empty(),
-                "at {seq} by {method:?}:\n{}",
-                differences.join("\n")
-            );
+            assert!(differences.is_empty(), "at {seq} by {method:?}:\n{}", differences.join("\n"));
         }
     }
 }
@@ -103,11 +97,7 @@ fn restore_from(
     change: impl FnOnce(&mut Request),
 ) -> Result<(Seq, Summary)> {
     let deck = Deck::open(tapes, None, &mut |_, _| {})?;
-    let mut request = Request {
-        to: target.to_owned(),
-        tapes: tapes.to_vec(),
-        ..Request::default()
-    };
+    let mut request = Request { to: target.to_owned(), tapes: tapes.to_vec(), ..Request::default() };
     change(&mut request);
     super::check(&request.to, &request.tapes, deck.uuid)?;
     let plan = Plan::new(&deck, deck.resolve(point, Zone::UTC)?)?;
@@ -133,23 +123,14 @@ fn points_are_what_they_say() {
     let first = bench.world.first_point.expect("a base");
     assert_eq!(bench.tree_at(&Point::Oldest, Method::Newest), states[&first].tree());
     assert_eq!(bench.tree_at(&Point::LastBase, Method::Newest), states[&first].tree());
-    let marker = |text: &str, back| Point::Marker {
-        name: text.to_owned(),
-        back,
-    };
+    let marker = |text: &str, back| Point::Marker { name: text.to_owned(), back };
     assert_eq!(bench.tree_at(&marker("first", 0), Method::Newest), states[&last].tree());
-    assert_eq!(
-        bench.tree_at(&marker("first", 1), Method::Newest),
-        states[&first.next()].tree()
-    );
+    assert_eq!(bench.tree_at(&marker("first", 1), Method::Newest), states[&first.next()].tree());
     // a time between two records is the earlier one; the time of a record is that record
     let time = World::time_of(Seq(last.0 - 1));
     let between = Point::Time(reelfs_journal::Timestamp(time.0 + 1));
     assert_eq!(bench.tree_at(&between, Method::Newest), states[&Seq(last.0 - 1)].tree());
-    assert_eq!(
-        bench.tree_at(&Point::Time(time), Method::Newest),
-        states[&Seq(last.0 - 1)].tree()
-    );
+    assert_eq!(bench.tree_at(&Point::Time(time), Method::Newest), states[&Seq(last.0 - 1)].tree());
     // quiet until the seal: the tape vouches for it
     let sealed = Point::Time(reelfs_journal::Timestamp(World::time_of(last).0 + 500));
     assert_eq!(bench.tree_at(&sealed, Method::Newest), states[&last].tree());
@@ -171,10 +152,7 @@ fn amended_records_count_as_what_they_did_and_groups_as_one() {
     world.failed(never);
     let write = world.write_change(file, 0, b"!");
     let mtime = world.mtime();
-    let attributes = reelfs_journal::Change::SetAttr {
-        file,
-        attributes: World::attributes(0o600, mtime),
-    };
+    let attributes = reelfs_journal::Change::SetAttr { file, attributes: World::attributes(0o600, mtime) };
     world.group_of(vec![write, attributes]);
     world.export();
     let first = bench.world.first_point.expect("a base");
@@ -182,13 +160,7 @@ fn amended_records_count_as_what_they_did_and_groups_as_one() {
         bench.assert_exact(*seq);
     }
     let middle = bench.world.last().previous();
-    assert_eq!(
-        bench
-            .restore(&Point::Seq(middle))
-            .expect_err("in the middle of an operation")
-            .code(),
-        13
-    );
+    assert_eq!(bench.restore(&Point::Seq(middle)).expect_err("in the middle of an operation").code(), 13);
 }
 
 #[test]
@@ -196,10 +168,7 @@ fn what_happened_behind_the_mount_is_taken_in_whole() {
     let mut bench = Bench::new();
     let world = &mut bench.world;
     let root = world.model.root;
-    let (a, b) = (
-        world.create(root, "a", NodeKind::Directory),
-        world.create(root, "b", NodeKind::Directory),
-    );
+    let (a, b) = (world.create(root, "a", NodeKind::Directory), world.create(root, "b", NodeKind::Directory));
     let file = world.create(a, "file", NodeKind::File);
     let gone = world.create(a, "gone", NodeKind::File);
     world.write(file, 0, b"one");
@@ -243,9 +212,7 @@ fn an_interrupted_restore_is_cleared_and_done_anew() {
 #[test]
 fn parts_of_a_tree_come_with_the_directories_above_them() {
     let bench = Bench::filled();
-    bench
-        .restore_with(&Point::Latest, |request| request.paths = vec![b"dir/file".to_vec()])
-        .expect("restored");
+    bench.restore_with(&Point::Latest, |request| request.paths = vec![b"dir/file".to_vec()]).expect("restored");
     let (found, all) = (tree_of(&bench.target()), bench.world.states[&bench.world.last()].tree());
     assert_eq!(found.keys().collect::<Vec<_>>(), [&b""[..], b"/dir", b"/dir/file"]);
     assert!(found.iter().all(|(path, seen)| all.get(path) == Some(seen)));

@@ -51,13 +51,7 @@ impl Amends {
 
 fn shortened(change: Change<'_>, length: u64, left: u64) -> Change<'_> {
     match change {
-        Change::Write {
-            file,
-            offset,
-            data,
-            mtime,
-            ..
-        } => {
+        Change::Write { file, offset, data, mtime, .. } => {
             let length = usize::try_from(length).unwrap_or(usize::MAX).min(data.len());
             let data = match data {
                 std::borrow::Cow::Borrowed(bytes) => std::borrow::Cow::Borrowed(&bytes[..length]),
@@ -66,37 +60,11 @@ fn shortened(change: Change<'_>, length: u64, left: u64) -> Change<'_> {
                     std::borrow::Cow::Owned(bytes)
                 }
             };
-            Change::Write {
-                file,
-                offset,
-                data,
-                size: left,
-                mtime,
-            }
+            Change::Write { file, offset, data, size: left, mtime }
         }
-        Change::Zero {
-            file, offset, mtime, ..
-        } => Change::Zero {
-            file,
-            offset,
-            length,
-            size: left,
-            mtime,
-        },
-        Change::Allocate {
-            file, offset, mtime, ..
-        } => Change::Allocate {
-            file,
-            offset,
-            length,
-            size: left,
-            mtime,
-        },
-        Change::SetSize { file, mtime, .. } => Change::SetSize {
-            file,
-            size: left,
-            mtime,
-        },
+        Change::Zero { file, offset, mtime, .. } => Change::Zero { file, offset, length, size: left, mtime },
+        Change::Allocate { file, offset, mtime, .. } => Change::Allocate { file, offset, length, size: left, mtime },
+        Change::SetSize { file, mtime, .. } => Change::SetSize { file, size: left, mtime },
         other => other,
     }
 }
@@ -105,11 +73,7 @@ fn shortened(change: Change<'_>, length: u64, left: u64) -> Change<'_> {
 #[must_use]
 pub fn glance(control: &[u8; CONTROL_LEN]) -> Glance {
     let (seq, time) = Record::peek(control);
-    Glance {
-        seq,
-        time,
-        more: control[FLAGS_AT] & FLAG_MORE != 0,
-    }
+    Glance { seq, time, more: control[FLAGS_AT] & FLAG_MORE != 0 }
 }
 
 fn kind_of(change: Change<'_>) -> u8 {
@@ -129,15 +93,8 @@ fn kind_of(change: Change<'_>) -> u8 {
 /// Kinds whose records [`read`] wants to see.
 fn wanted_kinds() -> [u8; 3] {
     [
-        kind_of(Change::Amend {
-            amended: Seq(1),
-            outcome: AmendOutcome::Void,
-        }),
-        kind_of(Change::BaseEnd {
-            base: Uuid::nil(),
-            began: Seq(1),
-            digest: [0; 32],
-        }),
+        kind_of(Change::Amend { amended: Seq(1), outcome: AmendOutcome::Void }),
+        kind_of(Change::BaseEnd { base: Uuid::nil(), began: Seq(1), digest: [0; 32] }),
         kind_of(Change::Marker {
             kind: MarkerKind::Named,
             epoch: Epoch(1),
@@ -207,14 +164,7 @@ mod tests {
         for more in [false, true] {
             let record = record(5, more, Change::Sync { file: FileId::NONE });
             let encoded = record.encode();
-            assert_eq!(
-                glance(encoded.control()),
-                Glance {
-                    seq: Seq(5),
-                    time: Timestamp(7),
-                    more
-                }
-            );
+            assert_eq!(glance(encoded.control()), Glance { seq: Seq(5), time: Timestamp(7), more });
         }
         let kinds = wanted_kinds();
         assert!(!kinds.contains(&kind_of(Change::Sync { file: FileId::NONE })));
@@ -224,36 +174,19 @@ mod tests {
     #[test]
     fn an_amended_record_is_what_it_really_did() {
         let mut amends = Amends::default();
-        amends.note(&Change::Amend {
-            amended: Seq(1),
-            outcome: AmendOutcome::Void,
-        });
-        amends.note(&Change::Amend {
-            amended: Seq(2),
-            outcome: AmendOutcome::Short { length: 2, size: 9 },
-        });
+        amends.note(&Change::Amend { amended: Seq(1), outcome: AmendOutcome::Void });
+        amends.note(&Change::Amend { amended: Seq(2), outcome: AmendOutcome::Short { length: 2, size: 9 } });
         let write = |seq| {
             let data = Cow::Borrowed(&b"abc"[..]);
             record(
                 seq,
                 false,
-                Change::Write {
-                    file: FileId::NONE,
-                    offset: 7,
-                    data,
-                    size: 10,
-                    mtime: FileTime::default(),
-                },
+                Change::Write { file: FileId::NONE, offset: 7, data, size: 10, mtime: FileTime::default() },
             )
         };
         assert_eq!(amends.real(write(1)), None);
         match amends.real(write(2)) {
-            Some(Change::Write {
-                data,
-                size: 9,
-                offset: 7,
-                ..
-            }) => assert_eq!(&*data, b"ab"),
+            Some(Change::Write { data, size: 9, offset: 7, .. }) => assert_eq!(&*data, b"ab"),
             other => panic!("{other:?}"),
         }
         assert_eq!(amends.real(write(3)), Some(write(3).change));

@@ -91,13 +91,7 @@ impl Listener {
     /// # Errors
     /// Somebody listens already, or the operating system says no.
     pub fn bind(directory: &Path) -> Result<Listener, ControlError> {
-        let fail = |operation| {
-            move |source| ControlError::Io {
-                operation,
-                directory: directory.to_owned(),
-                source,
-            }
-        };
+        let fail = |operation| move |source| ControlError::Io { operation, directory: directory.to_owned(), source };
         if Connection::connect(directory)?.is_some() {
             return Err(ControlError::Taken(directory.to_owned()));
         }
@@ -111,10 +105,7 @@ impl Listener {
         let address = address(&opened);
         let socket = UnixListener::bind(&address).map_err(fail("bind"))?;
         fs::set_permissions(&address, fs::Permissions::from_mode(0o600)).map_err(fail("set its mode"))?;
-        Ok(Listener {
-            directory: directory.to_owned(),
-            socket,
-        })
+        Ok(Listener { directory: directory.to_owned(), socket })
     }
 
     /// Waits for the next conversation.
@@ -122,11 +113,7 @@ impl Listener {
     /// # Errors
     /// The operating system says no.
     pub fn accept(&self) -> Result<Connection, ControlError> {
-        let fail = |source| ControlError::Io {
-            operation: "accept",
-            directory: self.directory.clone(),
-            source,
-        };
+        let fail = |source| ControlError::Io { operation: "accept", directory: self.directory.clone(), source };
         let (stream, _) = self.socket.accept().map_err(fail)?;
         Connection::new(stream).map_err(fail)
     }
@@ -145,32 +132,21 @@ impl Connection {
     /// # Errors
     /// The operating system says no.
     pub fn connect(directory: &Path) -> Result<Option<Connection>, ControlError> {
-        let fail = |operation| {
-            move |source| ControlError::Io {
-                operation,
-                directory: directory.to_owned(),
-                source,
-            }
-        };
+        let fail = |operation| move |source| ControlError::Io { operation, directory: directory.to_owned(), source };
         let opened = match File::open(directory) {
             Ok(opened) => opened,
             Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(fail("open the directory")(source)),
         };
         match UnixStream::connect(address(&opened)) {
-            Ok(stream) => Connection::new(stream)
-                .map(Some)
-                .map_err(fail("prepare the connection")),
+            Ok(stream) => Connection::new(stream).map(Some).map_err(fail("prepare the connection")),
             Err(source) if nobody_listens(&source) => Ok(None),
             Err(source) => Err(fail("connect")(source)),
         }
     }
 
     fn new(stream: UnixStream) -> io::Result<Connection> {
-        Ok(Connection {
-            reader: BufReader::new(stream.try_clone()?),
-            writer: stream,
-        })
+        Ok(Connection { reader: BufReader::new(stream.try_clone()?), writer: stream })
     }
 
     /// How long [`Connection::receive`] and [`Connection::send`] wait; `None` waits as long as it takes.
@@ -178,11 +154,7 @@ impl Connection {
     /// # Errors
     /// A time of zero.
     pub fn set_timeout(&self, timeout: Option<Duration>) -> Result<(), ControlError> {
-        let set = || {
-            self.writer
-                .set_read_timeout(timeout)
-                .and_then(|()| self.writer.set_write_timeout(timeout))
-        };
+        let set = || self.writer.set_read_timeout(timeout).and_then(|()| self.writer.set_write_timeout(timeout));
         set().map_err(ControlError::Stream)
     }
 
@@ -215,11 +187,7 @@ impl Connection {
         if line.last() == Some(&b'\n') {
             return Ok(Some(serde_json::from_slice(&line)?));
         }
-        Err(if line.len() as u64 > LINE_MAX {
-            ControlError::TooLong
-        } else {
-            ControlError::Gone
-        })
+        Err(if line.len() as u64 > LINE_MAX { ControlError::TooLong } else { ControlError::Gone })
     }
 
     /// Sends a request and reads answers up to the last one; `progress` sees those between.

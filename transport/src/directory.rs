@@ -100,10 +100,7 @@ impl DirectoryShelf {
     pub fn open(path: &Path) -> io::Result<DirectoryShelf> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = openat(CWD, path, flags, Mode::empty())?;
-        Ok(DirectoryShelf {
-            directory,
-            path: path.to_owned(),
-        })
+        Ok(DirectoryShelf { directory, path: path.to_owned() })
     }
 
     /// Where it is.
@@ -126,17 +123,10 @@ impl DirectoryShelf {
     ) -> Result<Published<T>, ShelfError<E>> {
         let (file, mut part) = self.create(format!(".{stem}{PART_SUFFIX}"))?;
         let path = self.path.join(&part.name);
-        let content = |error| ShelfError::Content {
-            path: path.clone(),
-            error,
-        };
+        let content = |error| ShelfError::Content { path: path.clone(), error };
         let (name, value) = write(&file).map_err(content)?;
-        file.sync_all()
-            .map_err(|source| self.failed("sync", &part.name, source))?;
-        let bytes = file
-            .metadata()
-            .map_err(|source| self.failed("look at", &part.name, source))?
-            .len();
+        file.sync_all().map_err(|source| self.failed("sync", &part.name, source))?;
+        let bytes = file.metadata().map_err(|source| self.failed("look at", &part.name, source))?.len();
         // what is read back must come from the medium; where the page cache cannot be dropped it is read from there
         let _best_effort = fadvise(&file, 0, None, Advice::DontNeed);
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -150,11 +140,7 @@ impl DirectoryShelf {
             let _already_failing = self.remove(&name);
             return Err(self.failed("sync the directory of", &name, source));
         }
-        Ok(Published {
-            path: self.path.join(name),
-            bytes,
-            value,
-        })
+        Ok(Published { path: self.path.join(name), bytes, value })
     }
 
     /// The files that are here, by name; what is not whole yet is left out.
@@ -171,10 +157,7 @@ impl DirectoryShelf {
             }
             match statat(&self.directory, name, AtFlags::SYMLINK_NOFOLLOW) {
                 Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile => {
-                    items.push(ShelfItem {
-                        name: name.to_owned(),
-                        bytes: u64::try_from(stat.st_size).unwrap_or(0),
-                    });
+                    items.push(ShelfItem { name: name.to_owned(), bytes: u64::try_from(stat.st_size).unwrap_or(0) });
                 }
                 // no file, or removed since it was listed
                 Ok(_) | Err(Errno::NOENT) => {}
@@ -196,11 +179,7 @@ impl DirectoryShelf {
             opened = openat(&self.directory, name.as_str(), fresh, mode);
         }
         let file = File::from(opened.map_err(|errno| self.failed("create", &name, errno))?);
-        let part = Part {
-            shelf: self,
-            name,
-            is_published: false,
-        };
+        let part = Part { shelf: self, name, is_published: false };
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             // a file system without locks: the stem is the caller's, who holds the group's lock
             Ok(()) | Err(Errno::NOSYS | Errno::OPNOTSUPP | Errno::NOLCK) => Ok((file, part)),
@@ -215,9 +194,7 @@ impl DirectoryShelf {
             opened => opened.map_err(|errno| self.failed("open", name, errno))?,
         };
         if flock(&stale, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK) {
-            return Err(ShelfError::InUse {
-                path: self.path.join(name),
-            });
+            return Err(ShelfError::InUse { path: self.path.join(name) });
         }
         tracing::info!(path = %self.path.join(name).display(), "removed what an interrupted export left");
         self.remove(name).map_err(|errno| self.failed("remove", name, errno))
@@ -233,14 +210,10 @@ impl DirectoryShelf {
             given = linked.and_then(|()| self.remove(part));
         }
         if matches!(given, Err(Errno::PERM | Errno::NOSYS | Errno::OPNOTSUPP)) {
-            given = self
-                .reserve(name)
-                .and_then(|()| renameat(directory, part, directory, name));
+            given = self.reserve(name).and_then(|()| renameat(directory, part, directory, name));
         }
         match given {
-            Err(Errno::EXIST) => Err(ShelfError::Exists {
-                path: self.path.join(name),
-            }),
+            Err(Errno::EXIST) => Err(ShelfError::Exists { path: self.path.join(name) }),
             given => given.map_err(|errno| self.failed("name", name, errno)),
         }
     }
@@ -255,11 +228,7 @@ impl DirectoryShelf {
     }
 
     fn failed<E>(&self, operation: &'static str, name: &str, source: impl Into<io::Error>) -> ShelfError<E> {
-        ShelfError::Io {
-            operation,
-            path: self.path.join(name),
-            source: source.into(),
-        }
+        ShelfError::Io { operation, path: self.path.join(name), source: source.into() }
     }
 }
 

@@ -16,53 +16,25 @@ use crate::{Depth, UpdateWriter, WriteOptions};
 const TIME: Timestamp = Timestamp(1_000);
 
 fn label() -> Label {
-    let before = Position {
-        epoch: Epoch(1),
-        seq: Seq(0),
-        digest: Digest::ZERO,
-    };
+    let before = Position { epoch: Epoch(1), seq: Seq(0), digest: Digest::ZERO };
     Label::update("docs".parse().expect("a name"), Uuid::from_u128(1), before, TIME)
 }
 
 fn base_label() -> Label {
-    Label::base(
-        "docs".parse().expect("a name"),
-        Uuid::from_u128(1),
-        Epoch(1),
-        Uuid::from_u128(2),
-        Seq(1),
-        TIME,
-    )
+    Label::base("docs".parse().expect("a name"), Uuid::from_u128(1), Epoch(1), Uuid::from_u128(2), Seq(1), TIME)
 }
 
 fn record(change: Change<'static>, seq: u64) -> ([u8; 64], Vec<u8>) {
     let time = Timestamp(TIME.0 + i64::try_from(seq).expect("small") - 1);
-    let record = Record {
-        seq: Seq(seq),
-        more: false,
-        time,
-        wall: TIME,
-        uid: 0,
-        pid: 0,
-        volume: VolumeIndex(0),
-        change,
-    };
+    let record =
+        Record { seq: Seq(seq), more: false, time, wall: TIME, uid: 0, pid: 0, volume: VolumeIndex(0), change };
     let encoded = record.encode();
     (*encoded.control(), encoded.data().concat())
 }
 
 fn write(seq: u64) -> ([u8; 64], Vec<u8>) {
     let (file, mtime) = (FileId { ino: 2, generation: 0 }, FileTime::default());
-    record(
-        Change::Write {
-            file,
-            offset: 0,
-            data: vec![5; 100].into(),
-            size: 100,
-            mtime,
-        },
-        seq,
-    )
+    record(Change::Write { file, offset: 0, data: vec![5; 100].into(), size: 100, mtime }, seq)
 }
 
 /// A tape put together by hand.
@@ -88,31 +60,14 @@ impl Forge {
             journal.extend_from_slice(&data);
         }
         let (last_time, bytes) = (Timestamp(TIME.0 + 2), journal.len() as u64);
-        let chunk = Chunk {
-            frame: 2,
-            records: 3,
-            bytes,
-            first: Seq(1),
-            last: Seq(3),
-            first_time: TIME,
-            last_time,
-        };
+        let chunk = Chunk { frame: 2, records: 3, bytes, first: Seq(1), last: Seq(3), first_time: TIME, last_time };
         let index = Index {
             tape: label.tape,
             complete: true,
-            after: Some(Position {
-                epoch: Epoch(1),
-                seq: Seq(3),
-                digest,
-            }),
+            after: Some(Position { epoch: Epoch(1), seq: Seq(3), digest }),
             sealed: last_time,
             last_time,
-            counts: Counts {
-                records: 3,
-                bytes,
-                files: 0,
-                file_bytes: 0,
-            },
+            counts: Counts { records: 3, bytes, files: 0, file_bytes: 0 },
             chunks: vec![chunk],
             frames: Vec::new(),
         };
@@ -120,48 +75,23 @@ impl Forge {
             member("reelfs/control/000000000000001.ctl", &control),
             member("reelfs/journal/000000000000001.jd", &journal),
         ];
-        Forge {
-            label,
-            body,
-            index,
-            edit: |text| text,
-            label_name: LABEL_NAME,
-        }
+        Forge { label, body, index, edit: |text| text, label_name: LABEL_NAME }
     }
 
     /// A base tape without records whose tree is these bytes.
     fn base(tree: Vec<u8>, files: u64) -> Forge {
         let label = base_label();
-        let counts = Counts {
-            files,
-            ..Counts::default()
-        };
+        let counts = Counts { files, ..Counts::default() };
         let (tape, sealed, last_time) = (label.tape, TIME, TIME);
         let (chunks, frames) = (Vec::new(), Vec::new());
-        let index = Index {
-            tape,
-            complete: true,
-            after: None,
-            sealed,
-            last_time,
-            counts,
-            chunks,
-            frames,
-        };
-        Forge {
-            label,
-            body: vec![tree],
-            index,
-            edit: |text| text,
-            label_name: LABEL_NAME,
-        }
+        let index = Index { tape, complete: true, after: None, sealed, last_time, counts, chunks, frames };
+        Forge { label, body: vec![tree], index, edit: |text| text, label_name: LABEL_NAME }
     }
 
     fn write(mut self) -> Vec<u8> {
         let mut sink = FrameSink::new(Vec::new(), 1, 3).expect("a sink");
         let readme = member(crate::readme::NAME, &[b'x'; 300]);
-        sink.ready_made(&raw_frame(&readme).expect("a frame"), readme.len())
-            .expect("written");
+        sink.ready_made(&raw_frame(&readme).expect("a frame"), readme.len()).expect("written");
         let json = serde_json::to_vec(&self.label).expect("JSON");
         sink.write(&member(self.label_name, &json)).expect("written");
         sink.cut().expect("written");
@@ -182,14 +112,7 @@ impl Forge {
 fn sealed_tail(frames: &[Written], index_frame: u64) -> Vec<u8> {
     let mut hasher = RootHasher::new();
     frames.iter().for_each(|frame| hasher.frame(&frame.entry));
-    tail(
-        frames,
-        &Root {
-            digest: hasher.finish(),
-            index_frame,
-        },
-    )
-    .expect("a tail")
+    tail(frames, &Root { digest: hasher.finish(), index_frame }).expect("a tail")
 }
 
 fn file(bytes: &[u8]) -> File {
@@ -223,25 +146,13 @@ type Lie = fn(&mut Forge);
 
 /// What is changed, and a part of the sentence that refuses it.
 const LIES: &[(Lie, &str)] = &[
-    (
-        |forge| forge.index.chunks[0].records = 1 << 63,
-        "a control member is out of range",
-    ),
-    (
-        |forge| forge.index.chunks[0].bytes = 1 << 63,
-        "a control member is out of range",
-    ),
+    (|forge| forge.index.chunks[0].records = 1 << 63, "a control member is out of range"),
+    (|forge| forge.index.chunks[0].bytes = 1 << 63, "a control member is out of range"),
     (|forge| forge.index.chunks[0].bytes -= 1, "its counts"),
-    (
-        |forge| forge.index.chunks[0].frame = u64::MAX,
-        "do not follow each other",
-    ),
+    (|forge| forge.index.chunks[0].frame = u64::MAX, "do not follow each other"),
     (|forge| forge.index.chunks[0].frame = 3, "do not follow each other"),
     (|forge| forge.index.chunks.clear(), "its counts"),
-    (
-        |forge| forge.index.chunks.push(forge.index.chunks[0]),
-        "do not follow each other",
-    ),
+    (|forge| forge.index.chunks.push(forge.index.chunks[0]), "do not follow each other"),
     (|forge| forge.index.chunks[0].last = Seq(9), "ends with another record"),
     (|forge| forge.index.chunks[0].first = Seq(2), "out of range"),
     (|forge| forge.index.after = None, "its position"),
@@ -250,12 +161,7 @@ const LIES: &[(Lie, &str)] = &[
     (|forge| forge.index.last_time = TIME, "its times are not those"),
     (|forge| forge.index.sealed = TIME, "its times do not rise"),
     (
-        |forge| {
-            forge.index.after = forge.index.after.map(|after| Position {
-                seq: Seq(1 << 60),
-                ..after
-            })
-        },
+        |forge| forge.index.after = forge.index.after.map(|after| Position { seq: Seq(1 << 60), ..after }),
         "its position",
     ),
     (|forge| forge.label.readable_from = 2, "tape format 2"),
@@ -264,25 +170,13 @@ const LIES: &[(Lie, &str)] = &[
     (|forge| forge.label.before = None, "position before it"),
     (|forge| forge.label.part = (1, 2), "parts"),
     (|forge| forge.label.host = "x".repeat(80_000), "too long"),
-    (
-        |forge| forge.label_name = "reelfs/Label.json",
-        "not the member that belongs here",
-    ),
+    (|forge| forge.label_name = "reelfs/Label.json", "not the member that belongs here"),
     (|forge| forge.body[0][512 + 8] ^= 2, "record 3 stands where 1 belongs"),
     (|forge| forge.body[0][0] ^= 1, "not the member that belongs here"),
     (|forge| forge.body[1].push(0), "not as long as its frame"),
-    (
-        |forge| forge.edit = |text| text.replace("\"complete\":true", "\"complete\":1"),
-        "index",
-    ),
-    (
-        |forge| forge.edit = |text| text.replace("\"frames\":[[", "\"frames\":[[1,1,\"00\"],["),
-        "index",
-    ),
-    (
-        |forge| forge.edit = |text| format!("{text}{}", " ".repeat(1 << 20)),
-        "longer than its tape explains",
-    ),
+    (|forge| forge.edit = |text| text.replace("\"complete\":true", "\"complete\":1"), "index"),
+    (|forge| forge.edit = |text| text.replace("\"frames\":[[", "\"frames\":[[1,1,\"00\"],["), "index"),
+    (|forge| forge.edit = |text| format!("{text}{}", " ".repeat(1 << 20)), "longer than its tape explains"),
     (|forge| forge.edit = |_| "[".repeat(60_000), "index"),
 ];
 
@@ -299,11 +193,7 @@ fn lengths_and_numbers_that_lie_are_refused() {
 #[test]
 fn a_chain_that_leads_elsewhere_is_refused() {
     let mut forge = Forge::update();
-    forge.index.after = Some(Position {
-        epoch: Epoch(1),
-        seq: Seq(3),
-        digest: Digest([4; 32]),
-    });
+    forge.index.after = Some(Position { epoch: Epoch(1), seq: Seq(3), digest: Digest([4; 32]) });
     assert!(refusal(forge).contains("do not lead to the position"));
 }
 
@@ -382,10 +272,8 @@ fn a_frame_that_unpacks_to_more_than_announced_is_refused() {
     let mut bytes: Vec<u8> = frames.iter().flat_map(|(packed, _)| packed.clone()).collect();
     bytes.extend(sealed_tail(&written(&frames), 4));
     // all digests are right: only unpacking shows it
-    let tape = SealedTape::open(file(&bytes))
-        .expect("opens")
-        .verify(Depth::Bytes, &mut |_| {})
-        .expect("bytes are right");
+    let tape =
+        SealedTape::open(file(&bytes)).expect("opens").verify(Depth::Bytes, &mut |_| {}).expect("bytes are right");
     let mut records = tape.records(Seq(1)).expect("records");
     let error = records.next().map(|_| ()).expect_err("a bomb");
     assert!(matches!(error, TapeError::Malformed { .. }), "{error}");
@@ -396,13 +284,9 @@ fn a_frame_that_unpacks_to_more_than_announced_is_refused() {
 fn a_seek_table_that_lies_is_refused() {
     let good = Forge::update().write();
     let table = good.len() - 9 - 7 * 12;
-    for (at, value) in [
-        (good.len() - 9, u32::MAX),
-        (good.len() - 9, 6),
-        (table, u32::MAX),
-        (table + 4, u32::MAX),
-        (table + 16, 0),
-    ] {
+    for (at, value) in
+        [(good.len() - 9, u32::MAX), (good.len() - 9, 6), (table, u32::MAX), (table + 4, u32::MAX), (table + 16, 0)]
+    {
         let mut bytes = good.clone();
         bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
         assert!(SealedTape::open(file(&bytes)).is_err(), "{at}");
@@ -418,16 +302,11 @@ fn a_file_that_changes_after_it_was_verified_is_noticed() {
     let file = file(&bytes);
     let tape = SealedTape::open(file.try_clone().expect("a file")).expect("a tape");
     let tape = tape.verify(Depth::Records, &mut |_| {}).expect("a good tape");
-    let journal = tape
-        .records(Seq(1))
-        .and_then(|mut records| records.next().map(|record| record.is_some()));
+    let journal = tape.records(Seq(1)).and_then(|mut records| records.next().map(|record| record.is_some()));
     assert!(journal.expect("a record"));
     let changed: Vec<u8> = bytes.iter().map(|byte| byte ^ 1).collect();
     file.write_all_at(&changed, 0).expect("written");
-    let error = tape
-        .records(Seq(1))
-        .and_then(|mut records| records.next().map(|_| ()))
-        .expect_err("changed");
+    let error = tape.records(Seq(1)).and_then(|mut records| records.next().map(|_| ())).expect_err("changed");
     assert!(matches!(error, TapeError::Altered { frame: 2, .. }), "{error}");
     assert!(tape.controls().any(|control| control.is_err()));
 }

@@ -51,10 +51,7 @@ fn the_readme_command_restores_the_tree() {
             let allocated = |name: &str| {
                 std::os::unix::fs::MetadataExt::blocks(&fs::metadata(out.join("base").join(name)).expect("a file"))
             };
-            assert!(
-                allocated("sparse") < 1000 && allocated("all hole") < 100,
-                "holes stay holes"
-            );
+            assert!(allocated("sparse") < 1000 && allocated("all hole") < 100, "holes stay holes");
         }
     }
 }
@@ -71,11 +68,7 @@ fn both_tools_list_it() {
     quiet_shell("zstd -tq $1", &[&tape]);
     let names = objects(&tree).len();
     for (tool, listed) in [("GNU tar", gnu), ("bsdtar", bsd)] {
-        assert_eq!(
-            listed.lines().filter(|line| line.starts_with("base/")).count(),
-            names,
-            "{tool}: {listed}"
-        );
+        assert_eq!(listed.lines().filter(|line| line.starts_with("base/")).count(), names, "{tool}: {listed}");
     }
 }
 
@@ -94,19 +87,10 @@ fn assert_reads_back(tree: &Path, tape: &Path) {
                 current = wanted.pop().into_iter().collect();
                 assert_eq!(change, entry(&current[0], FileId::NONE));
             }
-            Change::BaseData {
-                file,
-                stream_offset,
-                stream_length,
-                size,
-            } => {
+            Change::BaseData { file, stream_offset, stream_length, size } => {
                 let object = &current[0];
                 assert_eq!((file, size), (object.file, object.size));
-                let extent = BaseExtent {
-                    stream_offset,
-                    stream_length,
-                    size,
-                };
+                let extent = BaseExtent { stream_offset, stream_length, size };
                 assert_same_bytes(&mut bytes, extent, &place(tree, &object.path));
                 held.insert(place(tree, &object.path), extent);
             }

@@ -21,11 +21,7 @@ fn after(sealed: &Sealed<Vec<u8>>) -> Position {
 }
 
 fn ranges(chain: &Chain<'_>) -> Vec<(u64, u64)> {
-    chain
-        .updates
-        .iter()
-        .map(|tape| (tape.head.first().0, tape.head.last().0))
-        .collect()
+    chain.updates.iter().map(|tape| (tape.head.first().0, tape.head.last().0)).collect()
 }
 
 #[test]
@@ -45,10 +41,7 @@ fn order_copies_and_foreign_files_do_not_matter() {
     assert_eq!(catalog.tapes().len(), 3, "{:?}", catalog.tapes());
     assert!(catalog.damaged().is_empty(), "{:?}", catalog.damaged());
     assert_eq!(catalog.tapes().iter().map(|tape| tape.copies.len()).sum::<usize>(), 1);
-    assert!(
-        catalog.tapes().iter().all(|tape| tape.head.index.frames.is_empty()),
-        "memory"
-    );
+    assert!(catalog.tapes().iter().all(|tape| tape.head.index.frames.is_empty()), "memory");
     let chain = catalog.chain(GROUP, Epoch(1));
     assert_eq!(ranges(&chain), [(1, 10), (11, 25), (26, 26)]);
     assert!(chain.gaps.is_empty() && chain.diverged.is_empty() && chain.bases.is_empty());
@@ -60,31 +53,19 @@ fn order_copies_and_foreign_files_do_not_matter() {
 
 #[test]
 fn a_missing_tape_is_a_gap() {
-    let (directory, aside) = (
-        tempfile::tempdir().expect("a directory"),
-        tempfile::tempdir().expect("a directory"),
-    );
+    let (directory, aside) = (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
     let first = tape(directory.path(), before(0, Digest::ZERO), 10);
     let second = tape(aside.path(), after(&first), 25);
     tape(directory.path(), after(&second), 26);
     let catalog = Catalog::scan(&[directory.path()]).expect("a catalog");
     let chain = catalog.chain(GROUP, Epoch(1));
-    assert_eq!(
-        chain.gaps,
-        [Gap {
-            from: Seq(11),
-            to: Seq(25)
-        }]
-    );
+    assert_eq!(chain.gaps, [Gap { from: Seq(11), to: Seq(25) }]);
     assert!(chain.diverged.is_empty());
 }
 
 #[test]
 fn other_cuts_of_the_same_history_fill_gaps_without_redundancy() {
-    let (directory, aside) = (
-        tempfile::tempdir().expect("a directory"),
-        tempfile::tempdir().expect("a directory"),
-    );
+    let (directory, aside) = (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
     let first = tape(directory.path(), before(0, Digest::ZERO), 10);
     tape(aside.path(), after(&first), 15);
     let second = tape(aside.path(), after(&first), 20);
@@ -102,10 +83,7 @@ fn other_cuts_of_the_same_history_fill_gaps_without_redundancy() {
 fn another_history_is_divergence() {
     let directory = tempfile::tempdir().expect("a directory");
     let first = tape(directory.path(), before(0, Digest::ZERO), 10);
-    let fork = Position {
-        digest: Digest([1; 32]),
-        ..after(&first)
-    };
+    let fork = Position { digest: Digest([1; 32]), ..after(&first) };
     tape(directory.path(), fork, 20);
     let catalog = Catalog::scan(&[directory.path()]).expect("a catalog");
     let chain = catalog.chain(GROUP, Epoch(1));
@@ -122,14 +100,8 @@ fn a_damaged_tape_is_listed_with_its_damage() {
         fs::write(&path, &first.out[..length]).expect("a file");
         let catalog = Catalog::scan(&[directory.path()]).expect("a catalog");
         assert!(catalog.tapes().is_empty());
-        let [damaged] = catalog.damaged() else {
-            panic!("{length}: {:?}", catalog.damaged())
-        };
-        assert!(
-            matches!(damaged.error, TapeError::Truncated { .. }),
-            "{length}: {}",
-            damaged.error
-        );
+        let [damaged] = catalog.damaged() else { panic!("{length}: {:?}", catalog.damaged()) };
+        assert!(matches!(damaged.error, TapeError::Truncated { .. }), "{length}: {}", damaged.error);
     }
     let mut altered = first.out.clone();
     altered[0] ^= 1;
@@ -138,10 +110,7 @@ fn a_damaged_tape_is_listed_with_its_damage() {
     assert!(catalog.damaged()[0].error.is_damage(), "{}", catalog.damaged()[0].error);
     fs::remove_file(&path).expect("removed");
     fs::write(directory.path().join("renamed"), &first.out[..5000]).expect("a file");
-    assert_eq!(
-        Catalog::scan(&[directory.path()]).expect("a catalog").damaged().len(),
-        1
-    );
+    assert_eq!(Catalog::scan(&[directory.path()]).expect("a catalog").damaged().len(), 1);
     let given = Catalog::scan(&[directory.path().join("none")]);
     assert!(matches!(given, Err(TapeError::Io { .. })));
 }

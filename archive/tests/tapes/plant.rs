@@ -11,14 +11,8 @@ use rustix::fs::{
 };
 
 pub fn set_mtime(path: &Path, seconds: i64, nanos: i64) {
-    let time = Timespec {
-        tv_sec: seconds,
-        tv_nsec: nanos,
-    };
-    let times = Timestamps {
-        last_access: time,
-        last_modification: time,
-    };
+    let time = Timespec { tv_sec: seconds, tv_nsec: nanos };
+    let times = Timestamps { last_access: time, last_modification: time };
     utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW).expect("times are set");
 }
 
@@ -100,14 +94,7 @@ fn plant_xattrs(root: &Path) {
     let mut acl = vec![2, 0, 0, 0];
     let none = u32::MAX;
     let (owner, owning_group, other) = ((1u16, 7u16, none), (4, 5, none), (0x20, 0, none));
-    for (tag, permissions, id) in [
-        owner,
-        (2, 6, 1234),
-        owning_group,
-        (8, 4, 70_000),
-        (0x10, 7, none),
-        other,
-    ] {
+    for (tag, permissions, id) in [owner, (2, 6, 1234), owning_group, (8, 4, 70_000), (0x10, 7, none), other] {
         acl.extend([tag.to_le_bytes(), permissions.to_le_bytes()].concat());
         acl.extend(id.to_le_bytes());
     }

@@ -10,12 +10,7 @@ use uuid::Uuid;
 
 use crate::support::*;
 
-const PLAIN: Attributes = Attributes {
-    mode: 0o644,
-    uid: 0,
-    gid: 0,
-    mtime: FileTime { seconds: 0, nanos: 0 },
-};
+const PLAIN: Attributes = Attributes { mode: 0o644, uid: 0, gid: 0, mtime: FileTime { seconds: 0, nanos: 0 } };
 
 fn writer(path: &Path) -> BaseWriter<File> {
     let label = Label::base(group(), GROUP, Epoch(1), Uuid::from_u128(7), Seq(5), TIME);
@@ -29,36 +24,13 @@ fn put(
     size: u64,
     source: &mut dyn FnMut(&mut [u8], u64) -> io::Result<usize>,
 ) -> Result<(), TapeError> {
-    let (file, kind) = (
-        FileId {
-            ino: size,
-            generation: 0,
-        },
-        NodeKind::File,
-    );
+    let (file, kind) = (FileId { ino: size, generation: 0 }, NodeKind::File);
     let path = &[Name::new(name.as_bytes()).expect("a name")];
     let (parent, name) = (FileId::NONE, path[0].clone());
-    let entry = Change::Entry {
-        parent,
-        name,
-        file,
-        kind: kind.clone(),
-        attributes: PLAIN,
-        xattrs: vec![],
-        size,
-    };
+    let entry = Change::Entry { parent, name, file, kind: kind.clone(), attributes: PLAIN, xattrs: vec![], size };
     writer.entry(&entry).expect("an entry");
     let (extents, attributes) = (&[(0, size)], &PLAIN);
-    let item = BaseFile {
-        file,
-        path,
-        kind: &kind,
-        attributes,
-        xattrs: &[],
-        size,
-        extents,
-        hard_link: None,
-    };
+    let item = BaseFile { file, path, kind: &kind, attributes, xattrs: &[], size, extents, hard_link: None };
     writer.file(&item, source)
 }
 
@@ -69,20 +41,11 @@ fn verified(path: &Path) -> VerifiedTape {
 
 /// The bytes of all files, in order.
 fn contents(tape: &VerifiedTape) -> Vec<Vec<u8>> {
-    let (mut records, mut bytes) = (
-        tape.records(Seq(5)).expect("records"),
-        tape.base_bytes().expect("bytes"),
-    );
+    let (mut records, mut bytes) = (tape.records(Seq(5)).expect("records"), tape.base_bytes().expect("bytes"));
     let mut all = Vec::new();
     while let Some(raw) = records.next().expect("a record") {
         let change = raw.decode().expect("a record").change;
-        let Change::BaseData {
-            stream_offset,
-            stream_length,
-            size,
-            ..
-        } = change
-        else {
+        let Change::BaseData { stream_offset, stream_length, size, .. } = change else {
             continue;
         };
         let mut content = Vec::new();
@@ -91,16 +54,7 @@ fn contents(tape: &VerifiedTape) -> Vec<Vec<u8>> {
             content.extend_from_slice(piece);
             Ok(())
         };
-        bytes
-            .file(
-                BaseExtent {
-                    stream_offset,
-                    stream_length,
-                    size,
-                },
-                &mut sink,
-            )
-            .expect("bytes");
+        bytes.file(BaseExtent { stream_offset, stream_length, size }, &mut sink).expect("bytes");
         all.push(content);
     }
     all
@@ -123,9 +77,7 @@ fn control_members_between_files_do_not_matter() {
     let sealed = writer.seal(TIME).expect("a tape");
     assert!(sealed.index.chunks.len() > 2, "control members lie between the files");
     let tape = verified(&path);
-    let wanted: Vec<Vec<u8>> = (0..40_000u64)
-        .map(|number| number.to_le_bytes()[..3].to_vec())
-        .collect();
+    let wanted: Vec<Vec<u8>> = (0..40_000u64).map(|number| number.to_le_bytes()[..3].to_vec()).collect();
     assert!(contents(&tape) == wanted);
     assert_eq!(tape.controls().count(), 80_000);
     if have(&["tar", "zstd"]) {
@@ -162,10 +114,7 @@ fn a_file_that_cannot_be_read_spoils_the_tape() {
     let mut writer = writer(&scratch.path().join("tape"));
     let mut broken = |_: &mut [u8], _| Err(io::Error::from_raw_os_error(5));
     let error = put(&mut writer, "broken", 10, &mut broken).expect_err("it cannot be read");
-    assert_eq!(
-        error.to_string(),
-        "the bytes of base/broken at 0 cannot be read: Input/output error (os error 5)"
-    );
+    assert_eq!(error.to_string(), "the bytes of base/broken at 0 cannot be read: Input/output error (os error 5)");
     assert!(matches!(writer.seal(TIME), Err(TapeError::Unfit(_))));
 }
 

@@ -37,10 +37,7 @@ pub fn have(programs: &[&str]) -> bool {
 
 /// Runs a shell command, with `$1`, `$2`... as given.
 pub fn shell(script: &str, arguments: &[&Path]) -> Output {
-    let output = Command::new("bash")
-        .args(["-c", script, "bash"])
-        .args(arguments)
-        .output();
+    let output = Command::new("bash").args(["-c", script, "bash"]).args(arguments).output();
     output.expect("bash runs")
 }
 
@@ -48,11 +45,7 @@ pub fn shell(script: &str, arguments: &[&Path]) -> Output {
 pub fn quiet_shell(script: &str, arguments: &[&Path]) -> String {
     let output = shell(script, arguments);
     let complaints = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(
-        output.status.success() && complaints.is_empty(),
-        "{script}: {:?}: {complaints}",
-        output.status
-    );
+    assert!(output.status.success() && complaints.is_empty(), "{script}: {:?}: {complaints}", output.status);
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
@@ -97,10 +90,7 @@ pub fn xattrs(path: &Path) -> Vec<Xattr> {
         let mut value = vec![0; 65_536];
         let length = rustix::fs::lgetxattr(path, OsStr::from_bytes(name), &mut value).expect("an attribute");
         value.truncate(length);
-        found.push(Xattr {
-            name: name.to_vec(),
-            value,
-        });
+        found.push(Xattr { name: name.to_vec(), value });
     }
     found.sort_by(|left, right| left.name.cmp(&right.name));
     found
@@ -125,10 +115,8 @@ pub fn objects(root: &Path) -> Vec<Object> {
         let metadata = fs::symlink_metadata(&place).expect("an object");
         let kind = node_kind(&place, &metadata);
         if kind == NodeKind::Directory {
-            let mut names: Vec<_> = fs::read_dir(&place)
-                .expect("a directory")
-                .map(|entry| entry.expect("an entry").file_name())
-                .collect();
+            let mut names: Vec<_> =
+                fs::read_dir(&place).expect("a directory").map(|entry| entry.expect("an entry").file_name()).collect();
             names.sort();
             for name in names {
                 let mut path: Vec<Name> = path.clone();
@@ -150,15 +138,8 @@ pub fn objects(root: &Path) -> Vec<Object> {
             },
             xattrs: xattrs(&place),
             size: if is_file { metadata.len() } else { 0 },
-            extents: if is_file {
-                extents(&place, metadata.len())
-            } else {
-                Vec::new()
-            },
-            file: FileId {
-                ino: metadata.ino(),
-                generation: 0,
-            },
+            extents: if is_file { extents(&place, metadata.len()) } else { Vec::new() },
+            file: FileId { ino: metadata.ino(), generation: 0 },
             kind,
         });
     }
@@ -166,8 +147,7 @@ pub fn objects(root: &Path) -> Vec<Object> {
 }
 
 pub fn place(root: &Path, path: &[Name]) -> PathBuf {
-    path.iter()
-        .fold(root.to_owned(), |place, name| place.join(name.as_os_str()))
+    path.iter().fold(root.to_owned(), |place, name| place.join(name.as_os_str()))
 }
 
 /// What must be equal in two trees: everything but inode numbers, of which only the pattern counts.
@@ -177,10 +157,7 @@ pub fn inventory(root: &Path) -> BTreeMap<PathBuf, String> {
     for object in objects(root) {
         let at = place(root, &object.path);
         let relative = at.strip_prefix(root).expect("beneath").to_owned();
-        let same = first_names
-            .entry(object.file)
-            .or_insert_with(|| relative.clone())
-            .clone();
+        let same = first_names.entry(object.file).or_insert_with(|| relative.clone()).clone();
         let bytes = if object.kind == NodeKind::File {
             let mut hasher = blake3::Hasher::new();
             hasher.update_reader(File::open(&at).expect("a file")).expect("bytes");
@@ -188,22 +165,10 @@ pub fn inventory(root: &Path) -> BTreeMap<PathBuf, String> {
         } else {
             String::new()
         };
-        let Object {
-            kind,
-            attributes,
-            xattrs,
-            size,
-            ..
-        } = object;
-        let attributes = if matches!(kind, NodeKind::Symlink(_)) {
-            Attributes { mode: 0, ..attributes }
-        } else {
-            attributes
-        };
-        found.insert(
-            relative,
-            format!("{kind:?} {attributes:?} {xattrs:?} {size} {bytes} first name {same:?}"),
-        );
+        let Object { kind, attributes, xattrs, size, .. } = object;
+        let attributes =
+            if matches!(kind, NodeKind::Symlink(_)) { Attributes { mode: 0, ..attributes } } else { attributes };
+        found.insert(relative, format!("{kind:?} {attributes:?} {xattrs:?} {size} {bytes} first name {same:?}"));
     }
     found
 }
@@ -221,11 +186,7 @@ pub fn assert_same_tree(left: &Path, right: &Path, is_left_out: impl Fn(&str) ->
 
 /// The `Entry` of an object, as the walk of a base copy gives it.
 pub fn entry(object: &Object, parent: FileId) -> Change<'static> {
-    let name = object
-        .path
-        .last()
-        .cloned()
-        .unwrap_or_else(|| Name::new(b"?").expect("a name"));
+    let name = object.path.last().cloned().unwrap_or_else(|| Name::new(b"?").expect("a name"));
     Change::Entry {
         parent,
         name,
@@ -246,32 +207,13 @@ pub fn write_base<W: std::io::Write>(root: &Path, out: W) -> Sealed<W> {
         writer.entry(&entry(&object, FileId::NONE)).expect("an entry");
         let hard_link = first_names.get(&object.file).cloned();
         first_names.entry(object.file).or_insert_with(|| object.path.clone());
-        let Object {
-            path,
-            kind,
-            attributes,
-            xattrs,
-            size,
-            extents,
-            file,
-        } = &object;
+        let Object { path, kind, attributes, xattrs, size, extents, file } = &object;
         let (size, file) = (*size, *file);
         let hard_link = hard_link.as_deref();
-        let item = BaseFile {
-            file,
-            path,
-            kind,
-            attributes,
-            xattrs,
-            size,
-            extents,
-            hard_link,
-        };
+        let item = BaseFile { file, path, kind, attributes, xattrs, size, extents, hard_link };
         if *kind == NodeKind::File {
             let source = File::open(place(root, path)).expect("a file");
-            writer
-                .file(&item, &mut |buffer, at| source.read_at(buffer, at))
-                .expect("a file");
+            writer.file(&item, &mut |buffer, at| source.read_at(buffer, at)).expect("a file");
         } else {
             writer.file(&item, &mut |_, _| panic!("no file")).expect("an object");
         }
@@ -308,11 +250,7 @@ pub fn record_bytes(record: &Record<'_>) -> ([u8; 64], Vec<u8>) {
 }
 
 pub fn before(seq: u64, digest: Digest) -> Position {
-    Position {
-        epoch: Epoch(1),
-        seq: Seq(seq),
-        digest,
-    }
+    Position { epoch: Epoch(1), seq: Seq(seq), digest }
 }
 
 /// Puts records on an update tape that goes on after `before`.
@@ -346,11 +284,7 @@ pub fn every_damage_is_noticed(directory: &Path, tape: &[u8], kind: TapeKind) {
     for at in 0..tape.len() {
         for changed in [tape[at] ^ 1, tape[at] ^ 0x80, 0] {
             file.write_all_at(&[changed], at as u64).expect("written");
-            assert!(
-                changed == tape[at] || is_noticed(),
-                "byte {at} of {} as {changed}",
-                tape.len()
-            );
+            assert!(changed == tape[at] || is_noticed(), "byte {at} of {} as {changed}", tape.len());
         }
         file.write_all_at(&tape[at..=at], at as u64).expect("written");
     }

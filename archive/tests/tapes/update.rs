@@ -56,9 +56,8 @@ proptest! {
 #[test]
 fn many_chunks_are_read_in_order() {
     let directory = tempfile::tempdir().expect("a directory");
-    let records: Vec<_> = (1..=70_000)
-        .map(|seq| write_record(seq, usize::try_from(seq % 90).expect("small")))
-        .collect();
+    let records: Vec<_> =
+        (1..=70_000).map(|seq| write_record(seq, usize::try_from(seq % 90).expect("small"))).collect();
     let sealed = write_update(&records, before(0, Digest::ZERO), Vec::new());
     assert!(sealed.index.chunks.len() >= 3, "{}", sealed.index.chunks.len());
     let tape = verified(file_with(directory.path(), &sealed.out)).expect("a good tape");
@@ -74,16 +73,7 @@ fn a_record_out_of_order_is_refused() {
     let mut writer = reelfs_archive::UpdateWriter::new(Vec::new(), label, OPTIONS).expect("a writer");
     let (control, data) = record_bytes(&write_record(6, 10));
     let error = writer.record(&control, &data).expect_err("5 comes first");
-    assert!(
-        matches!(
-            error,
-            TapeError::Order {
-                expected: Seq(5),
-                found: Seq(6)
-            }
-        ),
-        "{error}"
-    );
+    assert!(matches!(error, TapeError::Order { expected: Seq(5), found: Seq(6) }), "{error}");
     let (control, data) = record_bytes(&write_record(5, 10));
     assert!(writer.record(&control, &data[1..]).is_err(), "shorter than announced");
     assert!(matches!(writer.seal(TIME), Err(TapeError::Empty)));
@@ -102,10 +92,7 @@ fn cuts_and_flips_are_noticed() {
 fn a_file_that_is_none_is_no_tape() {
     let directory = tempfile::tempdir().expect("a directory");
     for bytes in [&b""[..], b"hello", &[0; 100_000]] {
-        assert!(matches!(
-            SealedTape::open(file_with(directory.path(), bytes)),
-            Err(TapeError::NotATape)
-        ));
+        assert!(matches!(SealedTape::open(file_with(directory.path(), bytes)), Err(TapeError::NotATape)));
     }
 }
 
@@ -122,10 +109,7 @@ fn stock_tools_list_and_test_it() {
     let gnu = quiet_shell("tar --zstd -tf $1", &[&path]);
     assert_eq!(gnu, quiet_shell("bsdtar -tf $1", &[&path]));
     assert_eq!(gnu, quiet_shell("zstd -dc $1 | tar -tf -", &[&path]));
-    assert!(
-        gnu.starts_with("README.txt\nreelfs/label.json\nreelfs/control/000000000000001.ctl\n"),
-        "{gnu}"
-    );
+    assert!(gnu.starts_with("README.txt\nreelfs/label.json\nreelfs/control/000000000000001.ctl\n"), "{gnu}");
     assert!(gnu.ends_with("reelfs/index.json\nreelfs/root.b3\n"), "{gnu}");
     quiet_shell("zstd -tq $1", &[&path]);
     assert_eq!(sealed.bytes % 262_144, 0, "whole tape records");
@@ -135,17 +119,10 @@ fn stock_tools_list_and_test_it() {
     quiet_shell("tar --zstd -xf $1 -C $2", &[&path, &extracted]);
     let readme = fs::read_to_string(extracted.join("README.txt")).expect("a README");
     assert!(readme.contains("This is a reelfs tape") && readme.is_ascii());
-    assert_eq!(
-        &sealed.out[10 + 512..10 + 512 + readme.len()],
-        readme.as_bytes(),
-        "readable without zstd"
-    );
+    assert_eq!(&sealed.out[10 + 512..10 + 512 + readme.len()], readme.as_bytes(), "readable without zstd");
 
     let cut = directory.path().join("cut");
     fs::write(&cut, &sealed.out[..sealed.out.len() / 2]).expect("a cut tape");
     let listed = String::from_utf8(shell("tar --zstd -tf $1", &[&cut]).stdout).expect("text");
-    assert!(
-        gnu.starts_with(&listed) && listed.contains("reelfs/journal/000000000000001.jd"),
-        "{listed}"
-    );
+    assert!(gnu.starts_with(&listed) && listed.contains("reelfs/journal/000000000000001.jd"), "{listed}");
 }

@@ -3,10 +3,7 @@ use std::sync::{Arc, mpsc};
 
 use super::*;
 
-const PARENT: FileId = FileId {
-    ino: 9,
-    generation: 0xdead_beef,
-};
+const PARENT: FileId = FileId { ino: 9, generation: 0xdead_beef };
 
 fn name(bytes: &[u8]) -> Name {
     Name::new(bytes).expect("a legal name")
@@ -41,18 +38,9 @@ fn what_a_killed_process_left_is_there_until_it_is_cleared() {
         assert_eq!(
             left,
             [
-                InFlightState::Creating {
-                    parent: PARENT,
-                    name: longest.clone()
-                },
-                InFlightState::Appended {
-                    first: Seq(7),
-                    last: Seq(9)
-                },
-                InFlightState::Appended {
-                    first: Seq(10),
-                    last: Seq(10)
-                },
+                InFlightState::Creating { parent: PARENT, name: longest.clone() },
+                InFlightState::Appended { first: Seq(7), last: Seq(9) },
+                InFlightState::Appended { first: Seq(10), last: Seq(10) },
             ]
         );
     }

@@ -51,22 +51,13 @@ impl Jvol {
         let mut tail = self.tail.lock();
         self.check_failed()?;
         if tail.torn {
-            return Err(JournalError::Torn {
-                path: self.file.path.clone(),
-                seq: Seq(tail.next),
-            });
+            return Err(JournalError::Torn { path: self.file.path.clone(), seq: Seq(tail.next) });
         }
         self.check_room(&tail, total, count, reserve)?;
 
         let first = tail.next;
-        tail.tick(clock, records.len(), |index, time| {
-            records[index].stamp(Seq(first + index as u64), time)
-        });
-        let appended = Appended {
-            first: Seq(first),
-            last: Seq(first + count).previous(),
-            time: tail.last_time,
-        };
+        tail.tick(clock, records.len(), |index, time| records[index].stamp(Seq(first + index as u64), time));
+        let appended = Appended { first: Seq(first), last: Seq(first + count).previous(), time: tail.last_time };
         if records.is_empty() {
             return Ok(appended);
         }
@@ -85,10 +76,9 @@ impl Jvol {
     fn check_room(&self, tail: &Tail, total: u64, count: u64, reserve: Reserve) -> Result<(), JournalError> {
         let geometry = &self.geometry;
         let (data, slots) = match reserve {
-            Reserve::Keep => (
-                geometry.data_size - geometry.data_reserve(),
-                geometry.control_slots - geometry.slot_reserve(),
-            ),
+            Reserve::Keep => {
+                (geometry.data_size - geometry.data_reserve(), geometry.control_slots - geometry.slot_reserve())
+            }
             Reserve::Use => (geometry.data_size, geometry.control_slots),
         };
         if total > data || count > slots {
@@ -106,11 +96,7 @@ impl Jvol {
         let end = tail.position + total;
         let page_end = end.next_multiple_of(PAGE);
         let is_free = page_end <= tail.out_position + self.geometry.data_size;
-        let fill = if end > tail.data_written && is_free {
-            page_end - end
-        } else {
-            0
-        };
+        let fill = if end > tail.data_written && is_free { page_end - end } else { 0 };
         let mut parts: Vec<&[u8]> = Vec::with_capacity(3 * records.len() + 1);
         for record in records {
             parts.extend(record.data());
@@ -119,15 +105,10 @@ impl Jvol {
         parts.push(&ZEROS[..length(fill)]);
 
         let room = self.geometry.data_to_end(tail.position);
-        let wrapped = if total + fill > room {
-            split_off(&mut parts, room)
-        } else {
-            Vec::new()
-        };
+        let wrapped = if total + fill > room { split_off(&mut parts, room) } else { Vec::new() };
         self.file.write_parts(&parts, self.geometry.data_place(tail.position))?;
         if !wrapped.is_empty() {
-            self.file
-                .write_parts(&wrapped, self.geometry.data_place(tail.position + room))?;
+            self.file.write_parts(&wrapped, self.geometry.data_place(tail.position + room))?;
         }
         tail.data_written = tail.data_written.max((end + fill) / PAGE * PAGE);
         Ok(())
@@ -138,11 +119,7 @@ impl Jvol {
         let (first, end) = (tail.next, tail.next + records.len() as u64);
         let page_end = end.next_multiple_of(PAGE_SLOTS);
         let is_free = page_end <= tail.out + self.geometry.control_slots;
-        let fill = if end > tail.slots_written && is_free {
-            page_end - end
-        } else {
-            0
-        };
+        let fill = if end > tail.slots_written && is_free { page_end - end } else { 0 };
         let bytes = &mut tail.scratch;
         bytes.clear();
         for record in records {

@@ -31,18 +31,9 @@ impl Jvol {
     /// removed again.
     pub fn create(path: &Path, size: u64, group: Uuid, progress: &mut dyn FnMut(u64, u64)) -> Result<(), JournalError> {
         if size < Self::SIZE_MIN {
-            return Err(JournalError::TooSmall {
-                asked: size,
-                least: Self::SIZE_MIN,
-            });
+            return Err(JournalError::TooSmall { asked: size, least: Self::SIZE_MIN });
         }
-        let failed = |operation| {
-            move |source| JournalError::Io {
-                operation,
-                path: path.to_owned(),
-                source,
-            }
-        };
+        let failed = |operation| move |source| JournalError::Io { operation, path: path.to_owned(), source };
         let mut options = OpenOptions::new();
         options.read(true).write(true).create_new(true).mode(0o600);
         let file = VolumeFile::new(options.open(path).map_err(failed("create"))?, path.to_owned());
@@ -77,10 +68,7 @@ fn fill(file: &VolumeFile, first: &Superblock, progress: &mut dyn FnMut(u64, u64
     }
     file.file.sync_all().map_err(|source| file.error("sync", source))?;
     // only now: a creation cut short leaves no file that looks like a journal volume
-    let older = Superblock {
-        generation: 0,
-        ..first.clone()
-    };
+    let older = Superblock { generation: 0, ..first.clone() };
     file.write(&first.encode(), 0)?;
     file.write(&older.encode(), PAGE)?;
     file.file.sync_all().map_err(|source| file.error("sync", source))

@@ -21,31 +21,19 @@ pub(super) struct VolumeFile {
 
 impl VolumeFile {
     pub(super) fn new(file: File, path: PathBuf) -> VolumeFile {
-        VolumeFile {
-            file,
-            path,
-            syncs: AtomicU64::new(0),
-        }
+        VolumeFile { file, path, syncs: AtomicU64::new(0) }
     }
 
     pub(super) fn error(&self, operation: &'static str, source: io::Error) -> JournalError {
-        JournalError::Io {
-            operation,
-            path: self.path.clone(),
-            source,
-        }
+        JournalError::Io { operation, path: self.path.clone(), source }
     }
 
     pub(super) fn read(&self, bytes: &mut [u8], offset: u64) -> Result<(), JournalError> {
-        self.file
-            .read_exact_at(bytes, offset)
-            .map_err(|source| self.error("read", source))
+        self.file.read_exact_at(bytes, offset).map_err(|source| self.error("read", source))
     }
 
     pub(super) fn write(&self, bytes: &[u8], offset: u64) -> Result<(), JournalError> {
-        self.file
-            .write_all_at(bytes, offset)
-            .map_err(|source| self.error("write", source))
+        self.file.write_all_at(bytes, offset).map_err(|source| self.error("write", source))
     }
 
     /// Writes the parts one after the other.

@@ -106,10 +106,7 @@ mod tests {
             assert_eq!(geometry.size, size / PAGE * PAGE);
             assert_eq!(geometry.control_slots % PAGE_SLOTS, 0);
             assert_eq!(geometry.data_size % PAGE, 0);
-            assert_eq!(
-                geometry.control_offset + geometry.control_slots * SLOT,
-                geometry.data_offset
-            );
+            assert_eq!(geometry.control_offset + geometry.control_slots * SLOT, geometry.data_offset);
             assert_eq!(geometry.data_offset + geometry.data_size, geometry.size);
             assert_eq!(geometry.slot_offset(geometry.control_slots), geometry.control_offset);
             assert_eq!(geometry.data_place(geometry.data_size - 1), geometry.size - 1);

@@ -32,10 +32,7 @@ impl PositionIndex {
 
     /// The last noted record whose position is not after this one.
     pub(super) fn at_position(&self, position: u64) -> Option<u64> {
-        let entry = self
-            .positions
-            .partition_point(|&noted| noted <= position)
-            .checked_sub(1)?;
+        let entry = self.positions.partition_point(|&noted| noted <= position).checked_sub(1)?;
         Some(self.first + entry as u64 * STRIDE)
     }
 

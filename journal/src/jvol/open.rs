@@ -26,35 +26,17 @@ impl Jvol {
     /// [`JournalError::Foreign`], [`JournalError::Version`], [`JournalError::OtherGroup`], [`JournalError::Truncated`];
     /// [`JournalError::Damaged`] when a record at or before the durable watermark is not there.
     pub fn open(path: &Path, group: Uuid) -> Result<Jvol, JournalError> {
-        let failed = |operation| {
-            move |source| JournalError::Io {
-                operation,
-                path: path.to_owned(),
-                source,
-            }
-        };
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open(path)
-            .map_err(failed("open"))?;
+        let failed = |operation| move |source| JournalError::Io { operation, path: path.to_owned(), source };
+        let file = OpenOptions::new().read(true).write(true).open(path).map_err(failed("open"))?;
         let length = file.metadata().map_err(failed("stat"))?.len();
         let file = VolumeFile::new(file, path.to_owned());
         let chosen = read_superblock(&file, length)?;
         let superblock = &chosen.superblock;
         if superblock.group != group {
-            return Err(JournalError::OtherGroup {
-                path: file.path,
-                found: superblock.group,
-                wanted: group,
-            });
+            return Err(JournalError::OtherGroup { path: file.path, found: superblock.group, wanted: group });
         }
         if length < superblock.geometry.size {
-            return Err(JournalError::Truncated {
-                path: file.path,
-                found: length,
-                wanted: superblock.geometry.size,
-            });
+            return Err(JournalError::Truncated { path: file.path, found: length, wanted: superblock.geometry.size });
         }
         let watermark = superblock.durable;
         let mut jvol = Jvol::assemble(file, &chosen);
@@ -86,11 +68,7 @@ impl Jvol {
             scratch: Vec::new(),
         };
         // the chosen slot may be on its way to the disk still; when the other is whole, it alone may be written again
-        let (slot, dirty) = if chosen.both {
-            (chosen.slot, true)
-        } else {
-            (1 - chosen.slot, false)
-        };
+        let (slot, dirty) = if chosen.both { (chosen.slot, true) } else { (1 - chosen.slot, false) };
         let writer = SuperblockWriter {
             generation: superblock.generation,
             slot,
@@ -178,10 +156,7 @@ impl Jvol {
     fn verify(&mut self, watermark: u64) -> Result<bool, JournalError> {
         let tail = self.tail.get_mut();
         let (out, end) = (tail.out, tail.next);
-        let near = tail
-            .index
-            .at_position(tail.position.saturating_sub(VERIFIED))
-            .unwrap_or(out);
+        let near = tail.index.at_position(tail.position.saturating_sub(VERIFIED)).unwrap_or(out);
         let from = near.min(watermark + 1).max(out);
         let (mut good, mut operation, mut more) = (from, from, false);
         let mut records = self.read(Seq(from), Seq(end - 1))?;

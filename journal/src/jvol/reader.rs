@@ -46,13 +46,7 @@ impl Jvol {
         let controls = self.controls(from, to)?;
         let end = self.locate(to.0.saturating_add(1).max(from.0))?;
         let start = controls.position;
-        Ok(JvolReader {
-            controls,
-            end,
-            data: Vec::new(),
-            data_start: start,
-            data_end: start,
-        })
+        Ok(JvolReader { controls, end, data: Vec::new(), data_start: start, data_end: start })
     }
 
     /// The control data of the records from..=to, in order, without their journal data.
@@ -78,10 +72,7 @@ impl Jvol {
                 drop(tail);
                 return Err(self.not_held(seq));
             }
-            tail.index
-                .before(seq)
-                .filter(|(near, _)| *near >= tail.out)
-                .unwrap_or((tail.out, tail.out_position))
+            tail.index.before(seq).filter(|(near, _)| *near >= tail.out).unwrap_or((tail.out, tail.out_position))
         };
         let mut controls = JvolControls::new(self, near, seq.saturating_sub(1), position);
         while controls.next().transpose()?.is_some() {}
@@ -90,11 +81,7 @@ impl Jvol {
 
     fn not_held(&self, asked: u64) -> JournalError {
         let tail = self.tail.lock();
-        JournalError::NotHeld {
-            asked: Seq(asked),
-            first: Seq(tail.out),
-            last: Seq(tail.next - 1),
-        }
+        JournalError::NotHeld { asked: Seq(asked), first: Seq(tail.out), last: Seq(tail.next - 1) }
     }
 
     /// A record that does not read back: freed meanwhile, or damaged.
@@ -102,12 +89,7 @@ impl Jvol {
         if seq < self.tail.lock().out {
             return self.not_held(seq);
         }
-        JournalError::Damaged {
-            path: self.file.path.clone(),
-            seq: Seq(seq),
-            offset,
-            reason,
-        }
+        JournalError::Damaged { path: self.file.path.clone(), seq: Seq(seq), offset, reason }
     }
 
     /// Reads slots from that of `seq` on, as far as they lie in one piece: at most `count`.
@@ -120,15 +102,7 @@ impl Jvol {
 
 impl<'a> JvolControls<'a> {
     pub(super) fn new(jvol: &'a Jvol, from: u64, to: u64, position: u64) -> JvolControls<'a> {
-        JvolControls {
-            jvol,
-            next: from,
-            to,
-            position,
-            slots: Vec::new(),
-            slots_first: from,
-            current: [0; CONTROL_LEN],
-        }
+        JvolControls { jvol, next: from, to, position, slots: Vec::new(), slots_first: from, current: [0; CONTROL_LEN] }
     }
 
     /// The next one; after an error nothing more comes.
@@ -170,21 +144,14 @@ impl<'a> JvolControls<'a> {
         let loaded = self.slots.len() as u64 / SLOT;
         if self.next >= self.slots_first + loaded {
             self.slots_first = self.next;
-            self.jvol
-                .read_slots(self.next, self.to - self.next + 1, &mut self.slots)?;
+            self.jvol.read_slots(self.next, self.to - self.next + 1, &mut self.slots)?;
         }
         let at = usize::try_from((self.next - self.slots_first) * SLOT).unwrap_or(0);
         self.current.copy_from_slice(&self.slots[at..at + CONTROL_LEN]);
         let (seq, _) = Record::peek(&self.current);
-        let length = if seq.0 == self.next {
-            Record::data_len(&self.current)
-        } else {
-            Err(RecordError::Range("sequence"))
-        };
-        length.map_err(|reason| {
-            self.jvol
-                .unreadable(self.next, self.jvol.geometry.slot_offset(self.next), reason)
-        })
+        let length =
+            if seq.0 == self.next { Record::data_len(&self.current) } else { Err(RecordError::Range("sequence")) };
+        length.map_err(|reason| self.jvol.unreadable(self.next, self.jvol.geometry.slot_offset(self.next), reason))
     }
 }
 
@@ -193,10 +160,7 @@ impl JvolReader<'_> {
     #[expect(clippy::should_implement_trait, reason = "it lends, which Iterator cannot")]
     pub fn next(&mut self) -> Option<Result<RecordBytes<'_>, JournalError>> {
         let (seq, position) = (self.controls.next, self.controls.position);
-        let checked = self
-            .controls
-            .step()?
-            .and_then(|length| self.check(seq, position, length));
+        let checked = self.controls.step()?.and_then(|length| self.check(seq, position, length));
         match checked {
             Ok(range) => Some(Ok((&self.controls.current, &self.data[range]))),
             Err(error) => {
@@ -238,15 +202,10 @@ impl JvolReader<'_> {
         (self.data_start, self.data_end) = (position, position + kept);
         let geometry = self.controls.jvol.geometry;
         while self.data_end < position + wanted {
-            let piece = geometry
-                .data_to_end(self.data_end)
-                .min(position + wanted - self.data_end);
+            let piece = geometry.data_to_end(self.data_end).min(position + wanted - self.data_end);
             let at = index(self.data_end - position);
             let bytes = &mut self.data[at..at + index(piece)];
-            self.controls
-                .jvol
-                .file
-                .read(bytes, geometry.data_place(self.data_end))?;
+            self.controls.jvol.file.read(bytes, geometry.data_place(self.data_end))?;
             self.data_end += piece;
         }
         Ok(())

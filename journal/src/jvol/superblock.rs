@@ -105,15 +105,8 @@ impl Superblock {
         for (slot, reading) in readings.into_iter().enumerate() {
             match reading {
                 Reading::Valid(found) => {
-                    if chosen
-                        .as_ref()
-                        .is_none_or(|best| found.generation > best.superblock.generation)
-                    {
-                        chosen = Some(Chosen {
-                            superblock: *found,
-                            slot,
-                            both,
-                        });
+                    if chosen.as_ref().is_none_or(|best| found.generation > best.superblock.generation) {
+                        chosen = Some(Chosen { superblock: *found, slot, both });
                     }
                 }
                 Reading::OtherVersion(found) => version = Some(found),
@@ -122,11 +115,9 @@ impl Superblock {
             }
         }
         match (version, chosen) {
-            (Some(found), _) => Err(JournalError::Version {
-                path: path.to_owned(),
-                found,
-                wanted: JVOL_FORMAT_VERSION,
-            }),
+            (Some(found), _) => {
+                Err(JournalError::Version { path: path.to_owned(), found, wanted: JVOL_FORMAT_VERSION })
+            }
             (None, Some(chosen)) => Ok(chosen),
             (None, None) if ours => Err(JournalError::Damaged {
                 path: path.to_owned(),
@@ -181,22 +172,11 @@ impl Superblock {
             durable_position,
             last_time,
         };
-        if found.is_plausible() {
-            Ok(found)
-        } else {
-            Err(RecordError::Range("superblock"))
-        }
+        if found.is_plausible() { Ok(found) } else { Err(RecordError::Range("superblock")) }
     }
 
     fn is_plausible(&self) -> bool {
-        let Superblock {
-            geometry,
-            out,
-            out_position,
-            durable,
-            durable_position,
-            ..
-        } = self;
+        let Superblock { geometry, out, out_position, durable, durable_position, .. } = self;
         let records = durable.checked_add(1).and_then(|next| next.checked_sub(*out));
         let bytes = durable_position.checked_sub(*out_position);
         geometry.size >= Jvol::SIZE_MIN

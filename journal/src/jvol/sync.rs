@@ -57,11 +57,7 @@ impl Jvol {
         };
         drop(flusher);
         let due = now() - writer.written >= WATERMARK_EVERY;
-        let flushed = if due {
-            self.write_superblock(&mut writer, None)
-        } else {
-            Ok(())
-        };
+        let flushed = if due { self.write_superblock(&mut writer, None) } else { Ok(()) };
         let flushed = flushed.and_then(|()| self.flush(&mut writer));
         self.hand_back(writer);
         flushed
@@ -201,7 +197,5 @@ impl Jvol {
 /// Milliseconds of a clock that never steps; only distances count.
 pub(super) fn now() -> i64 {
     let time = clock_gettime(ClockId::MonotonicCoarse);
-    time.tv_sec
-        .saturating_mul(1000)
-        .saturating_add(time.tv_nsec / 1_000_000)
+    time.tv_sec.saturating_mul(1000).saturating_add(time.tv_nsec / 1_000_000)
 }

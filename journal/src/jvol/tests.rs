@@ -24,10 +24,7 @@ struct Fixture {
 impl Fixture {
     fn new() -> Fixture {
         let directory = tempfile::tempdir().expect("a temporary directory");
-        let fixture = Fixture {
-            clock: ManualClock::new(Timestamp(1_700_000_000 * Timestamp::SECOND)),
-            directory,
-        };
+        let fixture = Fixture { clock: ManualClock::new(Timestamp(1_700_000_000 * Timestamp::SECOND)), directory };
         Jvol::create(&fixture.path(), SIZE, GROUP, &mut |_, _| {}).expect("create");
         fixture
     }
@@ -47,11 +44,7 @@ impl Fixture {
     }
 
     fn flip(&self, offset: u64) {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open(self.path())
-            .expect("open the file");
+        let file = OpenOptions::new().read(true).write(true).open(self.path()).expect("open the file");
         let mut byte = [0];
         file.read_exact_at(&mut byte, offset).expect("read");
         file.write_all_at(&[byte[0] ^ 0x10], offset).expect("write");
@@ -79,9 +72,7 @@ fn payload(seq: u64, length: usize) -> &'static [u8] {
     static NOISE: LazyLock<Vec<u8>> = LazyLock::new(|| {
         let mut state = 1_u64;
         let mut noise = || {
-            state = state
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1_442_695_040_888_963_407);
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             (state >> 33) as u8
         };
         (0..(1 << 20) + 65_536).map(|_| noise()).collect()
@@ -92,10 +83,7 @@ fn payload(seq: u64, length: usize) -> &'static [u8] {
 
 fn write(seq: u64, length: usize, more: bool) -> Record<'static> {
     let change = Change::Write {
-        file: FileId {
-            ino: seq,
-            generation: 1,
-        },
+        file: FileId { ino: seq, generation: 1 },
         offset: 0,
         data: Cow::Borrowed(payload(seq, length)),
         size: length as u64,
@@ -124,14 +112,8 @@ fn held(jvol: &Jvol) -> Vec<usize> {
         assert_eq!(record.seq.0, pointers.out.0 + lengths.len() as u64);
         assert!(record.time > time);
         time = record.time;
-        let Change::Write { data, .. } = record.change else {
-            panic!("not a write")
-        };
-        assert!(
-            *data == *payload(record.seq.0, data.len()),
-            "record {} differs",
-            record.seq
-        );
+        let Change::Write { data, .. } = record.change else { panic!("not a write") };
+        assert!(*data == *payload(record.seq.0, data.len()), "record {} differs", record.seq);
         lengths.push(data.len());
     }
     assert_eq!(lengths.len() as u64, pointers.next.0 - pointers.out.0);
@@ -147,32 +129,17 @@ fn a_new_one_is_private_allocated_and_empty() {
     let metadata = std::fs::metadata(&path).expect("stat");
     assert_eq!((metadata.len(), metadata.mode() & 0o7777), (SIZE + 4096, 0o600));
     assert!(metadata.blocks() * 512 >= SIZE, "not allocated");
-    assert_eq!(
-        (told[0], *told.last().expect("told")),
-        ((0, SIZE + 4096), (SIZE + 4096, SIZE + 4096))
-    );
+    assert_eq!((told[0], *told.last().expect("told")), ((0, SIZE + 4096), (SIZE + 4096, SIZE + 4096)));
     let again = Jvol::create(&path, SIZE, GROUP, &mut |_, _| {});
-    assert!(matches!(
-        again,
-        Err(JournalError::Io {
-            operation: "create",
-            ..
-        })
-    ));
+    assert!(matches!(again, Err(JournalError::Io { operation: "create", .. })));
     assert!(path.exists(), "the existing one was removed");
     let small = Jvol::create(&directory.path().join("small"), SIZE - 1, GROUP, &mut |_, _| {});
     assert!(matches!(small, Err(JournalError::TooSmall { .. })));
 
     let jvol = Jvol::open(&path, GROUP).expect("open");
     let pointers = jvol.pointers();
-    assert_eq!(
-        (pointers.out, pointers.next, pointers.durable),
-        (Seq(1), Seq(1), Seq(0))
-    );
-    assert_eq!(
-        (jvol.torn(), jvol.out_digest(), pointers.occupancy()),
-        (None, Digest::ZERO, 0.0)
-    );
+    assert_eq!((pointers.out, pointers.next, pointers.durable), (Seq(1), Seq(1), Seq(0)));
+    assert_eq!((jvol.torn(), jvol.out_digest(), pointers.occupancy()), (None, Digest::ZERO, 0.0));
     assert_eq!(held(&jvol), []);
 }
 
@@ -184,14 +151,9 @@ fn what_was_appended_is_there_after_a_kill_and_after_a_close() {
     let records = [write(1, 0, true), write(2, 5000, false)];
     let mut encoded: Vec<_> = records.iter().map(Record::encode).collect();
     let appended = jvol
-        .append(&mut encoded, &fixture.clock, Reserve::Keep, |first, last| {
-            told = Some((first, last))
-        })
+        .append(&mut encoded, &fixture.clock, Reserve::Keep, |first, last| told = Some((first, last)))
         .expect("append");
-    assert_eq!(
-        (appended.first, appended.last, told),
-        (Seq(1), Seq(2), Some((Seq(1), Seq(2))))
-    );
+    assert_eq!((appended.first, appended.last, told), (Seq(1), Seq(2), Some((Seq(1), Seq(2)))));
     fixture.append(&jvol, &[1 << 20]).expect("append");
     drop(jvol);
     let killed = fixture.open();
@@ -209,16 +171,11 @@ fn an_operation_is_appended_whole_or_not_at_all() {
     let fixture = Fixture::new();
     let jvol = fixture.open();
     let open_ended = write(1, 3, true);
-    let refused = jvol.append(&mut [open_ended.encode()], &fixture.clock, Reserve::Use, |_, _| {
-        panic!("numbered")
-    });
+    let refused = jvol.append(&mut [open_ended.encode()], &fixture.clock, Reserve::Use, |_, _| panic!("numbered"));
     assert!(matches!(refused, Err(JournalError::Unfinished)));
     let many = vec![1 << 20; 16];
     assert!(matches!(fixture.append(&jvol, &many), Err(JournalError::TooLarge(_))));
-    assert!(matches!(
-        fixture.append(&jvol, &[(1 << 20) + 1]),
-        Err(JournalError::TooLarge(_))
-    ));
+    assert!(matches!(fixture.append(&jvol, &[(1 << 20) + 1]), Err(JournalError::TooLarge(_))));
     assert_eq!(jvol.pointers().next, Seq(1));
 }
 
@@ -270,27 +227,15 @@ fn slots_run_out_too() {
     let usable = jvol.geometry().control_slots - jvol.geometry().slot_reserve();
     let record = write(1, 1, false);
     let mut batch = vec![record.encode(); 1000];
-    while jvol
-        .append(&mut batch, &fixture.clock, Reserve::Keep, |_, _| {})
-        .is_ok()
-    {}
-    while jvol
-        .append(&mut batch[..1], &fixture.clock, Reserve::Keep, |_, _| {})
-        .is_ok()
-    {}
+    while jvol.append(&mut batch, &fixture.clock, Reserve::Keep, |_, _| {}).is_ok() {}
+    while jvol.append(&mut batch[..1], &fixture.clock, Reserve::Keep, |_, _| {}).is_ok() {}
     assert_eq!(jvol.pointers().control_used, usable);
     assert!(!jvol.has_room(0, 1) && jvol.pointers().data_used < SIZE / 4);
-    while jvol
-        .append(&mut batch[..1], &fixture.clock, Reserve::Use, |_, _| {})
-        .is_ok()
-    {}
+    while jvol.append(&mut batch[..1], &fixture.clock, Reserve::Use, |_, _| {}).is_ok() {}
     assert_eq!(jvol.pointers().control_used, jvol.geometry().control_slots);
     drop(jvol);
     let jvol = fixture.open();
-    assert_eq!(
-        (jvol.torn(), jvol.pointers().control_used),
-        (None, jvol.geometry().control_slots)
-    );
+    assert_eq!((jvol.torn(), jvol.pointers().control_used), (None, jvol.geometry().control_slots));
 }
 
 #[test]
@@ -302,15 +247,7 @@ fn reads_any_range_and_nothing_that_is_not_held() {
     }
     let reopened = fixture.open();
     for jvol in [&jvol, &reopened] {
-        for (from, to) in [
-            (1, 1),
-            (1, 3000),
-            (1023, 1025),
-            (2049, 2900),
-            (3000, 3000),
-            (5, 4),
-            (3001, 3000),
-        ] {
+        for (from, to) in [(1, 1), (1, 3000), (1023, 1025), (2049, 2900), (3000, 3000), (5, 4), (3001, 3000)] {
             let mut records = jvol.read(Seq(from), Seq(to)).expect("read");
             let mut controls = jvol.controls(Seq(from), Seq(to)).expect("controls");
             for seq in from..=to {
@@ -326,23 +263,10 @@ fn reads_any_range_and_nothing_that_is_not_held() {
         }
     }
     jvol.free(Seq(2000), Digest::ZERO).expect("free");
-    assert_eq!(
-        jvol.tail.lock().index.before(1999),
-        None,
-        "positions of freed records are kept"
-    );
-    assert!(matches!(
-        jvol.read(Seq(1999), Seq(2500)),
-        Err(JournalError::NotHeld { .. })
-    ));
-    assert!(matches!(
-        jvol.free(Seq(1999), Digest::ZERO),
-        Err(JournalError::NotHeld { .. })
-    ));
-    assert!(matches!(
-        jvol.free(Seq(3002), Digest::ZERO),
-        Err(JournalError::NotHeld { .. })
-    ));
+    assert_eq!(jvol.tail.lock().index.before(1999), None, "positions of freed records are kept");
+    assert!(matches!(jvol.read(Seq(1999), Seq(2500)), Err(JournalError::NotHeld { .. })));
+    assert!(matches!(jvol.free(Seq(1999), Digest::ZERO), Err(JournalError::NotHeld { .. })));
+    assert!(matches!(jvol.free(Seq(3002), Digest::ZERO), Err(JournalError::NotHeld { .. })));
     jvol.free(Seq(3001), Digest::ZERO).expect("free everything");
     assert_eq!(held(&jvol), []);
 }
@@ -392,20 +316,15 @@ fn syncs_share_flushes_and_what_is_durable_needs_none() {
             scope.spawn(|| {
                 for _ in 0..rounds {
                     let record = write(1, 100, false);
-                    let appended = jvol
-                        .append(&mut [record.encode()], &fixture.clock, Reserve::Keep, |_, _| {})
-                        .expect("append");
+                    let appended =
+                        jvol.append(&mut [record.encode()], &fixture.clock, Reserve::Keep, |_, _| {}).expect("append");
                     assert!(jvol.sync(appended.last).expect("sync") >= appended.last);
                 }
             });
         }
     });
     let flushes = jvol.file_sync_count();
-    assert!(
-        flushes <= threads * rounds,
-        "{flushes} flushes for {} syncs",
-        threads * rounds
-    );
+    assert!(flushes <= threads * rounds, "{flushes} flushes for {} syncs", threads * rounds);
     assert_eq!(jvol.pointers().durable, Seq(threads * rounds));
     assert_eq!(jvol.sync(Seq(u64::MAX)).expect("sync"), Seq(threads * rounds));
     assert_eq!(jvol.file_sync_count(), flushes);
@@ -424,11 +343,7 @@ fn the_watermark_follows_once_a_second_without_a_flush_of_its_own() {
     a_second_passes();
     fixture.append(&jvol, &[1]).expect("append");
     jvol.sync(Seq(3)).expect("sync");
-    assert_eq!(
-        fixture.open().pointers().durable,
-        Seq(2),
-        "what an earlier flush made true"
-    );
+    assert_eq!(fixture.open().pointers().durable, Seq(2), "what an earlier flush made true");
     jvol.sync(Seq(3)).expect("sync");
     assert_eq!(fixture.open().pointers().durable, Seq(2), "too early");
     a_second_passes();

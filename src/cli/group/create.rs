@@ -47,10 +47,7 @@ struct Created<'a> {
 pub(crate) fn run(arguments: &CreateArgs, context: &Context) -> Result<()> {
     if arguments.size.0 < Jvol::SIZE_MIN {
         let least = Size(Jvol::SIZE_MIN);
-        return Err(Error::usage(format!(
-            "a journal of {} is too small; {least} is the least",
-            arguments.size
-        )));
+        return Err(Error::usage(format!("a journal of {} is too small; {least} is the least", arguments.size)));
     }
     let new = NewGroup {
         name: arguments.group.clone(),
@@ -71,11 +68,6 @@ pub(crate) fn run(arguments: &CreateArgs, context: &Context) -> Result<()> {
         journal_size_bytes: arguments.size.0,
     })?;
     let name = &file.name;
-    context.output.confirm(format!(
-        "group {name} created: {pvol}, journal {journal}, {}",
-        arguments.size
-    ))?;
-    context.output.confirm(format!(
-        "  next: reelfs mount {name} MOUNTPOINT     ({pvol} itself, or an empty directory)"
-    ))
+    context.output.confirm(format!("group {name} created: {pvol}, journal {journal}, {}", arguments.size))?;
+    context.output.confirm(format!("  next: reelfs mount {name} MOUNTPOINT     ({pvol} itself, or an empty directory)"))
 }

@@ -36,10 +36,7 @@ pub(super) fn run(arguments: &DeleteArgs, context: &Context) -> Result<()> {
     let waiting = waiting_changes(&file, context)?;
     if waiting > 0 && !arguments.yes {
         let name = &file.name;
-        let message = format!(
-            "the journal of {name} holds {} that no tape has",
-            count(waiting, "change")
-        );
+        let message = format!("the journal of {name} holds {} that no tape has", count(waiting, "change"));
         let hint = format!("reelfs tape export {name} --to DIR, or give them up: reelfs group delete {name} --yes");
         return Err(Error::new(ErrorKind::WouldOverwrite, message).hint(hint));
     }
@@ -49,29 +46,18 @@ pub(super) fn run(arguments: &DeleteArgs, context: &Context) -> Result<()> {
         pvol: file.pvol.display().to_string(),
         changes_lost: waiting,
     })?;
-    context.output.confirm(format!(
-        "group {} deleted; {} stays as it is",
-        file.name,
-        file.pvol.display()
-    ))
+    context.output.confirm(format!("group {} deleted; {} stays as it is", file.name, file.pvol.display()))
 }
 
 /// Changes that no directory of tapes has; our own markers are no loss. A journal that is not there holds none.
 fn waiting_changes(file: &GroupFile, context: &Context) -> Result<u64> {
     if !file.journal.exists() {
-        context
-            .output
-            .warn(format!("the journal {} is not there", file.journal.display()));
+        context.output.warn(format!("the journal {} is not there", file.journal.display()));
         return Ok(0);
     }
     let jvol = Jvol::open(&file.journal, file.uuid)?;
     let pointers = jvol.pointers();
-    let on_tapes = file
-        .targets
-        .iter()
-        .filter(|target| target.epoch == file.epoch)
-        .map(|target| target.seq)
-        .max();
+    let on_tapes = file.targets.iter().filter(|target| target.epoch == file.epoch).map(|target| target.seq).max();
     let from = on_tapes.unwrap_or(Seq::ZERO).next().max(pointers.out);
     let (mut changes, mut controls) = (0, jvol.controls(from, pointers.next.previous())?);
     while let Some(control) = controls.next() {

@@ -38,9 +38,7 @@ pub(super) fn run(context: &Context) -> Result<()> {
         context.output.say(format!("{:width$}  {}", row.group, row.pvol))?;
     }
     if rows.is_empty() {
-        context
-            .output
-            .note("no groups; make one: reelfs group create NAME --pvol DIR");
+        context.output.note("no groups; make one: reelfs group create NAME --pvol DIR");
     }
     context.output.document(&Groups { groups: rows })
 }

@@ -39,10 +39,7 @@ pub(super) fn run(arguments: &NameArgs, context: &Context) -> Result<()> {
     let group = context.state.existing(&arguments.group)?;
     let file = GroupFile::load(&group)?;
     let output = &context.output;
-    output.say(format!(
-        "group     {}",
-        output.paint(crate::output::Tone::Strong, file.name.as_str())
-    ))?;
+    output.say(format!("group     {}", output.paint(crate::output::Tone::Strong, file.name.as_str())))?;
     output.say(format!("uuid      {}", file.uuid))?;
     output.say(format!("epoch     {}", file.epoch))?;
     output.say(format!("pvol      {}", file.pvol.display()))?;
@@ -55,11 +52,7 @@ pub(super) fn run(arguments: &NameArgs, context: &Context) -> Result<()> {
     }
     for target in &file.targets {
         let tape = target.last_seen_tape.as_deref().unwrap_or("no tape");
-        output.say(format!(
-            "tapes in  {} up to seq {} ({tape})",
-            target.dir.display(),
-            target.seq
-        ))?;
+        output.say(format!("tapes in  {} up to seq {} ({tape})", target.dir.display(), target.seq))?;
     }
     output.document(&Shown {
         group: file.name.to_string(),
@@ -69,10 +62,7 @@ pub(super) fn run(arguments: &NameArgs, context: &Context) -> Result<()> {
         journal: file.journal.display().to_string(),
         created: rfc3339(file.created),
         state_dir: group.path().display().to_string(),
-        base: file.base.map(|base| Base {
-            uuid: base.uuid.to_string(),
-            seq: base.seq.0,
-        }),
+        base: file.base.map(|base| Base { uuid: base.uuid.to_string(), seq: base.seq.0 }),
         targets: file
             .targets
             .iter()

@@ -14,9 +14,7 @@ use crate::when::rfc3339;
 
 pub(super) fn run(arguments: &TapeExportArgs, context: &Context) -> Result<()> {
     let group = context.state.existing(&arguments.group)?;
-    let request = Request::Export {
-        to: crate::cli::absolute(&arguments.to)?,
-    };
+    let request = Request::Export { to: crate::cli::absolute(&arguments.to)? };
     let mut progress = Progress::records(&context.output, "export");
     let mut step = |step: request::Step| progress.set(step.done, step.total, "");
     let exported: Exported = request::run(&group, &request, &context.output, &mut step)?;
@@ -48,9 +46,7 @@ pub(in crate::cli) fn report(group: &GroupName, exported: &Exported, context: &C
     for made in &exported.tapes {
         let (name, kind, bytes) = (file_name(made), made.kind, Size(made.bytes));
         let (first, last, sealed) = (made.first, made.last, output.zone.text(made.sealed));
-        output.say(format!(
-            "{name}  {kind}  seq {first} to {last}  {bytes}  sealed {sealed}"
-        ))?;
+        output.say(format!("{name}  {kind}  seq {first} to {last}  {bytes}  sealed {sealed}"))?;
     }
     if exported.tapes.is_empty() {
         output.confirm(format!("nothing new in group {group}"))?;
@@ -78,7 +74,5 @@ fn made_tape(made: &Made) -> MadeTape {
 }
 
 fn file_name(made: &Made) -> String {
-    made.path
-        .file_name()
-        .map_or_else(String::new, |name| name.to_string_lossy().into_owned())
+    made.path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
 }

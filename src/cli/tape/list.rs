@@ -61,18 +61,11 @@ pub(super) fn run(arguments: &TapePathsArgs, context: &Context) -> Result<()> {
     for tape in &damaged {
         output.warn(format!("{}: {}", tape.path, tape.message));
     }
-    output.document(&Listed {
-        tapes: catalog.tapes().iter().map(row).collect(),
-        gaps,
-        damaged,
-    })?;
+    output.document(&Listed { tapes: catalog.tapes().iter().map(row).collect(), gaps, damaged })?;
     match catalog.damaged().len() as u64 {
         0 => Ok(()),
-        number => Err(Error::new(
-            ErrorKind::Incomplete,
-            format!("{} cannot be read", count(number, "tape")),
-        )
-        .hint("`reelfs tape verify` reads the others whole")),
+        number => Err(Error::new(ErrorKind::Incomplete, format!("{} cannot be read", count(number, "tape")))
+            .hint("`reelfs tape verify` reads the others whole")),
     }
 }
 
@@ -88,20 +81,13 @@ fn list_group(catalog: &Catalog, group: &GroupSummary, output: &Output) -> Resul
                 output.say(output.paint(Tone::Bad, &format!("  missing: seq {} to {}", gap.from, gap.to)))?;
             }
             let sealed = output.zone.text(tape.head.index.sealed);
-            let copies = if tape.copies.is_empty() {
-                ""
-            } else {
-                "  (twice or more)"
-            };
+            let copies = if tape.copies.is_empty() { "" } else { "  (twice or more)" };
             let (name, bytes) = (tape.head.name(), Size(tape.head.bytes).to_string());
             output.say(format!("{name}  {bytes:>10}  sealed {sealed}{copies}"))?;
         }
         for clash in &chain.diverged {
             let (left, right) = (clash.left.path.display(), clash.right.path.display());
-            output.warn(format!(
-                "two histories of group {} at seq {}: {left} and {right}",
-                group.name, clash.seq
-            ));
+            output.warn(format!("two histories of group {} at seq {}: {left} and {right}", group.name, clash.seq));
         }
         gaps.extend(chain.gaps.iter().map(|gap| Gap {
             group: group.name.to_string(),
@@ -132,8 +118,5 @@ fn row(tape: &CatalogTape) -> Row {
 }
 
 fn broken(damaged: &reelfs_archive::Damaged) -> Broken {
-    Broken {
-        path: damaged.path.display().to_string(),
-        message: damaged.error.to_string(),
-    }
+    Broken { path: damaged.path.display().to_string(), message: damaged.error.to_string() }
 }

@@ -57,10 +57,7 @@ fn print(head: &TapeHead, context: &Context) -> Result<()> {
     let (label, index) = (&head.label, &head.index);
     output.say(output.paint(Tone::Strong, &head.name().to_string()))?;
     output.say(format!("tape      {}", label.tape))?;
-    output.say(format!(
-        "group     {} ({}), epoch {}",
-        label.group, label.group_uuid, label.epoch
-    ))?;
+    output.say(format!("group     {} ({}), epoch {}", label.group, label.group_uuid, label.epoch))?;
     output.say(format!(
         "records   seq {} to {}: {}, {}",
         head.first(),
@@ -69,34 +66,15 @@ fn print(head: &TapeHead, context: &Context) -> Result<()> {
         Size(index.counts.bytes)
     ))?;
     if index.counts.files > 0 {
-        output.say(format!(
-            "files     {}, {}",
-            index.counts.files,
-            Size(index.counts.file_bytes)
-        ))?;
+        output.say(format!("files     {}, {}", index.counts.files, Size(index.counts.file_bytes)))?;
     }
     output.say(format!("first     {}", output.zone.text(label.first_time)))?;
     output.say(format!("last      {}", output.zone.text(index.last_time)))?;
     output.say(format!("sealed    {}", output.zone.text(index.sealed)))?;
-    output.say(format!(
-        "size      {} in {} frames",
-        Size(head.bytes),
-        index.frames.len()
-    ))?;
-    output.say(format!(
-        "previous  {}",
-        label
-            .previous
-            .as_ref()
-            .map_or("none", |previous| previous.name.as_str())
-    ))?;
+    output.say(format!("size      {} in {} frames", Size(head.bytes), index.frames.len()))?;
+    output.say(format!("previous  {}", label.previous.as_ref().map_or("none", |previous| previous.name.as_str())))?;
     output.say(format!("root      {}", head.root))?;
-    output.say(format!(
-        "written   by {} on {}, {}",
-        label.program,
-        label.host,
-        output.zone.text(label.created)
-    ))
+    output.say(format!("written   by {} on {}, {}", label.program, label.host, output.zone.text(label.created)))
 }
 
 fn describe(head: &TapeHead) -> Shown {

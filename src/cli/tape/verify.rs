@@ -33,41 +33,23 @@ struct Summary {
 pub(super) fn run(arguments: &TapePathsArgs, context: &Context) -> Result<()> {
     let catalog = scan(&arguments.paths)?;
     let output = &context.output;
-    let mut summary = Summary {
-        tapes: 0,
-        damaged: 0,
-        gaps: 0,
-        bytes: 0,
-    };
+    let mut summary = Summary { tapes: 0, damaged: 0, gaps: 0, bytes: 0 };
     let mut tell = |path: &Path, bytes: u64, error: Option<String>| -> Result<()> {
         summary.tapes += 1;
         summary.bytes += bytes;
         summary.damaged += u64::from(error.is_some());
         let shown = path.display();
         match &error {
-            None => output.say(format!(
-                "{}  {shown}  {}",
-                output.paint(Tone::Good, "ok     "),
-                Size(bytes)
-            ))?,
+            None => output.say(format!("{}  {shown}  {}", output.paint(Tone::Good, "ok     "), Size(bytes)))?,
             Some(error) => output.say(format!("{}  {shown}: {error}", output.paint(Tone::Bad, "damaged")))?,
         }
-        let checked = Checked {
-            path: shown.to_string(),
-            ok: error.is_none(),
-            bytes,
-            message: error,
-        };
+        let checked = Checked { path: shown.to_string(), ok: error.is_none(), bytes, message: error };
         output.event("verbose_status", &checked)
     };
     let mut progress = Progress::new(output, "verify");
     for path in files(&catalog) {
         let outcome = verify(&path, &mut |done, total| progress.set(done, total, ""));
-        tell(
-            &path,
-            *outcome.as_ref().unwrap_or(&0),
-            outcome.err().map(|error| error.to_string()),
-        )?;
+        tell(&path, *outcome.as_ref().unwrap_or(&0), outcome.err().map(|error| error.to_string()))?;
     }
     drop(progress);
     for damaged in catalog.damaged() {
@@ -82,28 +64,19 @@ pub(super) fn run(arguments: &TapePathsArgs, context: &Context) -> Result<()> {
         );
     }
     if diverged {
-        return Err(Error::new(
-            ErrorKind::Foreign,
-            "there are two histories of one group among these tapes",
-        ));
+        return Err(Error::new(ErrorKind::Foreign, "there are two histories of one group among these tapes"));
     }
     Ok(())
 }
 
 /// Every file, copies too: each may be the damaged one.
 fn files(catalog: &Catalog) -> Vec<PathBuf> {
-    let all = catalog
-        .tapes()
-        .iter()
-        .flat_map(|tape| std::iter::once(&tape.path).chain(&tape.copies));
+    let all = catalog.tapes().iter().flat_map(|tape| std::iter::once(&tape.path).chain(&tape.copies));
     all.cloned().collect()
 }
 
 fn verify(path: &Path, progress: &mut dyn FnMut(u64, u64)) -> std::result::Result<u64, TapeError> {
-    let file = File::open(path).map_err(|source| TapeError::Io {
-        operation: "open the tape",
-        source,
-    })?;
+    let file = File::open(path).map_err(|source| TapeError::Io { operation: "open the tape", source })?;
     let tape = SealedTape::open(file)?;
     let bytes = tape.head().bytes;
     tape.verify(Depth::Records, &mut |done| progress(done, bytes))?;
@@ -118,18 +91,12 @@ fn tell_chains(catalog: &Catalog, context: &Context, summary: &mut Summary) -> b
             let chain = catalog.chain(group.uuid, epoch);
             for gap in &chain.gaps {
                 summary.gaps += 1;
-                context.output.warn(format!(
-                    "group {}: seq {} to {} are not here",
-                    group.name, gap.from, gap.to
-                ));
+                context.output.warn(format!("group {}: seq {} to {} are not here", group.name, gap.from, gap.to));
             }
             for clash in &chain.diverged {
                 diverged = true;
                 let (left, right) = (clash.left.path.display(), clash.right.path.display());
-                context.output.warn(format!(
-                    "group {} has diverged at seq {}: {left}, {right}",
-                    group.name, clash.seq
-                ));
+                context.output.warn(format!("group {} has diverged at seq {}: {left}, {right}", group.name, clash.seq));
             }
         }
     }

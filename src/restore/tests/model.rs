@@ -39,18 +39,11 @@ pub struct Model {
 impl Model {
     pub fn new(root: FileId, attributes: Attributes) -> Model {
         let object = Object::new(NodeKind::Directory, attributes);
-        Model {
-            root,
-            objects: BTreeMap::from([(root, object)]),
-        }
+        Model { root, objects: BTreeMap::from([(root, object)]) }
     }
 
     pub fn directories(&self) -> Vec<FileId> {
-        self.places()
-            .into_iter()
-            .map(|(_, _, file)| file)
-            .filter(|file| self.is_directory(*file))
-            .collect()
+        self.places().into_iter().map(|(_, _, file)| file).filter(|file| self.is_directory(*file)).collect()
     }
 
     pub fn is_directory(&self, file: FileId) -> bool {
@@ -77,12 +70,7 @@ impl Model {
             if at == file {
                 return true;
             }
-            pending.extend(
-                self.objects[&at]
-                    .names
-                    .values()
-                    .filter(|child| self.is_directory(**child)),
-            );
+            pending.extend(self.objects[&at].names.values().filter(|child| self.is_directory(**child)));
         }
         false
     }
@@ -109,13 +97,7 @@ impl Model {
 
     pub fn apply(&mut self, change: &Change<'_>) {
         match change.clone().into_owned() {
-            Change::Write {
-                file,
-                offset,
-                data,
-                size,
-                mtime,
-            } => {
+            Change::Write { file, offset, data, size, mtime } => {
                 let (from, end) = (offset as usize, offset as usize + data.len());
                 let bytes = &mut self.object(file).data;
                 bytes.resize(bytes.len().max(end), 0);
@@ -127,71 +109,33 @@ impl Model {
                 self.object(file).data.resize(size as usize, 0);
                 self.touch(file, mtime);
             }
-            Change::Zero {
-                file,
-                offset,
-                length,
-                size,
-                mtime,
-            } => {
+            Change::Zero { file, offset, length, size, mtime } => {
                 let bytes = &mut self.object(file).data;
                 bytes.resize(size as usize, 0);
                 let end = ((offset + length) as usize).min(bytes.len());
                 bytes[(offset as usize).min(end)..end].fill(0);
                 self.touch(file, mtime);
             }
-            Change::Punch {
-                file,
-                offset,
-                length,
-                mtime,
-            } => {
+            Change::Punch { file, offset, length, mtime } => {
                 let bytes = &mut self.object(file).data;
                 let end = ((offset + length) as usize).min(bytes.len());
                 bytes[(offset as usize).min(end)..end].fill(0);
                 self.touch(file, mtime);
             }
-            Change::Create {
-                parent,
-                name,
-                file,
-                kind,
-                attributes,
-                parent_mtime,
-                ..
-            } => {
+            Change::Create { parent, name, file, kind, attributes, parent_mtime, .. } => {
                 self.objects.insert(file, Object::new(kind, attributes));
                 self.object(parent).names.insert(name, file);
                 self.touch(parent, parent_mtime);
             }
-            Change::Link {
-                file,
-                parent,
-                name,
-                parent_mtime,
-            } => {
+            Change::Link { file, parent, name, parent_mtime } => {
                 self.object(parent).names.insert(name, file);
                 self.touch(parent, parent_mtime);
             }
-            Change::Unlink {
-                parent,
-                name,
-                parent_mtime,
-                ..
-            } => {
+            Change::Unlink { parent, name, parent_mtime, .. } => {
                 self.object(parent).names.remove(&name);
                 self.touch(parent, parent_mtime);
             }
-            Change::Rename {
-                file,
-                parent,
-                name,
-                new_parent,
-                new_name,
-                replaced,
-                flags,
-                parent_mtime,
-            } => {
+            Change::Rename { file, parent, name, new_parent, new_name, replaced, flags, parent_mtime } => {
                 self.object(parent).names.remove(&name);
                 if flags & RENAME_EXCHANGE != 0 {
                     self.object(parent).names.insert(name, replaced);
@@ -238,20 +182,11 @@ impl Model {
 
 impl Object {
     fn new(kind: NodeKind, attributes: Attributes) -> Object {
-        Object {
-            kind,
-            attributes,
-            xattrs: BTreeMap::new(),
-            data: Vec::new(),
-            names: BTreeMap::new(),
-        }
+        Object { kind, attributes, xattrs: BTreeMap::new(), data: Vec::new(), names: BTreeMap::new() }
     }
 
     pub fn xattr_list(&self) -> Vec<Xattr> {
-        let pair = |(name, value): (&Vec<u8>, &Vec<u8>)| Xattr {
-            name: name.clone(),
-            value: value.clone(),
-        };
+        let pair = |(name, value): (&Vec<u8>, &Vec<u8>)| Xattr { name: name.clone(), value: value.clone() };
         self.xattrs.iter().map(pair).collect()
     }
 
@@ -265,14 +200,7 @@ impl Object {
         let mtime = self.attributes.mtime;
         let mode = if kind == "symlink" { 0o777 } else { self.attributes.mode };
         let xattrs = self.xattrs.clone();
-        Seen {
-            kind,
-            data,
-            mode,
-            mtime: (mtime.seconds, mtime.nanos.into()),
-            xattrs,
-            same_as,
-        }
+        Seen { kind, data, mode, mtime: (mtime.seconds, mtime.nanos.into()), xattrs, same_as }
     }
 }
 
@@ -281,18 +209,8 @@ pub fn tree_of(root: &Path) -> Tree {
     let mut paths: BTreeSet<Vec<u8>> = BTreeSet::new();
     for entry in walkdir::WalkDir::new(root) {
         let entry = entry.expect("walk");
-        let relative = entry
-            .path()
-            .strip_prefix(root)
-            .expect("beneath")
-            .as_os_str()
-            .as_bytes()
-            .to_vec();
-        paths.insert(if relative.is_empty() {
-            relative
-        } else {
-            [b"/", relative.as_slice()].concat()
-        });
+        let relative = entry.path().strip_prefix(root).expect("beneath").as_os_str().as_bytes().to_vec();
+        paths.insert(if relative.is_empty() { relative } else { [b"/", relative.as_slice()].concat() });
     }
     let (mut tree, mut first) = (Tree::new(), BTreeMap::new());
     for path in paths {
@@ -301,22 +219,14 @@ pub fn tree_of(root: &Path) -> Tree {
         let (kind, data) = match metadata.file_type() {
             kind if kind.is_file() => ("file", std::fs::read(&at).expect("read")),
             kind if kind.is_dir() => ("directory", Vec::new()),
-            kind if kind.is_symlink() => (
-                "symlink",
-                std::fs::read_link(&at).expect("link").as_os_str().as_bytes().to_vec(),
-            ),
+            kind if kind.is_symlink() => {
+                ("symlink", std::fs::read_link(&at).expect("link").as_os_str().as_bytes().to_vec())
+            }
             _ => ("special", Vec::new()),
         };
         let same_as = first.entry(metadata.ino()).or_insert_with(|| path.clone()).clone();
         let mtime = (metadata.mtime(), metadata.mtime_nsec());
-        let seen = Seen {
-            kind,
-            data,
-            mode: metadata.mode() & 0o7777,
-            mtime,
-            xattrs: xattrs_of(&at),
-            same_as,
-        };
+        let seen = Seen { kind, data, mode: metadata.mode() & 0o7777, mtime, xattrs: xattrs_of(&at), same_as };
         tree.insert(path, seen);
     }
     tree
@@ -326,10 +236,7 @@ fn xattrs_of(path: &Path) -> BTreeMap<Vec<u8>, Vec<u8>> {
     let mut list = vec![0; 65_536];
     let length = rustix::fs::llistxattr(path, &mut list).unwrap_or(0);
     let mut xattrs = BTreeMap::new();
-    for name in list[..length]
-        .split(|byte| *byte == 0)
-        .filter(|name| name.starts_with(b"user."))
-    {
+    for name in list[..length].split(|byte| *byte == 0).filter(|name| name.starts_with(b"user.")) {
         let mut value = vec![0; 65_536];
         let length = rustix::fs::lgetxattr(path, name, &mut value).expect("value");
         value.truncate(length);
@@ -344,12 +251,7 @@ pub fn differences(wanted: &Tree, found: &Tree) -> Vec<String> {
     let differs = paths.into_iter().filter(|path| wanted.get(*path) != found.get(*path));
     differs
         .map(|path| {
-            format!(
-                "{}: wanted {:?}, found {:?}",
-                String::from_utf8_lossy(path),
-                wanted.get(path),
-                found.get(path)
-            )
+            format!("{}: wanted {:?}, found {:?}", String::from_utf8_lossy(path), wanted.get(path), found.get(path))
         })
         .collect()
 }

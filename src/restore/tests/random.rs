@@ -62,21 +62,10 @@ fn act(world: &mut World, (kind, one, two, three): Step) {
                 let present = world.model.objects[&file].data.len() as u64;
                 let (offset, length) = (u64::from(three % 32), u64::from(one % 32) + 1);
                 if one % 2 == 0 {
-                    world.change(Change::Punch {
-                        file,
-                        offset,
-                        length,
-                        mtime,
-                    });
+                    world.change(Change::Punch { file, offset, length, mtime });
                 } else {
                     let size = present.max(offset + length);
-                    world.change(Change::Zero {
-                        file,
-                        offset,
-                        length,
-                        size,
-                        mtime,
-                    });
+                    world.change(Change::Zero { file, offset, length, size, mtime });
                 }
             }
         }
@@ -98,12 +87,7 @@ fn act(world: &mut World, (kind, one, two, three): Step) {
                 && !world.model.is_directory(file)
             {
                 let parent_mtime = world.mtime();
-                world.change(Change::Link {
-                    file,
-                    parent: into,
-                    name: new_name,
-                    parent_mtime,
-                });
+                world.change(Change::Link { file, parent: into, name: new_name, parent_mtime });
             }
         }
         14 => {
@@ -152,17 +136,11 @@ fn attributes(world: &mut World, file: FileId, three: u8) {
             world.change(Change::SetAttr { file, attributes });
         }
         1 => {
-            let xattr = Xattr {
-                name: b"user.color".to_vec(),
-                value: vec![three],
-            };
+            let xattr = Xattr { name: b"user.color".to_vec(), value: vec![three] };
             world.change(Change::SetXattr { file, xattr });
         }
         _ if world.model.objects[&file].xattrs.contains_key(&b"user.color"[..]) => {
-            world.change(Change::RemoveXattr {
-                file,
-                name: b"user.color".to_vec(),
-            });
+            world.change(Change::RemoveXattr { file, name: b"user.color".to_vec() });
         }
         _ => {}
     }
@@ -215,8 +193,5 @@ proptest! {
 
 /// More of them when asked for, in the long runs.
 fn cases() -> u32 {
-    std::env::var("REELFS_CASES")
-        .ok()
-        .and_then(|count| count.parse().ok())
-        .unwrap_or(24)
+    std::env::var("REELFS_CASES").ok().and_then(|count| count.parse().ok()).unwrap_or(24)
 }

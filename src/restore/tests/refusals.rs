@@ -22,10 +22,7 @@ fn outside_the_window_is_13_with_the_nearest_points() {
     for point in points {
         let error = bench.restore(&point).expect_err("outside");
         assert_eq!(error.code(), 13, "{point}: {error}");
-        assert!(
-            error.hint_text().is_some_and(|hint| hint.contains("--at seq:")),
-            "{point}: {error:?}"
-        );
+        assert!(error.hint_text().is_some_and(|hint| hint.contains("--at seq:")), "{point}: {error:?}");
         assert!(!bench.target().exists(), "{point}");
     }
 }
@@ -34,14 +31,8 @@ fn outside_the_window_is_13_with_the_nearest_points() {
 fn unknown_markers_and_tapes_are_10() {
     let bench = Bench::filled();
     for point in [
-        Point::Marker {
-            name: "none".to_owned(),
-            back: 0,
-        },
-        Point::Marker {
-            name: "first".to_owned(),
-            back: 2,
-        },
+        Point::Marker { name: "none".to_owned(), back: 0 },
+        Point::Marker { name: "first".to_owned(), back: 2 },
         Point::Tape("docs-9".to_owned()),
     ] {
         assert_eq!(bench.restore(&point).expect_err("unknown").code(), 10);
@@ -139,12 +130,7 @@ fn a_directory_without_tapes_is_10() {
     let bench = Bench::new();
     assert_eq!(bench.restore(&Point::Latest).expect_err("no tape").code(), 10);
     let nowhere = [bench.directory.path().join("nowhere")];
-    assert_eq!(
-        restore_from(&nowhere, &bench.target(), &Point::Latest, |_| {})
-            .expect_err("nowhere")
-            .code(),
-        10
-    );
+    assert_eq!(restore_from(&nowhere, &bench.target(), &Point::Latest, |_| {}).expect_err("nowhere").code(), 10);
 }
 
 #[test]

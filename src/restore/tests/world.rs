@@ -61,11 +61,7 @@ impl World {
             first_point: None,
             base: None,
             written: Vec::new(),
-            exported: Position {
-                epoch: EPOCH,
-                seq: Seq::ZERO,
-                digest: Digest::ZERO,
-            },
+            exported: Position { epoch: EPOCH, seq: Seq::ZERO, digest: Digest::ZERO },
             next_id: 100,
             ticks: 0,
             in_bracket: false,
@@ -85,10 +81,7 @@ impl World {
 
     pub fn mtime(&mut self) -> FileTime {
         self.ticks += 1;
-        FileTime {
-            seconds: self.ticks - 3,
-            nanos: 100 + u32::try_from(self.ticks).expect("small"),
-        }
+        FileTime { seconds: self.ticks - 3, nanos: 100 + u32::try_from(self.ticks).expect("small") }
     }
 
     pub fn last(&self) -> Seq {
@@ -99,16 +92,7 @@ impl World {
         let seq = self.last().next();
         let time = World::time_of(seq);
         let change = change.into_owned();
-        let record = Record {
-            seq,
-            more,
-            time,
-            wall: time,
-            uid: 0,
-            pid: 1,
-            volume: VolumeIndex(0),
-            change,
-        };
+        let record = Record { seq, more, time, wall: time, uid: 0, pid: 1, volume: VolumeIndex(0), change };
         self.records.push(record);
         if !more && !self.in_bracket {
             self.states.insert(seq, self.model.clone());
@@ -135,22 +119,13 @@ impl World {
     /// A change that fails: journaled, then taken back.
     pub fn failed(&mut self, change: Change<'_>) {
         let amended = self.journal(change, true);
-        self.journal(
-            Change::Amend {
-                amended,
-                outcome: AmendOutcome::Void,
-            },
-            false,
-        );
+        self.journal(Change::Amend { amended, outcome: AmendOutcome::Void }, false);
     }
 
     pub fn new_id(&mut self) -> FileId {
         self.next_id += 1;
         // inode numbers come back with another generation, as ext4 has it
-        FileId {
-            ino: 100 + self.next_id % 7 * 50 + self.next_id,
-            generation: self.next_id as u32,
-        }
+        FileId { ino: 100 + self.next_id % 7 * 50 + self.next_id, generation: self.next_id as u32 }
     }
 
     pub fn create(&mut self, parent: FileId, text: &str, kind: NodeKind) -> FileId {
@@ -158,28 +133,14 @@ impl World {
         let mode = if kind == NodeKind::Directory { 0o750 } else { 0o640 };
         let attributes = World::attributes(mode, mtime);
         let name = name(text);
-        self.change(Change::Create {
-            parent,
-            name,
-            file,
-            kind,
-            attributes,
-            xattrs: Vec::new(),
-            parent_mtime,
-        });
+        self.change(Change::Create { parent, name, file, kind, attributes, xattrs: Vec::new(), parent_mtime });
         file
     }
 
     pub fn write_change(&mut self, file: FileId, offset: u64, data: &[u8]) -> Change<'static> {
         let present = self.model.objects[&file].data.len() as u64;
         let size = present.max(offset + data.len() as u64);
-        Change::Write {
-            file,
-            offset,
-            data: Cow::Owned(data.to_vec()),
-            size,
-            mtime: self.mtime(),
-        }
+        Change::Write { file, offset, data: Cow::Owned(data.to_vec()), size, mtime: self.mtime() }
     }
 
     pub fn write(&mut self, file: FileId, offset: u64, data: &[u8]) {
@@ -190,33 +151,16 @@ impl World {
     /// Asked for all of `data`, got `length` of it.
     pub fn short_write(&mut self, file: FileId, offset: u64, data: &[u8], length: usize) {
         let mut asked = self.write_change(file, offset, data);
-        let Change::Write { file, mtime, .. } = asked else {
-            unreachable!("a write")
-        };
+        let Change::Write { file, mtime, .. } = asked else { unreachable!("a write") };
         let present = self.model.objects[&file].data.len() as u64;
         let size = present.max(offset + length as u64);
-        let real = Change::Write {
-            file,
-            offset,
-            data: Cow::Owned(data[..length].to_vec()),
-            size,
-            mtime,
-        };
+        let real = Change::Write { file, offset, data: Cow::Owned(data[..length].to_vec()), size, mtime };
         self.model.apply(&real);
         if let Change::Write { size, .. } = &mut asked {
             *size = present.max(offset + data.len() as u64);
         }
         let amended = self.journal(asked, true);
-        self.journal(
-            Change::Amend {
-                amended,
-                outcome: AmendOutcome::Short {
-                    length: length as u64,
-                    size,
-                },
-            },
-            false,
-        );
+        self.journal(Change::Amend { amended, outcome: AmendOutcome::Short { length: length as u64, size } }, false);
     }
 
     pub fn set_size(&mut self, file: FileId, size: u64) {
@@ -226,21 +170,12 @@ impl World {
 
     pub fn unlink(&mut self, parent: FileId, name: Name, file: FileId) {
         let parent_mtime = self.mtime();
-        self.change(Change::Unlink {
-            parent,
-            name,
-            file,
-            parent_mtime,
-        });
+        self.change(Change::Unlink { parent, name, file, parent_mtime });
     }
 
     pub fn rename(&mut self, from: (FileId, Name), to: (FileId, Name), exchange: bool) {
         let file = self.model.objects[&from.0].names[&from.1];
-        let replaced = self.model.objects[&to.0]
-            .names
-            .get(&to.1)
-            .copied()
-            .unwrap_or(FileId::NONE);
+        let replaced = self.model.objects[&to.0].names.get(&to.1).copied().unwrap_or(FileId::NONE);
         let parent_mtime = self.mtime();
         let flags = if exchange { RENAME_EXCHANGE } else { 0 };
         self.change(Change::Rename {
@@ -257,13 +192,7 @@ impl World {
 
     pub fn marker(&mut self, kind: MarkerKind, text: &str) -> Seq {
         let since = World::time_of(self.last().next());
-        let marker = Change::Marker {
-            kind,
-            epoch: EPOCH,
-            name: text.to_owned(),
-            note: String::new(),
-            since,
-        };
+        let marker = Change::Marker { kind, epoch: EPOCH, name: text.to_owned(), note: String::new(), since };
         self.journal(marker, false)
     }
 
@@ -281,11 +210,7 @@ impl World {
         directories.push(after.root);
         for directory in directories {
             let names = &after.objects[&directory].names;
-            if before
-                .objects
-                .get(&directory)
-                .is_some_and(|object| object.names == *names)
-            {
+            if before.objects.get(&directory).is_some_and(|object| object.names == *names) {
                 continue;
             }
             self.journal(Change::ListBegin { directory }, false);
@@ -297,13 +222,7 @@ impl World {
         }
         let mut seen = HashSet::from([after.root]);
         let mut objects = vec![after.root];
-        objects.extend(
-            after
-                .places()
-                .into_iter()
-                .map(|(_, _, file)| file)
-                .filter(|file| seen.insert(*file)),
-        );
+        objects.extend(after.places().into_iter().map(|(_, _, file)| file).filter(|file| seen.insert(*file)));
         for file in objects {
             let object = &after.objects[&file];
             let mtime = object.attributes.mtime;
@@ -317,23 +236,11 @@ impl World {
                 self.journal(Change::SetSize { file, size: 0, mtime }, false);
                 self.journal(Change::SetSize { file, size, mtime }, false);
                 self.journal(
-                    Change::Write {
-                        file,
-                        offset: 0,
-                        data: Cow::Owned(object.data.clone()),
-                        size,
-                        mtime,
-                    },
+                    Change::Write { file, offset: 0, data: Cow::Owned(object.data.clone()), size, mtime },
                     false,
                 );
             }
-            self.journal(
-                Change::SetAttr {
-                    file,
-                    attributes: object.attributes,
-                },
-                false,
-            );
+            self.journal(Change::SetAttr { file, attributes: object.attributes }, false);
         }
         self.in_bracket = false;
         self.marker(MarkerKind::AdoptEnd, "");
@@ -352,15 +259,7 @@ impl World {
         let entry = entry_of(&self.model, FileId::NONE, &name("root"), root);
         writer.entry(&entry).expect("the root");
         let (directories, announced) = (vec![root], HashSet::from([root]));
-        self.base = Some(BaseRun {
-            base,
-            began,
-            writer,
-            path,
-            directories,
-            files: Vec::new(),
-            announced,
-        });
+        self.base = Some(BaseRun { base, began, writer, path, directories, files: Vec::new(), announced });
     }
 
     /// A name change announces what it touches first, so that nothing slips through between two listings.
@@ -391,11 +290,7 @@ impl World {
         }
         let Some(file) = run.files.pop() else { return false };
         let named = self.model.places().iter().any(|(_, _, child)| *child == file);
-        let path = if named {
-            self.model.path(file)
-        } else {
-            vec![name("gone")]
-        };
+        let path = if named { self.model.path(file) } else { vec![name("gone")] };
         let object = &self.model.objects[&file];
         let (data, xattrs) = (object.data.clone(), object.xattr_list());
         let size = data.len() as u64;
@@ -427,11 +322,7 @@ impl World {
         let path = self.tapes.join(sealed.name.to_string());
         std::fs::rename(&run.path, &path).expect("renamed");
         self.written.push(path);
-        let end = Change::BaseEnd {
-            base: run.base,
-            began: run.began,
-            digest: sealed.root.0,
-        };
+        let end = Change::BaseEnd { base: run.base, began: run.began, digest: sealed.root.0 };
         let ended = self.journal(end, false);
         self.first_point.get_or_insert(ended);
     }
@@ -445,14 +336,10 @@ impl World {
         let mut writer = UpdateWriter::new(out, label, WriteOptions::default()).expect("an update tape");
         for record in self.records.iter().filter(|record| record.seq >= from) {
             let encoded = record.encode();
-            writer
-                .record(encoded.control(), &encoded.data().concat())
-                .expect("written");
+            writer.record(encoded.control(), &encoded.data().concat()).expect("written");
         }
         self.exported = writer.position();
-        let sealed = writer
-            .seal(Timestamp(World::time_of(self.last()).0 + 500))
-            .expect("sealed");
+        let sealed = writer.seal(Timestamp(World::time_of(self.last()).0 + 500)).expect("sealed");
         let path = self.tapes.join(sealed.name.to_string());
         std::fs::rename(&part, &path).expect("renamed");
         self.written.push(path.clone());
@@ -462,9 +349,7 @@ impl World {
 
 impl BaseRun {
     fn tell(&mut self, model: &Model, parent: FileId, name: &Name, file: FileId) {
-        self.writer
-            .entry(&entry_of(model, parent, name, file))
-            .expect("an entry");
+        self.writer.entry(&entry_of(model, parent, name, file)).expect("an entry");
         if self.announced.insert(file) {
             match model.objects[&file].kind {
                 NodeKind::Directory => self.directories.insert(0, file),

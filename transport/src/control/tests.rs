@@ -22,27 +22,18 @@ fn a_conversation_with_progress() {
     });
     let mut connection = Connection::connect(dir.path()).expect("connect").expect("a listener");
     let mut steps = Vec::new();
-    let answer: Said = connection
-        .ask(&"hello\nthere", |step| steps.push(step))
-        .expect("answer");
+    let answer: Said = connection.ask(&"hello\nthere", |step| steps.push(step)).expect("answer");
     assert_eq!(answer, Answer::Done("HELLO\nTHERE".to_owned()));
     assert_eq!(steps, [1, 2]);
     server.join().expect("server");
-    assert!(
-        !dir.path().join(SOCKET_NAME).exists(),
-        "the listener removes its socket"
-    );
+    assert!(!dir.path().join(SOCKET_NAME).exists(), "the listener removes its socket");
 }
 
 #[test]
 fn nobody_is_not_an_error_and_a_stale_socket_is_replaced() {
     let dir = directory();
     assert!(Connection::connect(dir.path()).expect("look").is_none());
-    assert!(
-        Connection::connect(&dir.path().join("missing"))
-            .expect("look")
-            .is_none()
-    );
+    assert!(Connection::connect(&dir.path().join("missing")).expect("look").is_none());
     drop(UnixListener::bind(dir.path().join(SOCKET_NAME)).expect("a listener that is killed"));
     assert!(dir.path().join(SOCKET_NAME).exists());
     assert!(Connection::connect(dir.path()).expect("look").is_none());

@@ -25,9 +25,8 @@ fn publish(shelf: &DirectoryShelf, name: &str, text: &[u8]) -> Outcome<()> {
 
 fn names(directory: &tempfile::TempDir) -> Vec<String> {
     let entries = fs::read_dir(directory.path()).expect("a directory");
-    let mut names: Vec<_> = entries
-        .map(|entry| entry.expect("an entry").file_name().into_string().expect("text"))
-        .collect();
+    let mut names: Vec<_> =
+        entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("text")).collect();
     names.sort();
     names
 }
@@ -37,18 +36,12 @@ fn what_is_published_is_whole_and_private_and_listed() {
     let (directory, shelf) = shelf();
     let published = publish(&shelf, "b.tape", b"content").expect("published");
     publish(&shelf, "a.tape", b"").expect("published");
-    assert_eq!(
-        (published.bytes, &published.path),
-        (7, &directory.path().join("b.tape"))
-    );
+    assert_eq!((published.bytes, &published.path), (7, &directory.path().join("b.tape")));
     assert_eq!(fs::read(&published.path).expect("a file"), b"content");
     assert_eq!(fs::metadata(&published.path).expect("a file").mode() & 0o7777, 0o600);
     fs::write(directory.path().join(".other.part"), b"x").expect("a file");
     fs::create_dir(directory.path().join("directory")).expect("a directory");
-    let item = |name: &str, bytes| ShelfItem {
-        name: name.to_owned(),
-        bytes,
-    };
+    let item = |name: &str, bytes| ShelfItem { name: name.to_owned(), bytes };
     assert_eq!(shelf.list().expect("a list"), [item("a.tape", 0), item("b.tape", 7)]);
     assert_eq!(shelf.list().expect("the same list again").len(), 2);
 }
@@ -57,10 +50,7 @@ fn what_is_published_is_whole_and_private_and_listed() {
 fn a_name_that_is_taken_is_not_replaced() {
     let (directory, shelf) = shelf();
     publish(&shelf, "tape", b"first").expect("published");
-    assert!(matches!(
-        publish(&shelf, "tape", b"second"),
-        Err(ShelfError::Exists { .. })
-    ));
+    assert!(matches!(publish(&shelf, "tape", b"second"), Err(ShelfError::Exists { .. })));
     assert_eq!(fs::read(directory.path().join("tape")).expect("a file"), b"first");
     assert_eq!(names(&directory), ["tape"]);
 }
@@ -70,9 +60,7 @@ fn what_cannot_be_written_or_read_back_leaves_nothing() {
     let (directory, shelf) = shelf();
     let full = || io::Error::from_raw_os_error(28);
     let written: Outcome<()> = shelf.publish("part", |_| Err(full()), |_, ()| Ok(()));
-    let Err(ShelfError::Content { error, .. }) = written else {
-        panic!("published")
-    };
+    let Err(ShelfError::Content { error, .. }) = written else { panic!("published") };
     assert_eq!(error.kind(), io::ErrorKind::StorageFull);
     let read_back: Outcome<()> = shelf.publish("part", |_| Ok(("tape".into(), ())), |_, ()| Err(full()));
     assert!(matches!(read_back, Err(ShelfError::Content { .. })));
@@ -103,9 +91,7 @@ fn what_an_interrupted_export_left_is_removed_but_not_what_is_being_written() {
 fn a_directory_that_went_away_is_not_found() {
     let (directory, shelf) = shelf();
     fs::remove_dir(directory.path()).expect("removed");
-    let Err(ShelfError::Io { source, .. }) = publish(&shelf, "tape", b"x") else {
-        panic!("published")
-    };
+    let Err(ShelfError::Io { source, .. }) = publish(&shelf, "tape", b"x") else { panic!("published") };
     assert_eq!(source.kind(), io::ErrorKind::NotFound);
     assert!(DirectoryShelf::open(directory.path()).is_err());
 }

@@ -21,19 +21,12 @@ impl Disk {
     /// Leaves each sector as it was at one of the moments.
     fn cut(self, fixture: &Fixture, mut seed: u64) {
         let mut bytes = self.0[0].clone();
-        let is_same = |range: Range<usize>| {
-            self.0
-                .iter()
-                .all(|moment| moment[range.clone()] == self.0[0][range.clone()])
-        };
-        let pages = (0..bytes.len())
-            .step_by(PAGE as usize)
-            .filter(|&page| !is_same(page..page + PAGE as usize));
+        let is_same =
+            |range: Range<usize>| self.0.iter().all(|moment| moment[range.clone()] == self.0[0][range.clone()]);
+        let pages = (0..bytes.len()).step_by(PAGE as usize).filter(|&page| !is_same(page..page + PAGE as usize));
         for start in pages.flat_map(|page| (page..page + PAGE as usize).step_by(SECTOR)) {
             let sector = start..start + SECTOR;
-            seed = seed
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1_442_695_040_888_963_407);
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             let moment = &self.0[(seed >> 33) as usize % self.0.len()];
             bytes[sector.clone()].copy_from_slice(&moment[sector]);
         }

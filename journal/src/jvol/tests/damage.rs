@@ -25,11 +25,7 @@ fn five() -> (Fixture, JvolGeometry) {
 const HEAD: u64 = 28;
 
 fn place(geometry: &JvolGeometry, lengths: &[u64]) -> u64 {
-    geometry.data_offset
-        + lengths
-            .iter()
-            .map(|length| JvolGeometry::aligned(length + HEAD))
-            .sum::<u64>()
+    geometry.data_offset + lengths.iter().map(|length| JvolGeometry::aligned(length + HEAD)).sum::<u64>()
 }
 
 #[test]
@@ -39,10 +35,7 @@ fn control_without_data_is_a_torn_tail() {
     let mut jvol = fixture.open();
     assert_eq!(jvol.torn(), Some(Seq(5)));
     assert_eq!(held(&jvol), [100, 100, 100, 200]);
-    assert!(matches!(
-        fixture.append(&jvol, &[1]),
-        Err(JournalError::Torn { seq: Seq(5), .. })
-    ));
+    assert!(matches!(fixture.append(&jvol, &[1]), Err(JournalError::Torn { seq: Seq(5), .. })));
     drop(jvol);
     jvol = fixture.open();
     assert_eq!(jvol.torn(), Some(Seq(5)), "opening repaired it");
@@ -84,10 +77,7 @@ fn an_operation_cut_in_two_is_taken_back_whole() {
     drop(jvol);
     fixture.scribble(geometry.slot_offset(8), &[0; SLOT as usize]);
     let mut jvol = fixture.open();
-    assert_eq!(
-        (jvol.torn(), held(&jvol)),
-        (Some(Seq(6)), vec![100, 100, 100, 200, 200])
-    );
+    assert_eq!((jvol.torn(), held(&jvol)), (Some(Seq(6)), vec![100, 100, 100, 200, 200]));
     jvol.cut_tail().expect("cut");
     drop(jvol);
     let jvol = fixture.open();
@@ -96,9 +86,7 @@ fn an_operation_cut_in_two_is_taken_back_whole() {
 
 fn damage(fixture: &Fixture) -> (u64, u64, RecordError) {
     match Jvol::open(&fixture.path(), GROUP) {
-        Err(JournalError::Damaged {
-            seq, offset, reason, ..
-        }) => (seq.0, offset, reason),
+        Err(JournalError::Damaged { seq, offset, reason, .. }) => (seq.0, offset, reason),
         other => panic!("{other:?}"),
     }
 }
@@ -140,21 +128,13 @@ fn damage_far_below_the_end_is_found_by_reading() {
     let mut records = jvol.read(Seq(1), Seq(3000)).expect("read");
     records.next().expect("there").expect("the first is whole");
     match records.next().expect("an error") {
-        Err(JournalError::Damaged {
-            seq, offset, reason, ..
-        }) => {
+        Err(JournalError::Damaged { seq, offset, reason, .. }) => {
             assert_eq!((seq, offset, reason), (Seq(2), place, RecordError::Checksum));
         }
         other => panic!("{other:?}"),
     }
     assert!(records.next().is_none());
-    assert!(
-        jvol.read(Seq(3), Seq(3000))
-            .expect("read")
-            .next()
-            .expect("there")
-            .is_ok()
-    );
+    assert!(jvol.read(Seq(3), Seq(3000)).expect("read").next().expect("there").is_ok());
 }
 
 #[test]
@@ -183,10 +163,7 @@ fn everything_beyond_the_watermark_is_compared_however_much_it_is() {
 fn records_lost_below_the_watermark_are_damage_not_an_end() {
     let (fixture, geometry) = five();
     fixture.scribble(geometry.slot_offset(3), &[0; 3 * SLOT as usize]);
-    assert_eq!(
-        damage(&fixture),
-        (3, geometry.slot_offset(3), RecordError::Range("sequence"))
-    );
+    assert_eq!(damage(&fixture), (3, geometry.slot_offset(3), RecordError::Range("sequence")));
 }
 
 #[test]
@@ -195,24 +172,15 @@ fn what_is_not_ours_is_refused_by_name() {
     let other = Jvol::open(&fixture.path(), Uuid::from_u128(1));
     assert!(matches!(other, Err(JournalError::OtherGroup { found: GROUP, .. })));
 
-    let file = OpenOptions::new()
-        .write(true)
-        .open(fixture.path())
-        .expect("open the file");
+    let file = OpenOptions::new().write(true).open(fixture.path()).expect("open the file");
     file.set_len(geometry.size - 1).expect("truncate");
     let cut = Jvol::open(&fixture.path(), GROUP);
     assert!(matches!(cut, Err(JournalError::Truncated { found, wanted, .. }) if found + 1 == wanted));
     file.set_len(100).expect("truncate");
-    assert!(matches!(
-        Jvol::open(&fixture.path(), GROUP),
-        Err(JournalError::Foreign(_))
-    ));
+    assert!(matches!(Jvol::open(&fixture.path(), GROUP), Err(JournalError::Foreign(_))));
     file.set_len(geometry.size).expect("extend");
     fixture.scribble(0, &[0; 2 * PAGE as usize]);
-    assert!(matches!(
-        Jvol::open(&fixture.path(), GROUP),
-        Err(JournalError::Foreign(_))
-    ));
+    assert!(matches!(Jvol::open(&fixture.path(), GROUP), Err(JournalError::Foreign(_))));
 }
 
 #[test]
@@ -225,14 +193,7 @@ fn another_version_is_told_before_anything_else_is_believed() {
     let checksum = crc32c::crc32c(&newer);
     newer[12..16].copy_from_slice(&checksum.to_le_bytes());
     fixture.scribble(PAGE, &newer);
-    assert!(matches!(
-        Jvol::open(&fixture.path(), GROUP),
-        Err(JournalError::Version {
-            found: 2,
-            wanted: 1,
-            ..
-        })
-    ));
+    assert!(matches!(Jvol::open(&fixture.path(), GROUP), Err(JournalError::Version { found: 2, wanted: 1, .. })));
 }
 
 fn read(fixture: &Fixture, offset: u64) -> Vec<u8> {
@@ -249,9 +210,8 @@ fn one_superblock_is_enough_and_none_is_damage() {
     let (fixture, _) = five();
     for broken in [0, PAGE] {
         // both whole: the one that counts may not be on the disk yet, and is the one to be written again
-        let counts = Superblock::choose(&fixture.path(), [&read(&fixture, 0), &read(&fixture, PAGE)])
-            .expect("valid")
-            .slot;
+        let counts =
+            Superblock::choose(&fixture.path(), [&read(&fixture, 0), &read(&fixture, PAGE)]).expect("valid").slot;
         assert_eq!(writes_to(&fixture.open()), counts as u64 * PAGE);
         fixture.flip(broken + 40);
         let jvol = fixture.open();
@@ -275,30 +235,12 @@ fn an_impossible_superblock_is_not_believed() {
     let good = Superblock::new(GROUP, geometry);
     for bad in [
         Superblock { out: 0, ..good.clone() },
-        Superblock {
-            durable: u64::MAX,
-            ..good.clone()
-        },
+        Superblock { durable: u64::MAX, ..good.clone() },
         Superblock { out: 9, ..good.clone() },
-        Superblock {
-            durable: geometry.control_slots + 1,
-            ..good.clone()
-        },
-        Superblock {
-            durable_position: geometry.data_size + 1,
-            ..good.clone()
-        },
-        Superblock {
-            geometry: JvolGeometry {
-                data_size: 8,
-                ..geometry
-            },
-            ..good.clone()
-        },
-        Superblock {
-            geometry: JvolGeometry::new(4096 * 8),
-            ..good.clone()
-        },
+        Superblock { durable: geometry.control_slots + 1, ..good.clone() },
+        Superblock { durable_position: geometry.data_size + 1, ..good.clone() },
+        Superblock { geometry: JvolGeometry { data_size: 8, ..geometry }, ..good.clone() },
+        Superblock { geometry: JvolGeometry::new(4096 * 8), ..good.clone() },
     ] {
         let fixture = Fixture::new();
         fixture.scribble(0, &bad.encode());

@@ -79,11 +79,7 @@ fn goes_round_many_laps() {
     let (mut bytes, mut round) = (0_u64, 0_usize);
     while bytes < 6 * SIZE || jvol.pointers().next.0 < 3 * jvol.geometry().control_slots {
         round += 1;
-        let lengths: Vec<usize> = if round.is_multiple_of(3) {
-            vec![77; 500]
-        } else {
-            vec![300_001 + round, 4096, 12]
-        };
+        let lengths: Vec<usize> = if round.is_multiple_of(3) { vec![77; 500] } else { vec![300_001 + round, 4096, 12] };
         bytes += lengths.iter().sum::<usize>() as u64;
         match fixture.append(&jvol, &lengths) {
             Ok(_) => {}
