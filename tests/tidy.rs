@@ -13,9 +13,8 @@ const FUNCTION_LINES_MAX: usize = 70;
 const LINE_CHARS_MAX: usize = 120;
 
 /// Files that may be longer, each with its reason.
-const LONG_FILES: &[(&str, &str)] = &[
-    ("fuse/src/adapter.rs", "one impl of fuser's trait, which has one method a request"),
-];
+const LONG_FILES: &[(&str, &str)] =
+    &[("fuse/src/adapter.rs", "one impl of fuser's trait, which has one method a request")];
 
 /// Functions that may be longer: one `match` with an arm for every change kind.
 const LONG_FUNCTIONS: &[(&str, &str)] = &[
