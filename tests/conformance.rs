@@ -45,7 +45,7 @@ posix_fadvise = 1
 copy_file_range = 3
 ";
 
-/// Names of the cases that fail below a directory.
+/// Names of the cases that fail, or are skipped, below a directory.
 fn failures(sandbox: &Sandbox, below: &Path, second: &Path) -> BTreeSet<String> {
     let configuration = sandbox.path("pjdfstest.toml");
     fs::write(&configuration, PJDFSTEST).unwrap();
@@ -66,14 +66,15 @@ fn failures(sandbox: &Sandbox, below: &Path, second: &Path) -> BTreeSet<String> 
     let total: u32 = summary.split(", ").last().and_then(|last| last.split(' ').next()).unwrap().parse().unwrap();
     assert!(total > 350, "only {total} cases ran: {summary}");
     println!("{}: {summary}", below.display());
-    let failed = text.lines().filter(|line| line.trim_end().ends_with("FAILED"));
+    let is_listed = |line: &&str| line.trim_end().ends_with("FAILED") || line.trim_end().ends_with("skipped");
+    let failed = text.lines().filter(is_listed);
     failed.filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect()
 }
 
 /// Cases that docs/SEMANTICS.md lists: table rows that begin with a case's name in backticks.
 fn documented() -> BTreeSet<String> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/SEMANTICS.md");
-    let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let text = fs::read_to_string(&path).unwrap_or_default();
     let rows = text.lines().filter_map(|line| line.strip_prefix("| `"));
     rows.filter_map(|row| row.split('`').next()).filter(|name| name.contains("::")).map(str::to_owned).collect()
 }
@@ -94,7 +95,7 @@ fn pjdfstest_finds_nothing_that_the_semantics_do_not_say() {
     sandbox.base("pjd", &tapes);
     let mounted = failures(&sandbox, mount.path(), second.path());
     let only_mounted: BTreeSet<String> = mounted.difference(&plain).cloned().collect();
-    assert_eq!(only_mounted, documented(), "cases that fail on the mount alone, and rows of docs/SEMANTICS.md");
+    assert_eq!(only_mounted, documented(), "cases that only the mount fails or skips, and rows of docs/SEMANTICS.md");
     sandbox.export("pjd", &tapes);
     mount.umount();
     let restored = sandbox.restore(&tapes, "latest", "restored");

@@ -52,6 +52,13 @@ fn command_of(readme: &str, tar: &str, tape: &Path, to: &Path) -> String {
         .replace("DIR", to.to_str().unwrap())
 }
 
+/// What the README says of bsdtar: it misreads times before 1970 that have a fraction.
+fn misread(tree: Tree) -> Tree {
+    let mut nodes = tree.nodes().clone();
+    nodes.values_mut().filter(|node| node.mtime.0 < 0 && node.mtime.1 != 0).for_each(|node| node.mtime = (-1, 0));
+    Tree::from_nodes(Path::new("without fractions before 1970"), nodes)
+}
+
 fn readme_of(tape: &Path) -> String {
     let tape = tape.to_str().unwrap();
     tools::shell(Path::new("/"), &format!("tar --zstd -xOf '{tape}' README.txt"))
@@ -74,7 +81,9 @@ fn the_command_in_a_base_tapes_readme_gives_the_directory() {
     for tar in ["tar", "bsdtar"] {
         let to = disk.directory(&format!("by-{tar}"));
         tools::shell(sandbox.root(), &command_of(&readme, tar, &tape, &to));
-        before.assert_same(&Tree::of(&to), &format!("{tar}, by the command in the README"));
+        let (expected, made) = (before.clone(), Tree::of(&to.join("base")));
+        let (expected, made) = if tar == "bsdtar" { (misread(expected), misread(made)) } else { (expected, made) };
+        expected.assert_same(&made, &format!("{tar}, by the command in the README"));
     }
     let restored = sandbox.restore(&tapes, "latest", "disk/restored");
     before.assert_same(&Tree::of(&restored), "our own restore of the same tape");
