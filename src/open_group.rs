@@ -9,6 +9,7 @@ use reelfs_journal::{JournalError, SystemClock};
 use reelfs_volume::{Identity, OpenError, OpenOptions, Opened, Primary, Session};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::group_file::GroupFile;
@@ -35,6 +36,7 @@ impl OpenGroup {
     /// 11 when another reelfs has it, 10 when the volume is gone, 19 when the journal is damaged, 14 when `strict` refuses.
     pub fn open(dir: &GroupDir, verb: &str, strict: bool, output: &Output) -> Result<OpenGroup> {
         let lock = GroupLock::take(dir, verb)?;
+        raise_descriptor_limit();
         let mut file = GroupFile::load(dir)?;
         let root = open_root(&file)?;
         let opened = Primary::start(OpenOptions {
@@ -107,6 +109,14 @@ impl OpenGroup {
         let closed = self.primary.close(&session).map_err(|error| open_error(&self.file(), error))?;
         *self.session.lock() = closed.clone();
         self.update(|file| file.session = Some(closed))
+    }
+}
+
+/// Applications' open files are ours too: as many as the system lets us have.
+fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }) {
+        tracing::info!(%error, "the limit of open files stays as it is");
     }
 }
 
