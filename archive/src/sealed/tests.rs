@@ -245,8 +245,8 @@ fn packed(raw: &[u8]) -> Vec<u8> {
     packed
 }
 
-#[test]
-fn a_frame_that_unpacks_to_more_than_announced_is_refused() {
+/// A tape of which one journal frame is these bytes instead, and everything else says so.
+fn with_journal_frame(replace: impl Fn(&[u8]) -> Vec<u8>) -> Vec<u8> {
     let forge = Forge::update();
     let mut index = forge.index.clone();
     let good = forge.write();
@@ -257,8 +257,7 @@ fn a_frame_that_unpacks_to_more_than_announced_is_refused() {
         tape.frames.read(frame, &mut bytes).expect("a frame");
         frames.push((bytes, tape.frames.span(frame).expect("a frame").raw));
     }
-    frames[3].0 = packed(&vec![0; 200 << 20]);
-    assert!(frames[3].0.len() < 30_000);
+    frames[3].0 = replace(&frames[3].0);
     let written = |frames: &[(Vec<u8>, u32)]| -> Vec<Written> {
         let entry = |(packed, raw): &(Vec<u8>, u32)| Written {
             entry: FrameEntry(packed.len() as u32, *raw, Digest(*blake3::hash(packed).as_bytes())),
@@ -271,13 +270,29 @@ fn a_frame_that_unpacks_to_more_than_announced_is_refused() {
     frames[4] = (packed(&text), text.len() as u32);
     let mut bytes: Vec<u8> = frames.iter().flat_map(|(packed, _)| packed.clone()).collect();
     bytes.extend(sealed_tail(&written(&frames), 4));
-    // all digests are right: only unpacking shows it
-    let tape =
-        SealedTape::open(file(&bytes)).expect("opens").verify(Depth::Bytes, &mut |_| {}).expect("bytes are right");
-    let mut records = tape.records(Seq(1)).expect("records");
-    let error = records.next().map(|_| ()).expect_err("a bomb");
-    assert!(matches!(error, TapeError::Malformed { .. }), "{error}");
-    assert!(verify(&bytes).is_err());
+    bytes
+}
+
+#[test]
+fn a_frame_that_is_not_what_it_says_is_refused() {
+    assert!(verify(&with_journal_frame(<[u8]>::to_vec)).is_ok());
+    let bomb = packed(&vec![0; 200 << 20]);
+    assert!(bomb.len() < 30_000);
+    let empty = packed(&[]);
+    for bytes in [
+        with_journal_frame(|_| bomb.clone()),
+        with_journal_frame(|good| [good, &empty].concat()),
+        with_journal_frame(|_| packed(&[7; 100])),
+        with_journal_frame(|_| vec![0x50, 0x2a, 0x4d, 0x18, 0, 0, 0, 0]),
+    ] {
+        // all digests are right: only unpacking shows it
+        let tape = SealedTape::open(file(&bytes)).expect("opens");
+        let tape = tape.verify(Depth::Bytes, &mut |_| {}).expect("bytes are right");
+        let mut records = tape.records(Seq(1)).expect("records");
+        let error = records.next().map(|_| ()).expect_err("not what it says");
+        assert!(matches!(error, TapeError::Malformed { .. }), "{error}");
+        assert!(verify(&bytes).is_err());
+    }
 }
 
 #[test]
@@ -291,6 +306,11 @@ fn a_seek_table_that_lies_is_refused() {
         bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
         assert!(SealedTape::open(file(&bytes)).is_err(), "{at}");
     }
+    let mut bytes = good.clone();
+    let begin = table - 8;
+    bytes.splice(begin..begin, *b"between frames");
+    let error = SealedTape::open(file(&bytes)).map(|_| ()).expect_err("bytes that no frame holds");
+    assert!(matches!(error, TapeError::Altered { .. }), "{error}");
 }
 
 #[test]

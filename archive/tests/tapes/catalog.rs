@@ -36,7 +36,7 @@ fn order_copies_and_foreign_files_do_not_matter() {
     fs::create_dir(directory.path().join("old")).expect("a directory");
     tape(&directory.path().join("old"), before(0, Digest([9; 32])), 5);
 
-    let one = directory.path().join(third.name.to_string());
+    let one = directory.path().join("old/..").join(third.name.to_string());
     let catalog = Catalog::scan(&[one, directory.path().to_owned()]).expect("a catalog");
     assert_eq!(catalog.tapes().len(), 3, "{:?}", catalog.tapes());
     assert!(catalog.damaged().is_empty(), "{:?}", catalog.damaged());
@@ -71,11 +71,13 @@ fn other_cuts_of_the_same_history_fill_gaps_without_redundancy() {
     let second = tape(aside.path(), after(&first), 20);
     tape(directory.path(), after(&second), 30);
     let to_5 = tape(aside.path(), before(0, Digest::ZERO), 5);
-    tape(directory.path(), after(&to_5), 22);
+    tape(aside.path(), after(&to_5), 12);
+    let to_7 = tape(aside.path(), before(0, Digest::ZERO), 7);
+    tape(directory.path(), after(&to_7), 22);
     let catalog = Catalog::scan(&[directory.path(), aside.path()]).expect("a catalog");
-    assert_eq!(catalog.tapes().len(), 6);
+    assert_eq!(catalog.tapes().len(), 8);
     let chain = catalog.chain(GROUP, Epoch(1));
-    assert_eq!(ranges(&chain), [(1, 10), (6, 22), (21, 30)]);
+    assert_eq!(ranges(&chain), [(1, 10), (8, 22), (21, 30)]);
     assert!(chain.gaps.is_empty() && chain.diverged.is_empty());
 }
 
