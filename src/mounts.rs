@@ -32,7 +32,8 @@ impl MountEntry {
     /// The process behind it is dead: every access answers "not connected".
     #[must_use]
     pub fn is_stale(&self) -> bool {
-        fs::metadata(&self.point).is_err_and(|error| error.kind() == io::ErrorKind::NotConnected)
+        // stat(2) may be answered from the kernel's cache; opening the directory always asks the process
+        fs::read_dir(&self.point).is_err_and(|error| error.kind() == io::ErrorKind::NotConnected)
     }
 }
 

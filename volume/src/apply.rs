@@ -1,6 +1,6 @@
 //! The one apply: how a change is made true, on the primary under the mount and on a replica under the restorer.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -235,7 +235,7 @@ impl Volume {
         }
         if (owner_differs || present.mode != wanted.mode) && node.file_type != FileType::Symlink {
             node.state.lock().harmless = false;
-            rustix::fs::chmodat(CWD, proc_path(&path), Mode::from_raw_mode(wanted.mode), AtFlags::empty())?;
+            rustix::fs::chmodat(CWD, proc_path(path.as_fd()), Mode::from_raw_mode(wanted.mode), AtFlags::empty())?;
         }
         rustix::fs::utimensat(&*path, c"", &only_mtime(wanted.mtime), AtFlags::EMPTY_PATH)
     }
@@ -256,7 +256,7 @@ impl Volume {
         let (node, directory) = (self.node(file)?, self.node(parent)?);
         let path = self.path(&node)?;
         let flags = AtFlags::SYMLINK_FOLLOW; // follows /proc, not the object
-        rustix::fs::linkat(CWD, proc_path(&path), self.path(&directory)?, name.as_bytes(), flags)?;
+        rustix::fs::linkat(CWD, proc_path(path.as_fd()), self.path(&directory)?, name.as_bytes(), flags)?;
         node.add_link(&directory, name);
         Ok(())
     }

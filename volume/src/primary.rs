@@ -18,7 +18,7 @@ mod walk;
 pub use adopt::{Adopted, Identity};
 pub use attributes::{SetAttr, TimeSet};
 pub use directory::{DirEntry, Handle};
-pub use lifecycle::{OpenError, OpenOptions, Opened, Session};
+pub use lifecycle::{NewEpoch, OpenError, OpenOptions, Opened, Session};
 pub use recovery::Recovered;
 pub use walk::{Visit, WalkError};
 

@@ -210,7 +210,7 @@ fn cached_path(node: &Node) -> Option<Arc<OwnedFd>> {
 
 /// Opens what an `O_PATH` descriptor stands for.
 pub(crate) fn reopen(path: impl AsFd, flags: OFlags) -> Result<OwnedFd> {
-    rustix::fs::openat(CWD, proc_path(path), flags | OFlags::CLOEXEC | OFlags::NOCTTY, Mode::empty())
+    rustix::fs::openat(CWD, proc_path(path.as_fd()), flags | OFlags::CLOEXEC | OFlags::NOCTTY, Mode::empty())
 }
 
 /// How many descriptors may be cached: two fifths of the limit, for open files of the applications need the rest.

@@ -1,6 +1,6 @@
 //! Extended attributes and ACLs of any object, links included.
 
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use reelfs_journal::Xattr;
 use rustix::fs::XattrFlags;
@@ -9,9 +9,10 @@ use rustix::io::{Errno, Result};
 /// Largest list of names and largest value that Linux allows, in bytes.
 const XATTR_MAX: usize = 65_536;
 
-/// An object's path through its descriptor, which may be `O_PATH`: the f-calls refuse those.
-pub(crate) fn proc_path(object: impl AsFd) -> String {
-    format!("/proc/self/fd/{}", object.as_fd().as_raw_fd())
+/// An object's path through its descriptor, which may be `O_PATH`: the f-calls refuse those. It is good as long as the
+/// descriptor is open, so it is borrowed and never moved in here.
+pub(crate) fn proc_path(object: BorrowedFd<'_>) -> String {
+    format!("/proc/self/fd/{}", object.as_raw_fd())
 }
 
 /// Attributes that belong to the machine and not to the data: the label of its security module.
@@ -20,7 +21,7 @@ fn stays_here(name: &[u8]) -> bool {
 }
 
 pub(crate) fn get(object: impl AsFd, name: &[u8]) -> Result<Vec<u8>> {
-    let path = proc_path(object);
+    let path = proc_path(object.as_fd());
     let mut value = vec![0; 256];
     loop {
         match rustix::fs::getxattr(&path, name, &mut value) {
@@ -36,7 +37,7 @@ pub(crate) fn get(object: impl AsFd, name: &[u8]) -> Result<Vec<u8>> {
 
 /// The names, each with a NUL behind it, as `listxattr(2)` gives them.
 pub(crate) fn list(object: impl AsFd) -> Result<Vec<u8>> {
-    let path = proc_path(object);
+    let path = proc_path(object.as_fd());
     let mut names = vec![0; 1024];
     loop {
         match rustix::fs::listxattr(&path, &mut names) {
@@ -71,11 +72,11 @@ pub(crate) fn all(object: impl AsFd) -> Result<Vec<Xattr>> {
 }
 
 pub(crate) fn set(object: impl AsFd, xattr: &Xattr, flags: XattrFlags) -> Result<()> {
-    rustix::fs::setxattr(proc_path(object), xattr.name.as_slice(), &xattr.value, flags)
+    rustix::fs::setxattr(proc_path(object.as_fd()), xattr.name.as_slice(), &xattr.value, flags)
 }
 
 pub(crate) fn remove(object: impl AsFd, name: &[u8]) -> Result<()> {
-    rustix::fs::removexattr(proc_path(object), name)
+    rustix::fs::removexattr(proc_path(object.as_fd()), name)
 }
 
 /// Makes the attributes be exactly these.

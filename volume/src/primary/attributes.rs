@@ -103,12 +103,21 @@ impl Primary {
         }
         if !changes.is_empty() {
             let slot = self.in_flight.begin();
-            self.commit(&slot, who, &changes)?;
+            self.commit(&slot, who, &changes).inspect_err(|_| self.put_back(&node, &before))?;
         }
         if let Some(atime) = asked.atime.map(time) {
             self.set_atime(&node, atime)?;
         }
         self.volume.stat(&node)
+    }
+
+    /// A change that failed and is amended to nothing may have left its times (ext4 sets them before it looks for room),
+    /// or one half of an attribute change: puts back what stood before. Done while the change is still in flight, so that
+    /// nobody sees the difference.
+    pub(super) fn put_back(&self, node: &Arc<Node>, before: &Stat) {
+        if let Err(error) = self.volume.set_attributes(node.id, &before.attributes()) {
+            tracing::warn!(%error, id = %node.id, "the attributes of a file could not be put back after a failed change");
+        }
     }
 
     fn set_atime(&self, node: &Arc<Node>, atime: FileTime) -> Result<()> {

@@ -118,12 +118,13 @@ impl Primary {
         };
         let slot = self.in_flight.begin();
         let written = if node.state.lock().harmless {
-            self.commit(&slot, who, std::slice::from_ref(&write))?
+            self.commit(&slot, who, std::slice::from_ref(&write))
         } else {
             let mut changes = self.take_privileges(node, &before, kill)?;
             changes.push(write);
-            self.commit(&slot, who, &changes)?
+            self.commit(&slot, who, &changes)
         };
+        let written = written.inspect_err(|_| self.put_back(node, &before))?;
         u32::try_from(written).map_err(|_| Errno::IO)
     }
 
@@ -149,7 +150,7 @@ impl Primary {
         let mut changes = self.take_privileges(&node, &before, who.uid != 0)?;
         changes.push(change);
         let slot = self.in_flight.begin();
-        self.commit(&slot, who, &changes).map(|_| ())
+        self.commit(&slot, who, &changes).map(|_| ()).inspect_err(|_| self.put_back(&node, &before))
     }
 
     /// Copies bytes between files; answered short after [`DATA_MAX`].

@@ -61,6 +61,19 @@ impl std::fmt::Debug for OpenOptions {
     }
 }
 
+/// Why the journal can no longer say how the volume came to its present state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NewEpoch {
+    /// Another directory or file system stands in its place.
+    OtherVolume,
+    /// The machine stopped without closing it: what of the volume reached the disk, and what of the journal, the kernel
+    /// decided for each page by itself.
+    PowerCut,
+    /// Telling what changed behind the mount would fill more than half of the journal.
+    TooMuchChanged,
+}
+
 /// An open volume, and what happened while it was opened.
 #[derive(Debug)]
 pub struct Opened {
@@ -70,8 +83,8 @@ pub struct Opened {
     pub session: Session,
     /// The epoch; a new one when the volume was replaced.
     pub epoch: Epoch,
-    /// A new epoch began: the next export writes a new base.
-    pub replaced: bool,
+    /// A new epoch began, and why: the next export writes a new base.
+    pub replaced: Option<NewEpoch>,
     /// What changed behind the mount.
     pub adopted: Adopted,
     /// What an unclean stop left; `None` after a clean one.
@@ -190,7 +203,7 @@ impl Primary {
         let wanted = unsettled.wanted();
         let same = last.is_none_or(|last| last.identity == session.identity);
         let since = match last {
-            Some(last) if same => Some(self.news_since(last, &session.boot)?),
+            Some(last) if same => Some(self.news_since(last)?),
             _ => None,
         };
         let look = ScanFor { since, known, wanted: &wanted };
@@ -199,14 +212,22 @@ impl Primary {
             let (directories, files) = scan.counts();
             return Err(OpenError::Changed { directories, files });
         }
-        // what would fill half of the journal is cheaper as a new base
         let pointers = self.jvol.pointers();
-        if !same || scan.estimate() > (pointers.data_size - pointers.data_used) / 2 {
+        let unclean = last.is_some_and(|last| last.clean.is_none());
+        let reason = if !same {
+            Some(NewEpoch::OtherVolume)
+        } else if unclean && last.is_some_and(|last| last.boot != session.boot) {
+            Some(NewEpoch::PowerCut)
+        } else if scan.estimate() > (pointers.data_size - pointers.data_used) / 2 {
+            Some(NewEpoch::TooMuchChanged)
+        } else {
+            None
+        };
+        if reason.is_some() {
             self.epoch = Epoch(self.epoch.0 + 1);
             self.marker(MarkerKind::EpochStart, "", "", session.started).map_err(volume_error("write the journal"))?;
-            return Ok(CaughtUp { directories: scan.directories, replaced: true, ..CaughtUp::default() });
+            return Ok(CaughtUp { directories: scan.directories, replaced: reason, ..CaughtUp::default() });
         }
-        let unclean = last.is_some_and(|last| last.clean.is_none());
         let recovered = if unclean { Some(self.recover(&unsettled)?) } else { None };
         let mut adopted = Adopted::default();
         if !scan.is_empty() {
@@ -216,7 +237,7 @@ impl Primary {
             adopted = self.tell_scan(&scan).map_err(&write)?;
             self.marker(MarkerKind::AdoptEnd, "", "", since).map_err(&write)?;
         }
-        Ok(CaughtUp { directories: scan.directories, replaced: false, adopted, recovered })
+        Ok(CaughtUp { directories: scan.directories, replaced: None, adopted, recovered })
     }
 
     fn recover(&self, unsettled: &Unsettled) -> Result<Recovered, OpenError> {
@@ -229,14 +250,11 @@ impl Primary {
         Ok(recovered)
     }
 
-    /// Since when changes are not ours. After a kill of the daemon alone: since its last record, for the kernel kept all
-    /// that it did. After a power cut: since the session began.
-    fn news_since(&self, last: &Session, boot: &str) -> Result<Timestamp, OpenError> {
+    /// Since when changes are not ours: since the clean stop, or, after a kill of the daemon alone, since its last record,
+    /// for the kernel kept all that it did.
+    fn news_since(&self, last: &Session) -> Result<Timestamp, OpenError> {
         if let Some(clean) = last.clean {
             return Ok(clean);
-        }
-        if last.boot != boot {
-            return Ok(last.started);
         }
         let pointers = self.jvol.pointers();
         let end = pointers.next.previous();
@@ -279,7 +297,7 @@ impl Primary {
 #[derive(Default)]
 struct CaughtUp {
     directories: HashSet<reelfs_journal::FileId>,
-    replaced: bool,
+    replaced: Option<NewEpoch>,
     adopted: Adopted,
     recovered: Option<Recovered>,
 }

@@ -401,7 +401,7 @@ fn give_to(who: &Requester, directory: &OwnedFd, object: &OwnedFd, born: Stat) -
     let (uid, gid) = (Some(Uid::from_raw(who.uid)), Some(Gid::from_raw(gid)));
     rustix::fs::chownat(object, c"", uid, gid, AtFlags::EMPTY_PATH)?;
     if born.mode & 0o6000 != 0 && born.file_type != FileType::Symlink {
-        rustix::fs::chmodat(CWD, proc_path(object), Mode::from_raw_mode(born.mode), AtFlags::empty())?;
+        rustix::fs::chmodat(CWD, proc_path(object.as_fd()), Mode::from_raw_mode(born.mode), AtFlags::empty())?;
     }
     let stat = Stat::at(object, b"")?;
     Ok(Stat { id: born.id, ..stat })
