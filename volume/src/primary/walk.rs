@@ -210,7 +210,7 @@ impl<E> Walk<'_, '_, E> {
         let link = node.state.lock().links.first().cloned();
         let object = match link {
             Some(link) => rustix::fs::openat(volume.path(&link.parent)?, link.name.as_bytes(), flags, Mode::empty())?,
-            None => rustix::fs::openat(volume.path(node)?, c".", flags, Mode::empty())?,
+            None => reopen(volume.path(node)?, OFlags::PATH)?,
         };
         let stat = Stat::at(&object, b"")?;
         if stat.id.ino != node.id.ino {
