@@ -144,7 +144,3 @@ fn log_to_stderr(verbose: u8, quiet: bool) {
 fn absolute(path: &Path) -> Result<PathBuf> {
     std::path::absolute(path).map_err(|error| Error::io("find the current directory", error))
 }
-
-fn not_wired(verb: &str) -> Error {
-    Error::failed(format!("`{verb}` is not in this build"))
-}

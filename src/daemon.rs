@@ -56,6 +56,12 @@ pub struct Daemon {
     threads: Vec<JoinHandle<()>>,
 }
 
+/// A mounted group, seen by a thread that works for it.
+#[derive(Clone)]
+pub struct Worker {
+    shared: Arc<Shared>,
+}
+
 struct Shared {
     group: Arc<OpenGroup>,
     mounted: Mounted,
@@ -113,18 +119,10 @@ impl Daemon {
         &self.shared.group
     }
 
-    /// Exports to a directory as the control socket would.
-    ///
-    /// # Errors
-    /// What the export says.
-    pub fn perform(&self, request: &Request) -> Result<serde_json::Value> {
-        self.shared.perform(request, &mut |_| {})
-    }
-
-    /// Whether the mount has ended.
+    /// For another thread, to ask while this one waits for the end.
     #[must_use]
-    pub fn has_ended(&self) -> bool {
-        self.shared.mounted.has_ended()
+    pub fn worker(&self) -> Worker {
+        Worker { shared: self.shared.clone() }
     }
 
     /// Serves until somebody unmounts, does the last thing (an export, say), and closes the group.
@@ -152,6 +150,37 @@ impl Daemon {
         }
         self.shared.settle_connections();
         closed.and(last).and(served)
+    }
+}
+
+impl Worker {
+    /// Does what the control socket would; `status` tells what it is busy with.
+    ///
+    /// # Errors
+    /// What the request says; 16 when the mount has ended.
+    pub fn perform(&self, request: &Request, progress: &mut dyn FnMut(Step)) -> Result<serde_json::Value> {
+        self.shared.perform(request, progress)
+    }
+
+    /// The group.
+    #[must_use]
+    pub fn group(&self) -> &Arc<OpenGroup> {
+        &self.shared.group
+    }
+
+    /// Whether the mount has ended.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.shared.mounted.has_ended()
+    }
+
+    /// Ends the mount, even while files are open.
+    ///
+    /// # Errors
+    /// The kernel does not let go of it.
+    pub fn unmount(&self) -> Result<()> {
+        let mountpoint = &self.shared.mountpoint;
+        reelfs_fuse::unmount(mountpoint, true).map_err(|error| unmount_error(mountpoint, error))
     }
 }
 

@@ -15,6 +15,9 @@ use crate::group_file::{GroupFile, Target};
 use crate::open_group::OpenGroup;
 use crate::overlap;
 
+/// What is said of tapes on the disk of what they are to save.
+pub const SAME_DISK: &str = "the tapes lie on the disk of the protected directory: one broken disk takes both";
+
 /// Journal data on one tape at most (1.5 GiB before compression), so that a tape fits any medium.
 const TAPE_BYTES: u64 = 3 << 29;
 
@@ -54,11 +57,12 @@ pub struct Destination {
 }
 
 impl Destination {
-    /// Checks a tape directory against a group and its mount.
+    /// Checks a tape directory against a group and its mount. `device` is the volume's, which nobody can see any more
+    /// when it is mounted over.
     ///
     /// # Errors
     /// 10 when it is not there, 2 when it lies in the volume or in the mount.
-    pub fn check(file: &GroupFile, mountpoint: Option<&Path>, to: &Path) -> Result<Destination> {
+    pub fn check(file: &GroupFile, device: u64, mountpoint: Option<&Path>, to: &Path) -> Result<Destination> {
         let metadata = std::fs::metadata(to).map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound => {
                 Error::new(ErrorKind::NotFound, format!("the tape directory {} is not there", to.display()))
@@ -73,8 +77,7 @@ impl Destination {
         if let Some(mountpoint) = mountpoint {
             overlap::refuse_inside("the mount", mountpoint, "the tape directory", to)?;
         }
-        let same_disk = std::fs::metadata(&file.journal).is_ok_and(|journal| journal.dev() == metadata.dev());
-        Ok(Destination { dir: overlap::real(to)?, same_disk })
+        Ok(Destination { dir: overlap::real(to)?, same_disk: metadata.dev() == device })
     }
 }
 
@@ -131,7 +134,7 @@ pub fn export(
     }
     free(group)?;
     if to.same_disk {
-        exported.warnings.push("the tapes lie on the same disk as the journal: one broken disk takes both".to_owned());
+        exported.warnings.push(SAME_DISK.to_owned());
     }
     Ok(exported)
 }

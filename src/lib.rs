@@ -22,6 +22,7 @@ pub mod overlap;
 pub mod point;
 pub mod points;
 pub mod progress;
+pub mod protect;
 pub mod request;
 pub mod restore;
 pub mod size;

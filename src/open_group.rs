@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use reelfs_journal::{JournalError, SystemClock};
-use reelfs_volume::{Identity, OpenError, OpenOptions, Opened, Primary, Session};
+use reelfs_volume::{Identity, NewEpoch, OpenError, OpenOptions, Opened, Primary, Session};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -14,7 +14,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use crate::error::{Error, ErrorKind, Result};
 use crate::group_file::GroupFile;
 use crate::lock::GroupLock;
-use crate::output::Output;
+use crate::output::{Output, count};
 use crate::state::GroupDir;
 
 /// A locked, open group.
@@ -22,6 +22,7 @@ pub struct OpenGroup {
     dir: GroupDir,
     file: Mutex<GroupFile>,
     primary: Arc<Primary>,
+    device: u64,
     session: Mutex<Session>,
     /// One export or base copy at a time.
     tapes: Mutex<()>,
@@ -39,6 +40,8 @@ impl OpenGroup {
         raise_descriptor_limit();
         let mut file = GroupFile::load(dir)?;
         let root = open_root(&file)?;
+        let stat = rustix::fs::fstat(&root);
+        let device = stat.map_err(|error| Error::io("look at the PVOL", error.into()))?.st_dev;
         let opened = Primary::start(OpenOptions {
             root,
             jvol: file.journal.clone(),
@@ -53,7 +56,7 @@ impl OpenGroup {
         tell(&file, &opened, output);
         file.epoch = opened.epoch;
         file.session = Some(opened.session.clone());
-        if opened.replaced {
+        if opened.replaced.is_some() {
             file.base = None;
         }
         file.store(dir)?;
@@ -61,6 +64,7 @@ impl OpenGroup {
             dir: dir.clone(),
             file: Mutex::new(file),
             primary: opened.primary,
+            device,
             session: Mutex::new(opened.session),
             tapes: Mutex::new(()),
             _lock: lock,
@@ -77,6 +81,12 @@ impl OpenGroup {
     #[must_use]
     pub fn primary(&self) -> &Arc<Primary> {
         &self.primary
+    }
+
+    /// The device that the volume lies on, whatever is mounted over it.
+    #[must_use]
+    pub fn device(&self) -> u64 {
+        self.device
     }
 
     /// A copy of what is known of the group.
@@ -144,7 +154,8 @@ fn open_root(file: &GroupFile) -> Result<OwnedFd> {
     Ok(root)
 }
 
-fn open_error(file: &GroupFile, error: OpenError) -> Error {
+/// Why a volume cannot be opened, as a sentence with an exit code.
+pub(crate) fn open_error(file: &GroupFile, error: OpenError) -> Error {
     let name = &file.name;
     match error {
         OpenError::Journal(error @ JournalError::Damaged { .. }) => {
@@ -164,12 +175,13 @@ fn open_error(file: &GroupFile, error: OpenError) -> Error {
 /// One sentence for each thing that happened while nobody was looking.
 fn tell(file: &GroupFile, opened: &Opened, output: &Output) {
     let name = &file.name;
-    if opened.replaced {
-        output.warn(&format!(
-            "{name}: the PVOL is another directory or changed too much to journal: epoch {} begins, and the next export \
-             writes a new base",
-            opened.epoch
-        ));
+    if let Some(reason) = opened.replaced {
+        let why = match reason {
+            NewEpoch::OtherVolume => "the PVOL is another directory than it was",
+            NewEpoch::PowerCut => "the machine stopped without closing the PVOL",
+            NewEpoch::TooMuchChanged => "more changed behind the mount than the journal can take",
+        };
+        output.warn(format!("{name}: {why}: epoch {} begins, and the next export writes a new base", opened.epoch));
     }
     if let Some(recovered) = opened.recovered {
         output.note(&format!(
@@ -179,9 +191,9 @@ fn tell(file: &GroupFile, opened: &Opened, output: &Output) {
     }
     if !opened.adopted.is_empty() {
         output.note(&format!(
-            "{name}: changed behind the mount and adopted: {} directories and {} files, {}",
-            opened.adopted.directories,
-            opened.adopted.files,
+            "{name}: changed behind the mount and adopted: {} and {}, {}",
+            count(opened.adopted.directories, "directory"),
+            count(opened.adopted.files, "file"),
             crate::size::Size(opened.adopted.bytes)
         ));
     }

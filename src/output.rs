@@ -179,11 +179,14 @@ impl Output {
     }
 }
 
-/// `1 record`, `2 records`.
+/// `1 record`, `2 records`, `2 directories`.
 #[must_use]
 pub fn count(number: u64, noun: &str) -> String {
-    let plural = if number == 1 { "" } else { "s" };
-    format!("{number} {noun}{plural}")
+    match noun.strip_suffix("ry") {
+        _ if number == 1 => format!("1 {noun}"),
+        Some(stem) => format!("{number} {stem}ries"),
+        None => format!("{number} {noun}s"),
+    }
 }
 
 fn paint(color: bool, tone: Tone, text: &str) -> String {

@@ -157,12 +157,12 @@ pub fn perform(
     match request {
         Request::Mark { name, note } => to_json(&mark(group, name, note)?),
         Request::BaseCopy { to } => {
-            let destination = Destination::check(&group.file(), mountpoint, to)?;
+            let destination = Destination::check(&group.file(), group.device(), mountpoint, to)?;
             let _alone = group.alone();
             to_json(&base_copy::base_copy(group, &destination, &mut step)?)
         }
         Request::Export { to } => {
-            let destination = Destination::check(&group.file(), mountpoint, to)?;
+            let destination = Destination::check(&group.file(), group.device(), mountpoint, to)?;
             let _alone = group.alone();
             to_json(&export::export(group, &destination, None, &mut step)?)
         }

@@ -14,7 +14,7 @@ use reelfs_journal::GroupName;
 use crate::cli::Context;
 use crate::error::{Error, ErrorKind, Result};
 
-pub(super) use export::report;
+pub(super) use export::{MadeTape, line, made_tape, report};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum TapeVerb {

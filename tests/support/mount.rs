@@ -92,6 +92,13 @@ impl Mount {
         log
     }
 
+    /// Ctrl-C, and the code that the process ends with, whatever it is; and the log.
+    pub fn interrupt(mut self) -> (Option<i32>, String) {
+        kill_process(self.pid(), Signal::INT).expect("our daemon can be told");
+        let status = self.daemon.wait().expect("our child");
+        (status.code(), self.log())
+    }
+
     /// SIGKILL, then takes the dead mount away as an administrator would; returns the log.
     pub fn kill(mut self) -> String {
         kill_process(self.pid(), Signal::KILL).expect("our daemon can be killed");

@@ -7,6 +7,7 @@ use super::TapeExportArgs;
 use crate::cli::Context;
 use crate::error::Result;
 use crate::export::{Exported, Made};
+use crate::output::Output;
 use crate::progress::Progress;
 use crate::request::{self, Request};
 use crate::size::Size;
@@ -29,8 +30,9 @@ struct MadeTapes<'a> {
     warnings: &'a [String],
 }
 
+/// See [`made_tape`].
 #[derive(Serialize)]
-struct MadeTape {
+pub(in crate::cli) struct MadeTape {
     name: String,
     path: String,
     kind: String,
@@ -44,9 +46,7 @@ struct MadeTape {
 pub(in crate::cli) fn report(group: &GroupName, exported: &Exported, context: &Context) -> Result<()> {
     let output = &context.output;
     for made in &exported.tapes {
-        let (name, kind, bytes) = (file_name(made), made.kind, Size(made.bytes));
-        let (first, last, sealed) = (made.first, made.last, output.zone.text(made.sealed));
-        output.say(format!("{name}  {kind}  seq {first} to {last}  {bytes}  sealed {sealed}"))?;
+        output.say(line(made, output))?;
     }
     if exported.tapes.is_empty() {
         output.confirm(format!("nothing new in group {group}"))?;
@@ -61,7 +61,15 @@ pub(in crate::cli) fn report(group: &GroupName, exported: &Exported, context: &C
     })
 }
 
-fn made_tape(made: &Made) -> MadeTape {
+/// A tape in one line, with the local time until which it vouches.
+pub(in crate::cli) fn line(made: &Made, output: &Output) -> String {
+    let (name, kind, bytes) = (file_name(made), made.kind, Size(made.bytes));
+    let (first, last, sealed) = (made.first, made.last, output.zone.text(made.sealed));
+    format!("{name}  {kind}  seq {first} to {last}  {bytes}  sealed {sealed}")
+}
+
+/// A tape as it is told to programs.
+pub(in crate::cli) fn made_tape(made: &Made) -> MadeTape {
     MadeTape {
         name: file_name(made),
         path: made.path.display().to_string(),

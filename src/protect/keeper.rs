@@ -1,0 +1,294 @@
+//! Who keeps a mounted group on tapes: at the start, on a schedule, when a missing directory comes back, and at the end.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::time::{Duration, Instant};
+
+use reelfs_archive::Catalog;
+use serde_json::Value;
+
+use super::{Protection, absence};
+use crate::daemon::{Daemon, Worker};
+use crate::error::{Error, ErrorKind, Result};
+use crate::export::{Exported, Made, SAME_DISK, tape_error};
+use crate::group_file::GroupFile;
+use crate::journal_state::JournalState;
+use crate::open_group::OpenGroup;
+use crate::output::Output;
+use crate::progress::Progress;
+use crate::request::{self, Request, Step};
+
+/// What there is to tell.
+#[derive(Debug)]
+pub enum News<'a> {
+    /// A tape was made.
+    Tape(&'a Made),
+    /// Something a person should know; told once.
+    Warning(&'a str),
+    /// No tape could be made. Told when it begins and when the reason changes.
+    Failed {
+        /// Why.
+        error: &'a Error,
+        /// The same, with what to do and what happens next.
+        sentence: String,
+    },
+    /// Tapes are made again.
+    Resumed,
+}
+
+/// What was done altogether.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// Tapes made.
+    pub tapes: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// Makes the tapes of one group in one directory.
+pub struct Keeper<T> {
+    to: PathBuf,
+    /// The device of the directory when it began: a disk that is gone leaves an empty directory of another.
+    device: u64,
+    every: Duration,
+    output: Output,
+    tell: T,
+    told: BTreeSet<String>,
+    /// Why the last attempt failed.
+    failing: Option<String>,
+    /// What no later attempt can mend.
+    hopeless: Option<Error>,
+    kept: Kept,
+}
+
+enum Wake {
+    /// The mount has ended.
+    End,
+    /// Something appeared where the directory was missing.
+    Hint,
+}
+
+/// Serves the mount and keeps the tapes until somebody unmounts; then writes the last tape.
+///
+/// # Errors
+/// What the last tape says, or that the group cannot be closed cleanly.
+pub fn keep<T>(daemon: Daemon, mut keeper: Keeper<T>) -> Result<Kept>
+where
+    T: FnMut(&News<'_>) + Send + 'static,
+{
+    let (wake, woken) = mpsc::channel();
+    let (worker, hints) = (daemon.worker(), wake.clone());
+    let thread = std::thread::Builder::new().name("tapes".to_owned()).spawn(move || {
+        keeper.serve(&worker, &hints, &woken);
+        keeper
+    });
+    let thread = match thread {
+        Ok(thread) => thread,
+        Err(error) => {
+            daemon.worker().unmount()?;
+            daemon.wait(|_| Ok(()))?;
+            return Err(Error::io("start the thread that makes the tapes", error));
+        }
+    };
+    let mut kept = Kept::default();
+    daemon.wait(|group| {
+        // it may have given up already
+        let _ = wake.send(Wake::End);
+        let mut keeper = thread.join().map_err(|_| Error::failed("the thread that makes the tapes panicked"))?;
+        let outcome = keeper.finish(group);
+        kept = keeper.kept;
+        outcome
+    })?;
+    Ok(kept)
+}
+
+impl<T: FnMut(&News<'_>)> Keeper<T> {
+    /// For a checked directory; `tell` gets the news.
+    ///
+    /// # Errors
+    /// The tape directory is gone already.
+    pub fn new(protection: &Protection, every: Duration, output: &Output, mut tell: T) -> Result<Keeper<T>> {
+        let to = protection.tapes.dir.clone();
+        let device = fs::metadata(&to).map_err(|error| Error::io(format!("look at {}", to.display()), error))?.dev();
+        let mut told = BTreeSet::new();
+        if protection.tapes.same_disk && told.insert(SAME_DISK.to_owned()) {
+            tell(&News::Warning(SAME_DISK));
+        }
+        let (output, kept) = (output.clone(), Kept::default());
+        Ok(Keeper { to, device, every, output, tell, told, failing: None, hopeless: None, kept })
+    }
+
+    fn serve(&mut self, worker: &Worker, hints: &Sender<Wake>, woken: &Receiver<Wake>) {
+        let mut is_first = true;
+        loop {
+            let outcome = self.attempt(worker.group(), &mut |request, step| worker.perform(request, step));
+            match outcome {
+                Ok(()) => {}
+                Err(_) if worker.has_ended() => return, // the last attempt tells
+                Err(error) if is_first && is_hopeless(&error) && worker.unmount().is_ok() => {
+                    self.hopeless = Some(error);
+                    return;
+                }
+                Err(error) => self.failed(worker.group(), &error),
+            }
+            is_first = false;
+            if !self.rest(hints, woken) {
+                return;
+            }
+        }
+    }
+
+    /// Until the next attempt; false when it was the last.
+    fn rest(&self, hints: &Sender<Wake>, woken: &Receiver<Wake>) -> bool {
+        let begin = now();
+        let mut watch = None;
+        loop {
+            let is_missing = self.failing.is_some() && !self.to.is_dir();
+            if is_missing {
+                // anew every time: what was above it may be gone as well
+                let hints = hints.clone();
+                watch = absence::watch(&self.to, move || {
+                    let _ = hints.send(Wake::Hint);
+                });
+                if self.to.is_dir() {
+                    return true;
+                }
+            }
+            match woken.recv_timeout(self.every.saturating_sub(begin.elapsed())) {
+                Ok(Wake::End) | Err(RecvTimeoutError::Disconnected) => return false,
+                Ok(Wake::Hint) if watch.is_some() && self.to.is_dir() => return true,
+                Ok(Wake::Hint) => {}
+                Err(RecvTimeoutError::Timeout) => return true,
+            }
+        }
+    }
+
+    /// The last tape, when nobody changes anything any more.
+    fn finish(&mut self, group: &OpenGroup) -> Result<()> {
+        if let Some(error) = self.hopeless.take() {
+            return Err(error);
+        }
+        self.attempt(group, &mut |request, step| request::perform(group, None, request, step)).map_err(|error| {
+            let advice = self.advice(&error);
+            let after = "nothing is lost: the changes wait in the journal for the next run";
+            error.hint(if advice.is_empty() { after.to_owned() } else { format!("{advice}; {after}") })
+        })
+    }
+
+    /// Writes what is new, after a base when the directory has none that leads to now.
+    fn attempt(
+        &mut self,
+        group: &OpenGroup,
+        perform: &mut dyn FnMut(&Request, &mut dyn FnMut(Step)) -> Result<Value>,
+    ) -> Result<()> {
+        let file = group.file();
+        let request = self.choose(&file)?;
+        let mut progress = match request {
+            Request::BaseCopy { .. } => Progress::new(&self.output, "base copy"),
+            _ => Progress::records(&self.output, "export"),
+        };
+        let value = perform(&request, &mut |step| progress.set(step.done, step.total, ""));
+        drop(progress);
+        let exported: Exported =
+            serde_json::from_value(value?).map_err(|error| Error::failed("read the answer").because(error))?;
+        for made in &exported.tapes {
+            self.kept.tapes += 1;
+            self.kept.bytes += made.bytes;
+            (self.tell)(&News::Tape(made));
+        }
+        for warning in &exported.warnings {
+            self.warn(warning);
+        }
+        if self.failing.take().is_some() {
+            (self.tell)(&News::Resumed);
+        }
+        Ok(())
+    }
+
+    fn choose(&mut self, file: &GroupFile) -> Result<Request> {
+        let to = self.to.clone();
+        // that it is gone, or is no directory, is told by the export
+        let Some(metadata) = fs::metadata(&to).ok().filter(fs::Metadata::is_dir) else {
+            return Ok(Request::Export { to });
+        };
+        let catalog = Catalog::scan(std::slice::from_ref(&to)).map_err(|error| tape_error("read the tapes", error))?;
+        let (name, shown) = (&file.name, to.display());
+        let is_bare = catalog.groups().iter().all(|known| known.uuid != file.uuid);
+        if is_bare && metadata.dev() != self.device {
+            let message = format!("the tape disk is not at {shown}: what is there now has no tape of group {name}");
+            return Err(Error::new(ErrorKind::NotFound, message)
+                .hint("mount the disk there; to go on with what is there now, end this and run it again"));
+        }
+        if stands(&catalog, file, &to) {
+            return Ok(Request::Export { to });
+        }
+        if let Some(target) = file.target(&to) {
+            self.warn(&format!(
+                "{shown} had tapes of group {name} up to record {} and no longer has all of them: a new base tape is written",
+                target.seq
+            ));
+        }
+        Ok(Request::BaseCopy { to })
+    }
+
+    fn warn(&mut self, warning: &str) {
+        if self.told.insert(warning.to_owned()) {
+            (self.tell)(&News::Warning(warning));
+        }
+    }
+
+    fn failed(&mut self, group: &OpenGroup, error: &Error) {
+        let reason = error.chain();
+        if self.failing.as_ref() == Some(&reason) {
+            tracing::info!(%reason, "still no tape");
+            return;
+        }
+        let advice = self.advice(error);
+        let advice = if advice.is_empty() { advice } else { format!("{advice}; ") };
+        let used = JournalState::of(group.primary().jvol(), &group.file())
+            .map_or_else(|_| String::new(), |state| format!(" ({:.0} % full)", state.used * 100.0));
+        let sentence = format!(
+            "no tape was made: {reason}; {advice}until then the changes wait in the journal{used}, tried again every {}",
+            humantime::format_duration(self.every)
+        );
+        (self.tell)(&News::Failed { error, sentence });
+        self.failing = Some(reason);
+    }
+
+    /// What the user can do about it.
+    fn advice(&self, error: &Error) -> String {
+        match (error.kind(), error.hint_text()) {
+            (_, Some(hint)) => hint.trim_end_matches(['.', ';']).to_owned(),
+            (ErrorKind::NoSpace, None) => format!("the disk of {} is full: make room on it", self.to.display()),
+            (_, None) => String::new(),
+        }
+    }
+}
+
+/// Whether the tapes of a directory lead from a finished base to the last record that was ever put there.
+pub(super) fn stands(catalog: &Catalog, file: &GroupFile, dir: &Path) -> bool {
+    let Some(newest) = &file.base else { return false };
+    let chain = catalog.chain(file.uuid, file.epoch);
+    let exported = file.target(dir).filter(|target| target.epoch == file.epoch).map(|target| target.seq);
+    let finished = chain.bases.iter().filter(|base| base.head.first() <= newest.seq);
+    finished.map(|base| base.head.first()).any(|began| {
+        let reached = chain.updates.iter().fold(began, |reached, tape| {
+            let goes_on = tape.head.first() <= reached.next();
+            if goes_on { reached.max(tape.head.last()) } else { reached }
+        });
+        exported.is_none_or(|exported| exported <= reached)
+    })
+}
+
+/// A later attempt would fail in the same way, whatever is done to the disk.
+fn is_hopeless(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Foreign | ErrorKind::Usage | ErrorKind::Damaged)
+}
+
+#[expect(clippy::disallowed_methods, reason = "a schedule of real time")]
+fn now() -> Instant {
+    Instant::now()
+}
