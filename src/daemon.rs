@@ -21,6 +21,9 @@ use crate::request::{self, Request, Step};
 /// Conversations at the same time; one more is refused.
 const CONNECTIONS_MAX: usize = 32;
 
+/// A signal so soon after the first is the same wish: `timeout` and shells signal a process and its group.
+const SAME_WISH_NS: u64 = 500_000_000;
+
 /// How the mount is, told by its process.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Live {
@@ -339,13 +342,17 @@ fn answer(outcome: Result<serde_json::Value>) -> Answer<Step, serde_json::Value>
 /// The first signal unmounts, even while files are open (their users keep them, the name is gone, and the end comes with
 /// the last one); the second ends the process, and the next mount recovers.
 fn watch_signals(shared: &Shared, mut signals: Signals) {
-    let mut asked = false;
+    let mut asked: Option<Timestamp> = None;
     for signal in &mut signals {
-        if asked {
+        let now = shared.group.primary().clock().read().wall;
+        if asked.is_some_and(|first| now.0.abs_diff(first.0) < SAME_WISH_NS) {
+            continue;
+        }
+        if asked.is_some() {
             tracing::warn!("asked twice to end: the next mount recovers what is open now");
             std::process::exit(128 + signal);
         }
-        asked = true;
+        asked = Some(now);
         tracing::info!(signal, "asked to end");
         shared.mounted.give_up_waiting();
         let clean = reelfs_fuse::unmount(&shared.mountpoint, false);
@@ -357,7 +364,7 @@ fn watch_signals(shared: &Shared, mut signals: Signals) {
             && !shared.mounted.has_ended()
         {
             tracing::error!(%error, "cannot unmount");
-            asked = false;
+            asked = None;
         }
     }
 }

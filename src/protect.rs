@@ -47,6 +47,8 @@ pub struct Protection {
     pub point: Mountpoint,
     /// Where the tapes go.
     pub tapes: Destination,
+    /// The device that they lie on: a disk that is gone leaves an empty directory of another.
+    pub tapes_device: u64,
     /// The tapes there hold no base of the group yet.
     pub needs_base: bool,
 }
@@ -81,12 +83,13 @@ impl Protection {
         if is_new {
             refuse_unfit(&file)?;
         }
-        let device = fs::metadata(&file.pvol).map_err(|error| Error::io("look at the PVOL", error))?.dev();
+        let device = device_of(&file.pvol)?;
         let tapes = Destination::check(&file, device, Some(&place), tapes)?;
+        let tapes_device = device_of(&tapes.dir)?;
         let catalog =
             Catalog::scan(std::slice::from_ref(&tapes.dir)).map_err(|error| tape_error("read the tapes", error))?;
         let needs_base = !keeper::stands(&catalog, &file, &tapes.dir);
-        Ok(Protection { group: state.group(&file.name), file, is_new, point, tapes, needs_base })
+        Ok(Protection { group: state.group(&file.name), file, is_new, point, tapes, tapes_device, needs_base })
     }
 
     /// Makes the group if it is not there yet.
@@ -139,6 +142,11 @@ fn look_at(source: &Path, may_be_dead: bool) -> Result<()> {
         }
         Err(error) => Err(Error::io(format!("look at {shown}"), error)),
     }
+}
+
+fn device_of(path: &Path) -> Result<u64> {
+    let metadata = fs::metadata(path).map_err(|error| Error::io(format!("look at {}", path.display()), error));
+    Ok(metadata?.dev())
 }
 
 /// What the group of this directory will be, to check against.

@@ -99,24 +99,18 @@ pub(crate) fn run(arguments: &ProtectArgs, context: &Context) -> Result<()> {
     let open = OpenGroup::open(&protection.group, "reelfs protect", false, &context.output)?;
     let name = protection.file.name.to_string();
     let daemon = Daemon::start(open, &mount_options(&name, &Words::default(), &protection.point))?;
-    let greeted = greet(arguments, context, &protection);
-    let teller = {
-        let (output, name) = (context.output.clone(), name.clone());
-        move |news: &News<'_>| {
-            // when nobody reads any more, the tapes are still wanted
-            let _ = tell(news, &name, &output);
-        }
+    if let Err(error) = greet(arguments, context, &protection) {
+        // whoever asked cannot be told: no mount stays behind
+        daemon.worker().unmount()?;
+        daemon.wait(|_| Ok(()))?;
+        return Err(error);
+    }
+    let output = context.output.clone();
+    let teller = move |news: &News<'_>| {
+        // when nobody reads any more, the tapes are still wanted
+        let _ = tell(news, &name, &output);
     };
-    let keeper = greeted.and_then(|()| Keeper::new(&protection, arguments.every, &context.output, teller));
-    let keeper = match keeper {
-        Ok(keeper) => keeper,
-        Err(error) => {
-            // whoever asked cannot be told, or the tape disk has gone: no mount stays behind
-            daemon.worker().unmount()?;
-            daemon.wait(|_| Ok(()))?;
-            return Err(error);
-        }
-    };
+    let keeper = Keeper::new(&protection, arguments.every, &context.output, teller);
     let kept = keep(daemon, keeper)?;
     farewell(&kept, context, &protection)
 }

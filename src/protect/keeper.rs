@@ -51,7 +51,7 @@ pub struct Kept {
 /// Makes the tapes of one group in one directory.
 pub struct Keeper<T> {
     to: PathBuf,
-    /// The device of the directory when it began: a disk that is gone leaves an empty directory of another.
+    /// The device of the directory when it began.
     device: u64,
     every: Duration,
     output: Output,
@@ -107,18 +107,22 @@ where
 
 impl<T: FnMut(&News<'_>)> Keeper<T> {
     /// For a checked directory; `tell` gets the news.
-    ///
-    /// # Errors
-    /// The tape directory is gone already.
-    pub fn new(protection: &Protection, every: Duration, output: &Output, mut tell: T) -> Result<Keeper<T>> {
-        let to = protection.tapes.dir.clone();
-        let device = fs::metadata(&to).map_err(|error| Error::io(format!("look at {}", to.display()), error))?.dev();
-        let mut told = BTreeSet::new();
-        if protection.tapes.same_disk && told.insert(SAME_DISK.to_owned()) {
-            tell(&News::Warning(SAME_DISK));
+    pub fn new(protection: &Protection, every: Duration, output: &Output, tell: T) -> Keeper<T> {
+        let mut keeper = Keeper {
+            to: protection.tapes.dir.clone(),
+            device: protection.tapes_device,
+            every,
+            output: output.clone(),
+            tell,
+            told: BTreeSet::new(),
+            failing: None,
+            hopeless: None,
+            kept: Kept::default(),
+        };
+        if protection.tapes.same_disk {
+            keeper.warn(SAME_DISK);
         }
-        let (output, kept) = (output.clone(), Kept::default());
-        Ok(Keeper { to, device, every, output, tell, told, failing: None, hopeless: None, kept })
+        keeper
     }
 
     fn serve(&mut self, worker: &Worker, hints: &Sender<Wake>, woken: &Receiver<Wake>) {

@@ -92,9 +92,11 @@ impl Mount {
         log
     }
 
-    /// Ctrl-C, and the code that the process ends with, whatever it is; and the log.
+    /// Ctrl-C as `timeout -s INT` sends it, twice at once, and the code that the process ends with, whatever it is; and the log.
     pub fn interrupt(mut self) -> (Option<i32>, String) {
         kill_process(self.pid(), Signal::INT).expect("our daemon can be told");
+        wait::pause(Duration::from_millis(20));
+        kill_process(self.pid(), Signal::INT).expect("our daemon has not been waited for");
         let status = self.daemon.wait().expect("our child");
         (status.code(), self.log())
     }
