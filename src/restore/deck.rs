@@ -6,7 +6,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use reelfs_archive::{Catalog, CatalogTape, Chain, Depth, SealedTape, TapeError, TapeHead, VerifiedTape};
+use reelfs_archive::{Catalog, CatalogTape, Chain, Depth, SealedTape, TapeError, TapeHead, TapeKind, VerifiedTape};
 use reelfs_journal::{Change, Epoch, GroupName, Record, Seq, Timestamp};
 use uuid::Uuid;
 
@@ -23,29 +23,44 @@ use crate::when::Zone;
 pub struct Tape {
     /// Where.
     pub path: PathBuf,
+    /// Further copies of it.
+    pub copies: Vec<PathBuf>,
     /// What it says about itself.
     pub head: TapeHead,
 }
 
 impl Tape {
+    fn new(tape: &CatalogTape) -> Tape {
+        Tape { path: tape.path.clone(), copies: tape.copies.clone(), head: tape.head.clone() }
+    }
+
     /// Its name, as `ls` shows it when nobody has renamed it.
     #[must_use]
     pub fn name(&self) -> String {
         self.head.name().to_string()
     }
 
-    /// Opens it and reads all of it.
+    /// Opens it and reads all of it; when it is damaged, a copy of it.
     ///
     /// # Errors
     /// It is not what it was when the catalog was made, or damaged (19).
     pub fn verify(&self, depth: Depth, progress: &mut dyn FnMut(u64)) -> Result<VerifiedTape> {
+        let first = self.verify_at(&self.path, depth, progress);
+        if first.is_ok() {
+            return first;
+        }
+        let copy = self.copies.iter().find_map(|path| self.verify_at(path, depth, progress).ok());
+        copy.map_or(first, Ok)
+    }
+
+    fn verify_at(&self, path: &Path, depth: Depth, progress: &mut dyn FnMut(u64)) -> Result<VerifiedTape> {
         let mut open = || -> std::result::Result<VerifiedTape, TapeError> {
-            let file = File::open(&self.path).map_err(|source| TapeError::Io { operation: "open", source })?;
+            let file = File::open(path).map_err(|source| TapeError::Io { operation: "open", source })?;
             SealedTape::open(file)?.verify(depth, progress)
         };
-        let tape = open().map_err(|error| tape_error(&self.path, error))?;
+        let tape = open().map_err(|error| tape_error(path, error))?;
         if tape.head().label.tape != self.head.label.tape || tape.head().root != self.head.root {
-            let message = format!("tape {} was replaced by another one meanwhile", self.path.display());
+            let message = format!("tape {} was replaced by another one meanwhile", path.display());
             return Err(Error::new(ErrorKind::Foreign, message));
         }
         Ok(tape)
@@ -124,7 +139,7 @@ impl Deck {
                 _ => Error::io(format!("open {}", path.display()), error),
             })?;
         }
-        let catalog = Catalog::scan(paths).map_err(|error| tape_error(&paths[0], error))?;
+        let catalog = Catalog::scan(paths).map_err(|error| tape_error(&place(paths), error))?;
         let broken = broken_tapes(&catalog);
         let chosen = choose_group(&catalog.groups(), group, &broken, paths)?;
         Ok(Deck::fill(&catalog, broken, chosen.name, chosen.uuid, None, progress))
@@ -143,7 +158,7 @@ impl Deck {
         progress: &mut Watch<'_>,
     ) -> Result<Deck> {
         let present: Vec<&PathBuf> = paths.iter().filter(|path| path.is_dir()).collect();
-        let catalog = Catalog::scan(&present).map_err(|error| tape_error(present[0], error))?;
+        let catalog = Catalog::scan(&present).map_err(|error| tape_error(&place(paths), error))?;
         let broken = broken_tapes(&catalog);
         let mut deck = Deck::fill(&catalog, broken, group, uuid, Some(live), progress);
         for absent in paths.iter().filter(|path| !path.is_dir()) {
@@ -180,15 +195,20 @@ impl Deck {
         };
         for epoch in epochs {
             deck.add_epoch(epoch, &catalog.chain(uuid, epoch), progress);
+            let own = |tape: &&CatalogTape| (tape.head.label.group_uuid, tape.head.label.epoch) == (uuid, epoch);
+            let all: Vec<Tape> = catalog.tapes().iter().filter(own).map(Tape::new).collect();
+            let fork = deck.find_fork(&all);
+            if let Some(tapes) = deck.epochs.last_mut() {
+                tapes.diverged = tapes.diverged.take().or(fork);
+            }
         }
         deck.warnings.extend(deck.broken.iter().map(|broken| broken.error.to_string()));
         deck
     }
 
     fn add_epoch(&mut self, epoch: Epoch, chain: &Chain<'_>, progress: &mut Watch<'_>) {
-        let tape = |tape: &&CatalogTape| Tape { path: tape.path.clone(), head: tape.head.clone() };
-        let updates: Vec<Tape> = chain.updates.iter().map(tape).collect();
-        let bases: Vec<Tape> = chain.bases.iter().map(tape).collect();
+        let updates: Vec<Tape> = chain.updates.iter().map(|tape| Tape::new(tape)).collect();
+        let bases: Vec<Tape> = chain.bases.iter().map(|tape| Tape::new(tape)).collect();
         let mut told = Vec::new();
         let total = updates.iter().map(|tape| tape.head.bytes).sum();
         let mut done = 0;
@@ -216,6 +236,26 @@ impl Deck {
         let diverged = chain.diverged.first();
         let diverged = diverged.map(|d| (d.seq, d.left.head.name().to_string(), d.right.head.name().to_string()));
         self.epochs.push(EpochTapes { epoch, updates, bases, diverged });
+    }
+
+    /// Two tapes that tell different histories of the same records, where the ends of one lie inside the other: what the
+    /// ends say there is compared with what the other's records lead to.
+    fn find_fork(&self, all: &[Tape]) -> Option<(Seq, String, String)> {
+        let updates: Vec<&Tape> = all.iter().filter(|tape| tape.head.label.kind == TapeKind::Update).collect();
+        for tape in &updates {
+            let ends = [tape.head.label.before, tape.head.after()];
+            for end in ends.into_iter().flatten() {
+                let inside = |other: &&&Tape| other.head.first() <= end.seq && end.seq < other.head.last();
+                for other in updates.iter().filter(inside) {
+                    // a damaged tape is told elsewhere
+                    let Ok(verified) = self.verified(other, &mut |_| {}) else { continue };
+                    if verified.position_at(end.seq).is_ok_and(|there| there.digest != end.digest) {
+                        return Some((end.seq, tape.name(), other.name()));
+                    }
+                }
+            }
+        }
+        None
     }
 
     /// What an update tape tells; read once.
@@ -329,7 +369,7 @@ impl Deck {
         let found = resolver.resolve(point);
         let end = self.epochs.last().and_then(|tapes| tapes.updates.last()).map_or(Seq::ZERO, |tape| tape.head.last());
         let blocking = match (&found, point) {
-            (Ok(_), Point::Latest | Point::LastBase | Point::LastMarker | Point::Marker { .. }) => {
+            (Ok(_), Point::Latest | Point::LastBase | Point::LastMarker) => {
                 self.broken.iter().find(|broken| broken.may_hold_after(end))
             }
             (Ok(_), _) => None,
@@ -398,6 +438,10 @@ fn stretches(updates: &[Tape]) -> Vec<Stretch> {
 fn base_tape(tape: &Tape) -> Option<BaseTape> {
     let base = tape.head.label.base?;
     Some(BaseTape { base, began: tape.head.first(), digest: tape.head.root.0, name: tape.name() })
+}
+
+fn place(paths: &[PathBuf]) -> PathBuf {
+    paths.first().cloned().unwrap_or_default()
 }
 
 /// The error of a tape, with its path and its exit code.

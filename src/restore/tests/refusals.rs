@@ -116,6 +116,61 @@ fn another_group_of_the_same_name_and_a_diverged_history_are_21() {
 }
 
 #[test]
+fn histories_that_part_inside_a_tape_are_diverged_and_other_cuts_of_one_are_not() {
+    let bench = Bench::filled();
+    let other = bench.directory.path().join("other");
+    for forks in [false, true] {
+        std::fs::create_dir(&other).expect("directory");
+        let mut twin = bench.world.twin(&other, forks);
+        twin.export();
+        let both = [bench.world.tapes.clone(), other.clone()];
+        let restored = restore_from(&both, &bench.target(), &Point::Latest, |_| {});
+        if forks {
+            assert_eq!(restored.expect_err("diverged").code(), 21);
+            assert!(!bench.target().exists());
+        } else {
+            let (seq, _) = restored.expect("another cut of the same history");
+            assert_eq!(tree_of(&bench.target()), bench.world.states[&seq].tree());
+            std::fs::remove_dir_all(bench.target()).expect("cleared");
+        }
+        std::fs::remove_dir_all(&other).expect("cleared");
+    }
+}
+
+#[test]
+fn a_damaged_copy_does_no_harm_when_another_is_whole() {
+    let bench = Bench::filled();
+    let copies = bench.directory.path().join("copies");
+    std::fs::create_dir(&copies).expect("directory");
+    for tape in &bench.world.written {
+        let copy = copies.join(tape.file_name().expect("a name"));
+        std::fs::copy(tape, copy).expect("copied");
+        let mut bytes = std::fs::read(tape).expect("read");
+        let place = bytes.len() / 4;
+        bytes[place] ^= 4;
+        std::fs::write(tape, bytes).expect("damaged");
+    }
+    for both in [[bench.world.tapes.clone(), copies.clone()], [copies.clone(), bench.world.tapes.clone()]] {
+        let (seq, _) = restore_from(&both, &bench.target(), &Point::Latest, |_| {}).expect("restored");
+        assert_eq!(tree_of(&bench.target()), bench.world.states[&seq].tree());
+        std::fs::remove_dir_all(bench.target()).expect("cleared");
+    }
+}
+
+#[test]
+fn a_marker_on_good_tapes_is_reached_though_a_later_tape_is_damaged() {
+    let bench = Bench::filled();
+    let last = &bench.world.written[3];
+    let mut bytes = std::fs::read(last).expect("read");
+    let place = bytes.len() / 3;
+    bytes[place] ^= 1;
+    std::fs::write(last, bytes).expect("damaged");
+    let marker = Point::Marker { name: "second".to_owned(), back: 0 };
+    let seq = bench.restore(&marker).expect("restored");
+    assert_eq!(tree_of(&bench.target()), bench.world.states[&seq].tree());
+}
+
+#[test]
 fn a_target_that_is_not_empty_is_14_and_stays_as_it_is() {
     let bench = Bench::filled();
     std::fs::create_dir(bench.target()).expect("directory");

@@ -347,6 +347,22 @@ impl World {
     }
 }
 
+impl World {
+    /// The same history up to a record in the middle of a tape, to be exported elsewhere in one piece; forked, its last
+    /// record is another one.
+    pub fn twin(&self, tapes: &Path, forks: bool) -> World {
+        let mut twin = World::new(tapes);
+        let count = self.records.len() - 1;
+        twin.records = self.records[..count].to_vec();
+        twin.model = self.model.clone();
+        if forks {
+            twin.records.pop();
+            twin.marker(MarkerKind::Named, "another story");
+        }
+        twin
+    }
+}
+
 impl BaseRun {
     fn tell(&mut self, model: &Model, parent: FileId, name: &Name, file: FileId) {
         self.writer.entry(&entry_of(model, parent, name, file)).expect("an entry");
