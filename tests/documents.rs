@@ -1,0 +1,47 @@
+//! The map is the land: the list of files in docs/ARCHITECTURE.md names the files that there are.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+/// Sections of the list, which are directories.
+const SECTIONS: [&str; 8] =
+    ["journal/src", "volume/src", "fuse/src", "archive/src", "transport/src", "src", "examples", "tests"];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Files of a directory that the list must name. `tests/` is listed without what its programs share.
+fn there(section: &str) -> BTreeSet<String> {
+    let directory = root().join(section);
+    let depth = if section == "tests" { 1 } else { usize::MAX };
+    walkdir::WalkDir::new(&directory)
+        .max_depth(depth)
+        .into_iter()
+        .map(|entry| entry.expect("the sources can be walked").into_path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "rs"))
+        .map(|path| path.strip_prefix(&directory).expect("is below").to_str().expect("is UTF-8").to_owned())
+        .filter(|name| name != "lib.rs" && !name.ends_with("tests.rs") && !name.contains("tests/"))
+        .collect()
+}
+
+/// Files that the list names under the heading of a section.
+fn listed(text: &str, section: &str) -> BTreeSet<String> {
+    let after = text.split(&format!("\n### {section}\n")).nth(1).unwrap_or_default();
+    let rows = after.split("\n#").next().unwrap_or_default().lines().filter_map(|line| line.strip_prefix("| `"));
+    rows.filter_map(|row| row.split('`').next()).map(str::to_owned).collect()
+}
+
+#[test]
+fn the_architecture_lists_every_file() {
+    let text = fs::read_to_string(root().join("docs/ARCHITECTURE.md")).expect("the page is there");
+    let mut complaints = Vec::new();
+    for section in SECTIONS {
+        let (there, listed) = (there(section), listed(&text, section));
+        assert!(!there.is_empty(), "{section} has no files");
+        complaints.extend(there.difference(&listed).map(|file| format!("{section}/{file} is not listed")));
+        complaints.extend(listed.difference(&there).map(|file| format!("{section}/{file} is listed and not there")));
+    }
+    assert!(complaints.is_empty(), "docs/ARCHITECTURE.md, \"Files\":\n  {}", complaints.join("\n  "));
+}
