@@ -13,6 +13,7 @@ mod probe;
 mod reel;
 mod replay;
 mod survey;
+mod tape;
 mod target;
 mod told;
 
@@ -22,13 +23,14 @@ use reelfs_journal::{FileTime, Name, NodeKind, Seq, Timestamp};
 use reelfs_volume::Volume;
 
 pub use builder::{Builder, Built, Restraint};
-pub use deck::{Deck, EpochTapes, Tape, Visit, Watch, Who};
+pub use deck::{Deck, EpochTapes, Visit, Watch, Who};
 pub use live::{JOURNAL, Live};
 pub use plan::{Needed, Plan};
 pub use probe::{Needs, probe};
 pub use reel::{Reel, Step, Winding};
 pub use replay::replay;
 pub use survey::{Selection, Survey};
+pub use tape::Tape;
 pub use target::{Destination, Standing, check, mark_name};
 pub use told::{Amends, Told};
 

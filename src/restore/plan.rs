@@ -3,8 +3,9 @@
 use reelfs_journal::{GroupName, Seq};
 use uuid::Uuid;
 
-use super::deck::{Deck, Tape};
+use super::deck::Deck;
 use super::reel::{Reel, Winding};
+use super::tape::Tape;
 use crate::error::{Error, ErrorKind, Result};
 use crate::points::{Base, Target};
 

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use reelfs_archive::{BaseBytes, TapeError, VerifiedTape};
 use reelfs_journal::{Change, Record, Seq, Timestamp};
 
-use super::deck::tape_error;
+use super::tape::tape_error;
 use super::told::Told;
 use crate::error::{Error, ErrorKind, Result};
 

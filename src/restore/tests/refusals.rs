@@ -119,10 +119,9 @@ fn another_group_of_the_same_name_and_a_diverged_history_are_21() {
 fn histories_that_part_inside_a_tape_are_diverged_and_other_cuts_of_one_are_not() {
     let bench = Bench::filled();
     let other = bench.directory.path().join("other");
-    for forks in [false, true] {
+    for (forks, cuts) in [(false, false), (false, true), (true, false), (true, true)] {
         std::fs::create_dir(&other).expect("directory");
-        let mut twin = bench.world.twin(&other, forks);
-        twin.export();
+        bench.world.export_twin(&other, forks, cuts);
         let both = [bench.world.tapes.clone(), other.clone()];
         let restored = restore_from(&both, &bench.target(), &Point::Latest, |_| {});
         if forks {

@@ -43,6 +43,8 @@ pub struct World {
     pub base: Option<BaseRun>,
     pub written: Vec<PathBuf>,
     exported: Position,
+    /// Where the last tape begins: after this record.
+    last_cut: Seq,
     next_id: u64,
     ticks: i64,
     in_bracket: bool,
@@ -62,6 +64,7 @@ impl World {
             base: None,
             written: Vec::new(),
             exported: Position { epoch: EPOCH, seq: Seq::ZERO, digest: Digest::ZERO },
+            last_cut: Seq::ZERO,
             next_id: 100,
             ticks: 0,
             in_bracket: false,
@@ -338,6 +341,7 @@ impl World {
             let encoded = record.encode();
             writer.record(encoded.control(), &encoded.data().concat()).expect("written");
         }
+        self.last_cut = self.exported.seq;
         self.exported = writer.position();
         let sealed = writer.seal(Timestamp(World::time_of(self.last()).0 + 500)).expect("sealed");
         let path = self.tapes.join(sealed.name.to_string());
@@ -348,18 +352,27 @@ impl World {
 }
 
 impl World {
-    /// The same history up to a record in the middle of a tape, to be exported elsewhere in one piece; forked, its last
-    /// record is another one.
-    pub fn twin(&self, tapes: &Path, forks: bool) -> World {
+    /// The same history but for its last record, exported elsewhere: in one piece, or cut where this one was cut last. Forked,
+    /// the last record that it has is another one.
+    pub fn export_twin(&self, tapes: &Path, forks: bool, cuts: bool) {
         let mut twin = World::new(tapes);
-        let count = self.records.len() - 1;
-        twin.records = self.records[..count].to_vec();
-        twin.model = self.model.clone();
+        let mut records = self.records[..self.records.len() - 1].to_vec();
         if forks {
-            twin.records.pop();
+            records.pop();
+        }
+        twin.model = self.model.clone();
+        if cuts {
+            let rest = records.split_off(usize::try_from(self.last_cut.0).expect("small"));
+            twin.records = records;
+            twin.export();
+            twin.records.extend(rest);
+        } else {
+            twin.records = records;
+        }
+        if forks {
             twin.marker(MarkerKind::Named, "another story");
         }
-        twin
+        twin.export();
     }
 }
 
