@@ -34,7 +34,7 @@ mod walk;
 pub use base::{BaseFile, BaseWriter, Source};
 pub use bytes::{BaseBytes, BaseExtent, Sink};
 pub use catalog::{Catalog, CatalogTape, Damaged, GroupSummary};
-pub use chain::{Chain, Diverged, Gap};
+pub use chain::{Chain, Diverged, Gap, Overlap};
 pub use error::TapeError;
 pub use index::{Chunk, Counts, FrameEntry, Index};
 pub use label::{FORMAT_VERSION, FrameParameters, Label, Previous};

@@ -4,8 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::support::*;
-use reelfs_archive::{Catalog, Chain, Gap, Sealed, TapeError};
-use reelfs_journal::{Digest, Epoch, Position, Seq};
+use reelfs_archive::{BaseWriter, Catalog, Chain, Depth, Gap, Label, Sealed, SealedTape, TapeError, WriteOptions};
+use reelfs_journal::{Digest, Epoch, Position, Seq, Timestamp};
 use uuid::Uuid;
 
 /// Writes the records of a range and gives the position after them.
@@ -14,6 +14,15 @@ fn tape(directory: &Path, before: Position, last: u64) -> Sealed<Vec<u8>> {
     let sealed = write_update(&records, before, Vec::new());
     fs::write(directory.join(sealed.name.to_string()), &sealed.out).expect("a tape");
     sealed
+}
+
+/// Writes a base tape that stands at a record and holds nothing.
+fn base(directory: &Path, began: u64) {
+    let group = "docs".parse().expect("a group");
+    let label = Label::base(group, GROUP, Epoch(1), Uuid::from_u128(u128::from(began)), Seq(began), Timestamp(1));
+    let writer = BaseWriter::new(Vec::new(), label, WriteOptions::default()).expect("a writer");
+    let sealed = writer.seal(Timestamp(1)).expect("sealed");
+    fs::write(directory.join(sealed.name.to_string()), &sealed.out).expect("a tape");
 }
 
 fn after(sealed: &Sealed<Vec<u8>>) -> Position {
@@ -91,6 +100,59 @@ fn another_history_is_divergence() {
     let chain = catalog.chain(GROUP, Epoch(1));
     assert_eq!(chain.diverged.len(), 1);
     assert_eq!(chain.diverged[0].seq, Seq(10));
+}
+
+#[test]
+fn a_gap_after_the_base_tape_is_a_gap() {
+    let (directory, aside) = (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
+    for began in [2, 4] {
+        base(directory.path(), began);
+    }
+    let first = tape(aside.path(), before(0, Digest::ZERO), 10);
+    let second = tape(directory.path(), after(&first), 15);
+    let gaps = |directories: &[&Path]| {
+        let catalog = Catalog::scan(directories).expect("a catalog");
+        catalog.chain(GROUP, Epoch(1)).gaps
+    };
+    assert_eq!(gaps(&[directory.path()]), [Gap { from: Seq(5), to: Seq(10) }]);
+    assert_eq!(gaps(&[directory.path(), aside.path()]), []);
+    // one that stands right before the first update tape, or later, needs nothing before that one
+    base(directory.path(), 10);
+    assert_eq!(gaps(&[directory.path()]), []);
+    base(directory.path(), 12);
+    assert_eq!(gaps(&[directory.path()]), []);
+    let third = tape(aside.path(), after(&second), 20);
+    tape(directory.path(), after(&third), 25);
+    base(directory.path(), 18);
+    assert_eq!(gaps(&[directory.path()]), [Gap { from: Seq(16), to: Seq(20) }]);
+}
+
+#[test]
+fn an_end_within_another_tape_is_held_against_its_records() {
+    let (directory, aside) = (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
+    let first = tape(directory.path(), before(0, Digest::ZERO), 10);
+    tape(directory.path(), after(&first), 20);
+    let agreements = || -> Vec<(u64, bool)> {
+        let catalog = Catalog::scan(&[directory.path(), aside.path()]).expect("a catalog");
+        let chain = catalog.chain(GROUP, Epoch(1));
+        assert!(chain.diverged.is_empty(), "labels and indexes cannot tell");
+        let agrees = |overlap: &reelfs_archive::Overlap<'_>| {
+            let file = fs::File::open(&overlap.within.path).expect("a tape");
+            let within = SealedTape::open(file).expect("sealed").verify(Depth::Bytes, &mut |_| {}).expect("whole");
+            (overlap.position.seq.0, overlap.agrees(&within).expect("readable"))
+        };
+        chain.overlaps.iter().map(agrees).collect()
+    };
+    assert_eq!(agreements(), [], "tapes that only touch do not overlap");
+    // the same history, cut elsewhere
+    let other = tape(aside.path(), before(0, Digest::ZERO), 25);
+    assert_eq!(agreements(), [(10, true), (20, true)]);
+    fs::remove_file(aside.path().join(other.name.to_string())).expect("removed");
+    // other records from 11 on
+    let records: Vec<_> = (11..=25).map(|seq| write_record(seq, 101)).collect();
+    let fork = write_update(&records, after(&first), Vec::new());
+    fs::write(aside.path().join(fork.name.to_string()), &fork.out).expect("a tape");
+    assert_eq!(agreements(), [(20, false)]);
 }
 
 #[test]

@@ -3,7 +3,8 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use reelfs_archive::{Catalog, Depth, SealedTape, TapeError};
+use reelfs_archive::{Catalog, Chain, Depth, Overlap, SealedTape, TapeError, VerifiedTape};
+use reelfs_journal::GroupName;
 use serde::Serialize;
 
 use super::{TapePathsArgs, scan};
@@ -46,16 +47,22 @@ pub(super) fn run(arguments: &TapePathsArgs, context: &Context) -> Result<()> {
         let checked = Checked { path: shown.to_string(), ok: error.is_none(), bytes, message: error };
         output.event("verbose_status", &checked)
     };
+    let chains = chains(&catalog);
+    let mut forks = Vec::new();
     let mut progress = Progress::new(output, "verify");
     for path in files(&catalog) {
         let outcome = verify(&path, &mut |done, total| progress.set(done, total, ""));
+        let outcome = outcome.and_then(|tape| {
+            forks.extend(parted(&chains, &path, &tape)?);
+            Ok(tape.head().bytes)
+        });
         tell(&path, *outcome.as_ref().unwrap_or(&0), outcome.err().map(|error| error.to_string()))?;
     }
     drop(progress);
     for damaged in catalog.damaged() {
         tell(&damaged.path, 0, Some(damaged.error.to_string()))?;
     }
-    let diverged = tell_chains(&catalog, context, &mut summary);
+    let diverged = tell_chains(&chains, &forks, context, &mut summary);
     output.event("summary", &summary)?;
     if summary.damaged > 0 {
         let message = format!("{} of {} damaged", summary.damaged, count(summary.tapes, "tape"));
@@ -75,30 +82,54 @@ fn files(catalog: &Catalog) -> Vec<PathBuf> {
     all.cloned().collect()
 }
 
-fn verify(path: &Path, progress: &mut dyn FnMut(u64, u64)) -> std::result::Result<u64, TapeError> {
+fn verify(path: &Path, progress: &mut dyn FnMut(u64, u64)) -> std::result::Result<VerifiedTape, TapeError> {
     let file = File::open(path).map_err(|source| TapeError::Io { operation: "open the tape", source })?;
     let tape = SealedTape::open(file)?;
     let bytes = tape.head().bytes;
-    tape.verify(Depth::Records, &mut |done| progress(done, bytes))?;
-    Ok(bytes)
+    tape.verify(Depth::Records, &mut |done| progress(done, bytes))
+}
+
+fn chains(catalog: &Catalog) -> Vec<(GroupName, Chain<'_>)> {
+    let of_group = |group: reelfs_archive::GroupSummary| {
+        let chain = move |epoch| (group.name.clone(), catalog.chain(group.uuid, epoch));
+        group.epochs.into_iter().map(chain)
+    };
+    catalog.groups().into_iter().flat_map(of_group).collect()
+}
+
+/// The tapes that begin or end within this one and tell another history.
+fn parted<'c>(
+    chains: &[(GroupName, Chain<'c>)],
+    path: &Path,
+    tape: &VerifiedTape,
+) -> std::result::Result<Vec<Overlap<'c>>, TapeError> {
+    let overlaps = chains.iter().flat_map(|(_, chain)| &chain.overlaps).filter(|overlap| overlap.within.path == path);
+    let forks = overlaps.map(|overlap| Ok((!overlap.agrees(tape)?).then_some(*overlap)));
+    forks.filter_map(std::result::Result::transpose).collect()
 }
 
 /// Gaps are worth a word and no failure: a tape may be elsewhere. Gives whether a history has forked.
-fn tell_chains(catalog: &Catalog, context: &Context, summary: &mut Summary) -> bool {
-    let mut diverged = false;
-    for group in catalog.groups() {
-        for &epoch in &group.epochs {
-            let chain = catalog.chain(group.uuid, epoch);
-            for gap in &chain.gaps {
-                summary.gaps += 1;
-                context.output.warn(format!("group {}: seq {} to {} are not here", group.name, gap.from, gap.to));
-            }
-            for clash in &chain.diverged {
-                diverged = true;
-                let (left, right) = (clash.left.path.display(), clash.right.path.display());
-                context.output.warn(format!("group {} has diverged at seq {}: {left}, {right}", group.name, clash.seq));
-            }
+fn tell_chains(
+    chains: &[(GroupName, Chain<'_>)],
+    forks: &[Overlap<'_>],
+    context: &Context,
+    summary: &mut Summary,
+) -> bool {
+    for (group, chain) in chains {
+        for gap in &chain.gaps {
+            summary.gaps += 1;
+            context.output.warn(format!("group {group}: seq {} to {} are not here", gap.from, gap.to));
         }
     }
-    diverged
+    let mut clashes = Vec::new();
+    for (group, chain) in chains {
+        clashes.extend(chain.diverged.iter().map(|clash| (group, clash.seq, clash.left, clash.right)));
+    }
+    clashes
+        .extend(forks.iter().map(|fork| (&fork.within.head.label.group, fork.position.seq, fork.end_of, fork.within)));
+    for (group, seq, left, right) in &clashes {
+        let (left, right) = (left.path.display(), right.path.display());
+        context.output.warn(format!("group {group} has diverged at seq {seq}: {left}, {right}"));
+    }
+    !clashes.is_empty()
 }
