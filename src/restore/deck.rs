@@ -245,7 +245,8 @@ impl Deck {
         let index = index.ok_or_else(|| Error::new(ErrorKind::NotFound, format!("no tape of epoch {epoch}")))?;
         let tapes = &self.epochs[index];
         if let Some((seq, left, right)) = &tapes.diverged {
-            let message = format!("two histories of {}: tapes {left} and {right} differ at record {seq}", self.group);
+            let message =
+                format!("the history of {} has diverged: tapes {left} and {right} differ at record {seq}", self.group);
             return Err(Error::new(ErrorKind::Foreign, message)
                 .hint("keep the tapes of one history in a directory of their own and restore from there"));
         }

@@ -58,7 +58,7 @@ impl Winding {
             return Ok(());
         }
         let message = format!(
-            "two histories: tape {} does not go on from {} at record {}",
+            "the history has diverged: tape {} does not go on from {} at record {}",
             self.path.display(),
             before.path.display(),
             end.seq
