@@ -63,6 +63,20 @@ impl Filter {
         })
     }
 
+    /// From this record on.
+    #[must_use]
+    pub fn from(mut self, first: Seq) -> Filter {
+        self.first = first;
+        self
+    }
+
+    /// Up to this record.
+    #[must_use]
+    pub fn to(mut self, last: Seq) -> Filter {
+        self.last = last;
+        self
+    }
+
     fn begins(&self, who: Who) -> bool {
         who.seq >= self.first && who.time >= self.since
     }

@@ -27,6 +27,15 @@ impl Broken {
         self.name.as_ref().is_none_or(|name| name.last > end)
     }
 
+    pub(super) fn may_hold_records(&self) -> bool {
+        self.name.as_ref().is_none_or(|name| name.kind == TapeKind::Update)
+    }
+
+    pub(super) fn may_begin_with(&self, id: &str) -> bool {
+        self.name.as_ref().is_none_or(|name| name.to_string().starts_with(id))
+    }
+
+    /// It is a base tape, or may be one.
     pub(super) fn is_base(&self) -> bool {
         self.name.as_ref().is_none_or(|name| name.kind == TapeKind::Base)
     }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::rc::Rc;
 
-use reelfs_archive::{Catalog, CatalogTape, Chain, Depth, TapeKind, VerifiedTape};
+use reelfs_archive::{Catalog, Chain, Depth, Overlap, VerifiedTape};
 use reelfs_journal::{Change, Epoch, GroupName, Record, Seq, Timestamp};
 use uuid::Uuid;
 
@@ -15,7 +15,7 @@ use super::tape::{Tape, raise_descriptor_limit, tape_error};
 use super::told::{self, Told};
 use crate::error::{Error, ErrorKind, Result};
 use crate::point::Point;
-use crate::points::{BaseTape, Glance, Glances, History, Resolver, Stretch, Target};
+use crate::points::{BaseTape, Glance, Glances, Happening, History, Resolver, Stretch, Target};
 use crate::when::Zone;
 
 /// The tapes of one epoch.
@@ -93,7 +93,7 @@ impl Deck {
         let catalog = Catalog::scan(paths).map_err(|error| tape_error(&place(paths), error))?;
         let broken = broken_tapes(&catalog);
         let chosen = choose_group(&catalog.groups(), group, &broken, paths)?;
-        Ok(Deck::fill(&catalog, broken, chosen.name, chosen.uuid, None, progress))
+        Ok(Deck::fill(catalog, broken, chosen.name, chosen.uuid, None, progress))
     }
 
     /// Looks at everything of a group that lives on this machine: its journal, and the tapes in these directories as far as
@@ -111,7 +111,7 @@ impl Deck {
         let present: Vec<&PathBuf> = paths.iter().filter(|path| path.is_dir()).collect();
         let catalog = Catalog::scan(&present).map_err(|error| tape_error(&place(paths), error))?;
         let broken = broken_tapes(&catalog);
-        let mut deck = Deck::fill(&catalog, broken, group, uuid, Some(live), progress);
+        let mut deck = Deck::fill(catalog, broken, group, uuid, Some(live), progress);
         for absent in paths.iter().filter(|path| !path.is_dir()) {
             deck.warnings.push(format!("the tapes in {} are not at hand", absent.display()));
         }
@@ -119,7 +119,7 @@ impl Deck {
     }
 
     fn fill(
-        catalog: &Catalog,
+        mut catalog: Catalog,
         broken: Vec<Broken>,
         group: GroupName,
         uuid: Uuid,
@@ -145,32 +145,41 @@ impl Deck {
             told: RefCell::default(),
         };
         for epoch in epochs {
-            deck.add_epoch(epoch, &catalog.chain(uuid, epoch), progress);
-            let own = |tape: &&CatalogTape| (tape.head.label.group_uuid, tape.head.label.epoch) == (uuid, epoch);
-            let all: Vec<Tape> = catalog.tapes().iter().filter(own).map(Tape::new).collect();
-            let fork = deck.find_fork(&all);
-            if let Some(tapes) = deck.epochs.last_mut() {
-                tapes.diverged = tapes.diverged.take().or(fork);
-            }
+            deck.read_updates(&mut catalog, epoch, progress);
+            deck.add_epoch(epoch, &catalog.chain(uuid, epoch));
         }
         deck.warnings.extend(deck.broken.iter().map(|broken| broken.error.to_string()));
         deck
     }
 
-    fn add_epoch(&mut self, epoch: Epoch, chain: &Chain<'_>, progress: &mut Watch<'_>) {
-        let updates: Vec<Tape> = chain.updates.iter().map(|tape| Tape::new(tape)).collect();
-        let bases: Vec<Tape> = chain.bases.iter().map(|tape| Tape::new(tape)).collect();
-        let mut told = Vec::new();
-        let total = updates.iter().map(|tape| tape.head.bytes).sum();
-        let mut done = 0;
-        for tape in &updates {
-            let read = self.verified(tape, &mut |bytes| progress(done + bytes, total));
-            done += tape.head.bytes;
-            match read.and_then(|_| self.told(tape)) {
-                Ok(tells) => told.extend(tells.happenings.iter().cloned()),
-                Err(error) => self.broken.push(Broken { error, name: Some(tape.head.name()) }),
+    /// Reads the update tapes that the history is made of. One that does not read is left out, and what others hold of its
+    /// records takes its place.
+    fn read_updates(&mut self, catalog: &mut Catalog, epoch: Epoch, progress: &mut Watch<'_>) {
+        loop {
+            let updates: Vec<Tape> =
+                catalog.chain(self.uuid, epoch).updates.iter().map(|tape| Tape::new(tape)).collect();
+            let total = updates.iter().map(|tape| tape.head.bytes).sum();
+            let (mut done, mut all_read) = (0, true);
+            for tape in &updates {
+                let read = self.verified(tape, &mut |bytes| progress(done + bytes, total));
+                done += tape.head.bytes;
+                if let Err(error) = read.and_then(|_| self.told(tape)) {
+                    self.broken.push(Broken { error, name: Some(tape.head.name()) });
+                    catalog.leave_out(&tape.path);
+                    all_read = false;
+                }
+            }
+            if all_read {
+                return;
             }
         }
+    }
+
+    fn add_epoch(&mut self, epoch: Epoch, chain: &Chain<'_>) {
+        let updates: Vec<Tape> = chain.updates.iter().map(|tape| Tape::new(tape)).collect();
+        let bases: Vec<Tape> = chain.bases.iter().map(|tape| Tape::new(tape)).collect();
+        let tells = updates.iter().filter_map(|tape| self.told(tape).ok());
+        let mut told: Vec<Happening> = tells.flat_map(|tells| tells.happenings.clone()).collect();
         let mut stretches = stretches(&updates);
         if let Some(live) = self.live.as_ref().filter(|live| live.epoch == epoch) {
             let on_tape = stretches.last().map_or(Seq::ZERO, |stretch| stretch.last);
@@ -184,29 +193,24 @@ impl Deck {
         }
         let known_bases: Vec<BaseTape> = bases.iter().filter_map(base_tape).collect();
         self.histories.push(History::new(epoch, stretches, &known_bases, told));
-        let diverged = chain.diverged.first();
-        let diverged = diverged.map(|d| (d.seq, d.left.head.name().to_string(), d.right.head.name().to_string()));
+        let diverged = self.find_fork(chain);
         self.epochs.push(EpochTapes { epoch, updates, bases, diverged });
     }
 
-    /// Two tapes that tell different histories of the same records, where the ends of one lie inside the other: what the
-    /// ends say there is compared with what the other's records lead to.
-    fn find_fork(&self, all: &[Tape]) -> Option<(Seq, String, String)> {
-        let updates: Vec<&Tape> = all.iter().filter(|tape| tape.head.label.kind == TapeKind::Update).collect();
-        for tape in &updates {
-            let ends = [tape.head.label.before, tape.head.after()];
-            for end in ends.into_iter().flatten() {
-                let inside = |other: &&&Tape| other.head.first() <= end.seq && end.seq < other.head.last();
-                for other in updates.iter().filter(inside) {
-                    // a damaged tape is told elsewhere
-                    let Ok(verified) = self.verified(other, &mut |_| {}) else { continue };
-                    if verified.position_at(end.seq).is_ok_and(|there| there.digest != end.digest) {
-                        return Some((end.seq, tape.name(), other.name()));
-                    }
-                }
-            }
-        }
-        None
+    /// Two tapes that tell different histories of the same records: their ends say so, or what the end of one says is not
+    /// what the records of the other lead to.
+    fn find_fork(&self, chain: &Chain<'_>) -> Option<(Seq, String, String)> {
+        // one that does not read takes no part
+        let is_fork = |overlap: &&Overlap<'_>| {
+            let within = self.verified(&Tape::new(overlap.within), &mut |_| {});
+            within.is_ok_and(|within| overlap.agrees(&within).is_ok_and(|agrees| !agrees))
+        };
+        let clash = chain.diverged.first().map(|clash| (clash.seq, clash.left, clash.right));
+        let clash = clash.or_else(|| {
+            let fork = chain.overlaps.iter().find(is_fork)?;
+            Some((fork.position.seq, fork.end_of, fork.within))
+        });
+        clash.map(|(seq, left, right)| (seq, left.head.name().to_string(), right.head.name().to_string()))
     }
 
     /// What an update tape tells; read once.
@@ -319,18 +323,8 @@ impl Deck {
         }
         let resolver = Resolver { group: self.group.as_str(), histories: &self.histories, glances: self, zone };
         let found = resolver.resolve(point);
-        let end = self.epochs.last().and_then(|tapes| tapes.updates.last()).map_or(Seq::ZERO, |tape| tape.head.last());
-        let blocking = match (&found, point) {
-            (Ok(_), Point::Latest | Point::LastBase | Point::LastMarker) => {
-                self.broken.iter().find(|broken| broken.may_hold_after(end))
-            }
-            (Ok(_), _) => None,
-            (Err(error), _) => {
-                let nothing = self.histories.iter().all(|history| history.windows().next().is_none());
-                let any = nothing || error.kind() == ErrorKind::TapeNeeded;
-                self.broken.iter().find(|broken| any || broken.may_hold_after(end) || broken.is_base())
-            }
-        };
+        let blocking =
+            self.broken.iter().find(|broken| !self.is_made_up_for(broken) && self.blocks(broken, point, &found));
         match (blocking, found) {
             (None, found) => found,
             (Some(broken), found) => {
@@ -338,7 +332,35 @@ impl Deck {
                     Ok(target) => format!("without that tape the last point is --at seq:{}", target.seq),
                     Err(error) => format!("without that tape: {error}"),
                 };
-                Err(Error::new(ErrorKind::Damaged, broken.error.to_string()).hint(hint))
+                Err(Error::new(broken.error.kind(), broken.error.to_string()).hint(hint))
+            }
+        }
+    }
+
+    /// Other tapes (or the journal) hold all its records.
+    fn is_made_up_for(&self, broken: &Broken) -> bool {
+        let Some(name) = broken.name.as_ref().filter(|_| !broken.is_base()) else { return false };
+        let own = self.histories.iter().filter(|history| history.epoch == Some(name.epoch));
+        own.flat_map(|history| &history.runs).any(|run| run.first <= name.first && name.last <= run.last)
+    }
+
+    /// What was found, or not found, may be otherwise because this tape is damaged.
+    fn blocks(&self, broken: &Broken, point: &Point, found: &Result<Target>) -> bool {
+        let stretches = self.histories.iter().flat_map(|history| &history.stretches);
+        let end = stretches.map(|stretch| stretch.last).max().unwrap_or(Seq::ZERO);
+        match (found, point) {
+            (Ok(_), Point::Latest) => broken.may_hold_after(end),
+            (Ok(target), Point::LastBase) => broken.may_hold_after(target.seq),
+            (Ok(target), Point::LastMarker) => broken.may_hold_records() && broken.may_hold_after(target.seq),
+            (Ok(_), _) => false,
+            (Err(error), Point::Marker { .. } | Point::LastMarker) if error.kind() == ErrorKind::NotFound => {
+                broken.may_hold_records()
+            }
+            (Err(error), Point::Tape(id)) if error.kind() == ErrorKind::NotFound => broken.may_begin_with(id),
+            (Err(error), _) => {
+                let nothing = self.histories.iter().all(|history| history.windows().next().is_none());
+                let beyond = !matches!(point, Point::Seq(seq) if *seq <= end) && broken.may_hold_after(end);
+                nothing || error.kind() == ErrorKind::TapeNeeded || beyond || broken.is_base()
             }
         }
     }

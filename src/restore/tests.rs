@@ -1,13 +1,15 @@
 //! Restores from tapes that were written by hand, compared with a model of the volume.
 
+mod logs;
 mod model;
 mod random;
 mod refusals;
 mod world;
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use reelfs_journal::{MarkerKind, NodeKind, Seq};
+use reelfs_journal::{Change, MarkerKind, NodeKind, Seq};
 use tempfile::TempDir;
 
 use super::{Deck, Method, Plan, Request, Summary, run};
@@ -152,7 +154,7 @@ fn amended_records_count_as_what_they_did_and_groups_as_one() {
     world.failed(never);
     let write = world.write_change(file, 0, b"!");
     let mtime = world.mtime();
-    let attributes = reelfs_journal::Change::SetAttr { file, attributes: World::attributes(0o600, mtime) };
+    let attributes = Change::SetAttr { file, attributes: World::attributes(0o600, mtime) };
     world.group_of(vec![write, attributes]);
     world.export();
     let first = bench.world.first_point.expect("a base");
@@ -234,4 +236,48 @@ fn tapes_in_any_order_given_twice_or_renamed_restore_the_same() {
     let tapes = [other, bench.world.tapes.clone()];
     let (seq, _) = restore_from(&tapes, &target, &Point::Latest, |_| {}).expect("restored");
     assert_eq!(tree_of(&target), bench.world.states[&seq].tree());
+}
+
+#[test]
+fn safe_takes_privileges_and_devices_away_and_nothing_else() {
+    let mut bench = Bench::filled();
+    let world = &mut bench.world;
+    let root = world.model.root;
+    let file = world.create(root, "suid", NodeKind::File);
+    world.write(file, 0, b"program");
+    let mtime = world.mtime();
+    world.change(Change::SetAttr { file, attributes: World::attributes(0o6755, mtime) });
+    if rustix::process::geteuid().is_root() {
+        world.create(root, "null", NodeKind::CharDevice((1 << 32) | 3));
+    }
+    world.export();
+    let mut wanted = bench.world.states[&bench.world.last()].tree();
+    wanted.remove(&b"/null"[..]);
+    wanted.get_mut(&b"/suid"[..]).expect("the file").mode = 0o755;
+    bench.restore_with(&Point::Latest, |request| request.safe = true).expect("restored");
+    assert_eq!(differences(&wanted, &tree_of(&bench.target())), Vec::<String>::new());
+    std::fs::remove_dir_all(bench.target()).expect("cleared");
+    bench.restore(&Point::Latest).expect("restored");
+    assert_eq!(tree_of(&bench.target())[&b"/suid"[..]].mode, 0o6755);
+    assert_eq!(bench.target().join("null").exists(), rustix::process::geteuid().is_root());
+}
+
+#[test]
+fn owners_are_counted_when_they_are_not_taken_over() {
+    let mut bench = Bench::filled();
+    let world = &mut bench.world;
+    let file = world.create(world.model.root, "theirs", NodeKind::File);
+    let mtime = world.mtime();
+    let mut attributes = World::attributes(0o640, mtime);
+    attributes.uid += 1;
+    world.change(Change::SetAttr { file, attributes });
+    world.export();
+    let owner = |target: &Path| std::fs::metadata(target.join("theirs")).expect("the file").uid();
+    let (_, summary) = bench.restore_with(&Point::Latest, |request| request.no_owner = true).expect("restored");
+    assert_eq!((summary.owners_changed, owner(&bench.target())), (1, attributes.uid - 1));
+    std::fs::remove_dir_all(bench.target()).expect("cleared");
+    match bench.restore(&Point::Latest) {
+        Ok(_) => assert_eq!(owner(&bench.target()), attributes.uid),
+        Err(error) => assert_eq!(error.code(), 14, "only root gives files away: {error}"),
+    }
 }

@@ -156,17 +156,86 @@ fn a_damaged_copy_does_no_harm_when_another_is_whole() {
     }
 }
 
+fn damage(tape: &std::path::Path) {
+    let mut bytes = std::fs::read(tape).expect("read");
+    let place = bytes.len() / 3;
+    bytes[place] ^= 1;
+    std::fs::write(tape, bytes).expect("damaged");
+}
+
+fn marker(name: &str) -> Point {
+    Point::Marker { name: name.to_owned(), back: 0 }
+}
+
 #[test]
 fn a_marker_on_good_tapes_is_reached_though_a_later_tape_is_damaged() {
     let bench = Bench::filled();
-    let last = &bench.world.written[3];
-    let mut bytes = std::fs::read(last).expect("read");
-    let place = bytes.len() / 3;
-    bytes[place] ^= 1;
-    std::fs::write(last, bytes).expect("damaged");
-    let marker = Point::Marker { name: "second".to_owned(), back: 0 };
-    let seq = bench.restore(&marker).expect("restored");
+    damage(&bench.world.written[3]);
+    let seq = bench.restore(&marker("second")).expect("restored");
     assert_eq!(tree_of(&bench.target()), bench.world.states[&seq].tree());
+}
+
+#[test]
+fn what_a_damaged_tape_may_hold_is_19_and_names_it() {
+    for (number, points) in [
+        (3, vec![Point::Latest, Point::LastMarker, Point::LastBase, marker("none")]),
+        (2, vec![Point::Latest, Point::LastMarker, marker("second"), marker("none")]),
+    ] {
+        let bench = Bench::filled();
+        let tape = &bench.world.written[number];
+        let name = tape.file_name().and_then(|name| name.to_str()).expect("a name");
+        let within =
+            Seq(name.rsplit('-').next().and_then(|last| last.split('.').next()?.parse().ok()).expect("a record"));
+        damage(tape);
+        for point in points.into_iter().chain([Point::Seq(within), Point::Tape(name.to_owned())]) {
+            let error = bench.restore(&point).expect_err("damaged");
+            assert_eq!(error.code(), 19, "{number} {point}: {error}");
+            assert!(error.to_string().contains(name), "{number} {point}: {error}");
+            assert!(!bench.target().exists(), "{number} {point}");
+        }
+        let other = Point::Tape("docs-9".to_owned());
+        assert_eq!(bench.restore(&other).expect_err("no such tape").code(), 10);
+    }
+}
+
+#[test]
+fn a_damaged_tape_is_left_out_when_others_hold_its_records() {
+    let bench = Bench::filled();
+    let other = bench.directory.path().join("other");
+    std::fs::create_dir(&other).expect("directory");
+    bench.world.export_twin(&other, false, false);
+    for tape in std::fs::read_dir(&other).expect("a directory") {
+        damage(&tape.expect("an entry").path());
+    }
+    let both = [bench.world.tapes.clone(), other];
+    for point in [Point::Latest, Point::LastMarker, Point::LastBase] {
+        let (seq, _) = restore_from(&both, &bench.target(), &point, |_| {}).expect("restored");
+        assert_eq!(tree_of(&bench.target()), bench.world.states[&seq].tree());
+        std::fs::remove_dir_all(bench.target()).expect("cleared");
+    }
+    let error = restore_from(&both, &bench.target(), &marker("none"), |_| {}).expect_err("no such marker");
+    assert_eq!(error.code(), 10, "{error}");
+}
+
+#[test]
+fn the_log_goes_on_after_a_damaged_tape() {
+    let bench = Bench::filled();
+    let count = || {
+        let deck = super::Deck::open(&bench.tapes(), None, &mut |_, _| {}).expect("tapes");
+        let mut seqs = Vec::new();
+        deck.records(deck.epochs[0].epoch, Seq(1), &mut |who, _| {
+            seqs.push(who.seq);
+            Ok(true)
+        })
+        .expect("readable");
+        (seqs.len() as u64, seqs.last().copied(), deck.histories[0].gaps(), deck.warnings.len())
+    };
+    let last = bench.world.last();
+    assert_eq!(count(), (last.0, Some(last), Vec::new(), 0));
+    damage(&bench.world.written[2]);
+    let (seen, end, gaps, warnings) = count();
+    let [(from, to)] = gaps.as_slice() else { panic!("{gaps:?}") };
+    assert_eq!((seen, end, warnings), (last.0 - (to.0 + 1 - from.0), Some(last), 1));
 }
 
 #[test]
