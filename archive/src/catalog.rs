@@ -121,6 +121,11 @@ impl Catalog {
         &self.tapes
     }
 
+    /// Leaves a tape and its copies out: read whole, they proved damaged.
+    pub fn leave_out(&mut self, path: &Path) {
+        self.tapes.retain(|tape| tape.path != path);
+    }
+
     /// Files that should be tapes and are not.
     #[must_use]
     pub fn damaged(&self) -> &[Damaged] {
