@@ -91,9 +91,11 @@ fn a_damaged_tape_that_the_plan_does_not_need_is_a_warning() {
     bytes[middle] ^= 0xff;
     fs::write(&tape, bytes).unwrap();
     restores(&history, &[&copy], 1);
+    let name = tape.file_name().unwrap().to_str().unwrap();
+    refused(&history, &[&copy], "marker:m3", 19, &[name]);
+    refused(&history, &[&copy], "last-marker", 19, &[name]);
     fs::write(&tape, b"not a tape at all").unwrap();
     let outcome = restores(&history, &[&copy], 2);
-    let name = tape.file_name().unwrap().to_str().unwrap();
     assert!(outcome.stderr.contains("warning") && outcome.stderr.contains(name), "{outcome}");
 }
 
@@ -150,6 +152,11 @@ fn a_history_that_parted_is_diverged() {
     refusal.refused(21, &[]);
     mount.umount();
     refused(&history, &[&history.tapes, &elsewhere], "latest", 21, &["diverged"]);
+    let (one, two) = (history.tapes.to_str().unwrap(), elsewhere.to_str().unwrap());
+    history.sandbox.reelfs(["points", "--tapes", one, "--tapes", two]).refused(21, &["diverged"]);
+    history.sandbox.reelfs(["tape", "verify", one, two]).refused(21, &["has diverged at seq"]);
+    history.sandbox.reelfs(["tape", "verify", one]).ok();
+    history.sandbox.reelfs(["tape", "verify", two]).ok();
     restore(&history.sandbox, &[&history.tapes], "marker:m4", "target").ok();
 }
 
