@@ -40,6 +40,12 @@ pub fn root() -> bool {
     rustix::process::geteuid().is_root() || not_run("root")
 }
 
+/// True when it is so. Else as above.
+#[must_use]
+pub fn holds(is_so: bool, what: &str) -> bool {
+    is_so || not_run(what)
+}
+
 fn not_run(what: &str) -> bool {
     assert!(!is_ci(), "{what} is missing");
     println!("not run: {what} is missing");
