@@ -22,6 +22,8 @@ const REQUEST_MAX: u32 = 1 << 20;
 pub(crate) struct Adapter {
     pub(crate) primary: Arc<Primary>,
     pub(crate) parker: Arc<Parker>,
+    /// Mounted with `-o sync`.
+    pub(crate) sync_always: bool,
 }
 
 impl Adapter {
@@ -52,6 +54,19 @@ impl Adapter {
             true
         };
         self.parker.park(payload, Box::new(request));
+    }
+
+    /// What must be durable before a write is answered. Handles that may read are synced by the kernel itself; of one that
+    /// only writes it tells us no more than its flags.
+    fn sync_after(&self, flags: i32) -> Option<SyncAfter> {
+        let direct = flags & libc::O_ACCMODE == libc::O_WRONLY;
+        if !direct {
+            None
+        } else if flags & libc::O_SYNC == libc::O_SYNC || self.sync_always {
+            Some(SyncAfter::All)
+        } else {
+            (flags & libc::O_DSYNC != 0).then_some(SyncAfter::Data)
+        }
     }
 
     fn real(&self, ino: INodeNo) -> u64 {
@@ -225,21 +240,22 @@ impl Filesystem for Adapter {
         offset: u64,
         data: &[u8],
         write_flags: WriteFlags,
-        _flags: OpenFlags,
+        flags: OpenFlags,
         _owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
         let (who, ino) = (who(request), self.real(ino));
         let kill = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
+        let reply = Written { reply, sync: self.sync_after(flags.0), primary: self.primary.clone(), who, ino };
         // without a copy unless it must wait
         if !self.parker.is_busy() {
             match self.primary.write(&who, ino, offset, data, kill) {
                 Err(Errno::AGAIN) => {}
-                result => return written(reply, result),
+                result => return reply.answer(result),
             }
         }
         let (data, payload) = (data.to_vec(), data.len() as u64);
-        self.change(payload, reply, move |primary| primary.write(&who, ino, offset, &data, kill), written);
+        self.change(payload, reply, move |primary| primary.write(&who, ino, offset, &data, kill), Written::answer);
     }
 
     fn flush(&self, _request: &Request, _ino: INodeNo, _handle: FileHandle, _owner: LockOwner, reply: ReplyEmpty) {

@@ -1,6 +1,7 @@
 //! Answers: our results and states in the kernel's words.
 
 use std::ffi::OsString;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use reelfs_journal::FileTime;
@@ -50,6 +51,35 @@ pub(crate) fn written(reply: ReplyWrite, result: Result<u32>) {
     match result {
         Ok(count) => reply.written(count),
         Err(error) => reply.error(code(error)),
+    }
+}
+
+/// How much of a file a write must make durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SyncAfter {
+    Data,
+    All,
+}
+
+/// A write to be answered, at once or when it is durable.
+pub(crate) struct Written {
+    pub(crate) reply: ReplyWrite,
+    pub(crate) sync: Option<SyncAfter>,
+    pub(crate) primary: Arc<Primary>,
+    pub(crate) who: Requester,
+    pub(crate) ino: u64,
+}
+
+impl Written {
+    pub(crate) fn answer(self, result: Result<u32>) {
+        let Written { reply, sync, primary, who, ino } = self;
+        match (result, sync) {
+            (Ok(count), Some(sync)) => {
+                let done = Box::new(move |synced: Result<()>| written(reply, synced.map(|()| count)));
+                primary.sync_file(&who, ino, sync == SyncAfter::Data, done);
+            }
+            (result, _) => written(reply, result),
+        }
     }
 }
 

@@ -61,7 +61,8 @@ impl std::fmt::Debug for Mounted {
 /// What mounting says: `EPERM` without privileges or `fusermount3`, `ENOENT`, `ENOTDIR`.
 pub fn mount(primary: Arc<Primary>, options: &MountOptions) -> io::Result<Mounted> {
     let parker = Arc::new(Parker::new(primary.clone())?);
-    let adapter = Adapter { primary, parker: parker.clone() };
+    let sync_always = options.kernel_options.iter().any(|option| option == "sync");
+    let adapter = Adapter { primary, parker: parker.clone(), sync_always };
     let session = match session(adapter, options) {
         Ok(session) => session,
         Err(error) => {

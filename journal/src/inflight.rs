@@ -31,6 +31,8 @@ const NAME_WORDS: usize = 32;
 const FREE: u64 = 0;
 const CREATING: u64 = 1;
 const APPENDED: u64 = 2;
+/// Creating, and numbered.
+const CREATED: u64 = 3;
 
 /// Not yet numbered.
 const UNNUMBERED: Seq = Seq(u64::MAX);
@@ -38,7 +40,8 @@ const UNNUMBERED: Seq = Seq(u64::MAX);
 /// What an unclean stop left unsettled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum InFlightState {
-    /// An object was about to be made, or was made, under this name; no record was numbered for it.
+    /// An object was about to be made, or was made, under this name. Its record may have been numbered (an `Appended` of the
+    /// same slot follows) and still not be in the journal.
     Creating {
         /// The directory.
         parent: FileId,
@@ -107,10 +110,11 @@ impl InFlight {
         let mut left = Vec::new();
         let mut free = 0;
         for index in 0..SLOTS {
-            match inflight.read_slot(index) {
-                Some(state) => left.push(state),
-                None => free |= 1 << index,
+            let states = inflight.read_slot(index);
+            if states.is_empty() {
+                free |= 1 << index;
             }
+            left.extend(states);
         }
         inflight.table.lock().free = free;
         Ok((inflight, left))
@@ -175,23 +179,26 @@ impl InFlight {
     }
 
     /// What a slot says; nothing when it is free or, after a power cut, makes no sense.
-    fn read_slot(&self, index: usize) -> Option<InFlightState> {
+    fn read_slot(&self, index: usize) -> Vec<InFlightState> {
         let words: Vec<u64> = self.slot(index).iter().map(|word| word.load(Ordering::Acquire)).collect();
-        let head = words[STATE];
-        match head & 0xff {
-            CREATING => {
-                let bytes: Vec<u8> =
-                    words[NAME..NAME + NAME_WORDS].iter().flat_map(|word| word.to_le_bytes()).collect();
-                let name = Name::new(bytes.get(..(head >> 8 & 0xff) as usize)?).ok()?;
-                let parent = FileId { ino: words[PARENT], generation: (head >> 32) as u32 };
-                Some(InFlightState::Creating { parent, name })
-            }
-            APPENDED if 0 < words[FIRST] && words[FIRST] <= words[LAST] => {
-                Some(InFlightState::Appended { first: Seq(words[FIRST]), last: Seq(words[LAST]) })
-            }
-            _ => None,
+        let state = words[STATE] & 0xff;
+        let mut states = Vec::new();
+        if matches!(state, CREATING | CREATED) {
+            states.extend(read_creating(&words));
         }
+        if matches!(state, APPENDED | CREATED) && 0 < words[FIRST] && words[FIRST] <= words[LAST] {
+            states.push(InFlightState::Appended { first: Seq(words[FIRST]), last: Seq(words[LAST]) });
+        }
+        states
     }
+}
+
+fn read_creating(words: &[u64]) -> Option<InFlightState> {
+    let head = words[STATE];
+    let bytes: Vec<u8> = words[NAME..NAME + NAME_WORDS].iter().flat_map(|word| word.to_le_bytes()).collect();
+    let name = Name::new(bytes.get(..(head >> 8 & 0xff) as usize)?).ok()?;
+    let parent = FileId { ino: words[PARENT], generation: (head >> 32) as u32 };
+    Some(InFlightState::Creating { parent, name })
 }
 
 impl Slot<'_> {
@@ -205,7 +212,10 @@ impl Slot<'_> {
             words[FIRST].store(first.0, Ordering::Relaxed);
             words[LAST].store(last.0, Ordering::Relaxed);
             *known = first;
-            words[STATE].store(APPENDED, Ordering::Release);
+            let head = words[STATE].load(Ordering::Relaxed);
+            // what a create is about stays: its record may never be written
+            let head = if head & 0xff == CREATING { (head & !0xff) | CREATED } else { APPENDED };
+            words[STATE].store(head, Ordering::Release);
         } else {
             *known = first.min(*known);
             words[FIRST].store(known.0, Ordering::Release);

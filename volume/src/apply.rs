@@ -215,7 +215,8 @@ impl Volume {
         }
     }
 
-    fn set_mtime_of(&self, file: FileId, mtime: FileTime) -> Result<()> {
+    /// Sets an object's modification time alone.
+    pub(crate) fn set_mtime_of(&self, file: FileId, mtime: FileTime) -> Result<()> {
         let path = self.path(&self.node(file)?)?;
         rustix::fs::utimensat(&*path, c"", &only_mtime(mtime), AtFlags::EMPTY_PATH)
     }

@@ -39,6 +39,7 @@ fn what_a_killed_process_left_is_there_until_it_is_cleared() {
             left,
             [
                 InFlightState::Creating { parent: PARENT, name: longest.clone() },
+                InFlightState::Creating { parent: PARENT, name: name(b"a") },
                 InFlightState::Appended { first: Seq(7), last: Seq(9) },
                 InFlightState::Appended { first: Seq(10), last: Seq(10) },
             ]

@@ -266,7 +266,7 @@ impl Primary {
         Ok(adopted)
     }
 
-    fn tell(&self, who: &Requester, change: Change<'_>) -> Result<()> {
+    pub(super) fn tell(&self, who: &Requester, change: Change<'_>) -> Result<()> {
         self.journal(None, who, &[change], Reserve::Keep).map(|_| ())
     }
 

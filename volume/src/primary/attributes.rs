@@ -13,6 +13,7 @@ use crate::node::Node;
 use crate::stat::Stat;
 use crate::xattr;
 
+const ACCESS_ACL: &[u8] = b"system.posix_acl_access";
 const CAPABILITY: &[u8] = b"security.capability";
 
 /// A time to set.
@@ -87,7 +88,8 @@ impl Primary {
             changes.push(Change::SetSize { file: node.id, size, mtime: now });
         }
         let size_only = left;
-        if asked.uid.is_some() || asked.gid.is_some() {
+        // chown(2) of nobody to nobody arrives as a setattr of nothing, and takes privileges all the same
+        if asked.uid.is_some() || asked.gid.is_some() || asked == SetAttr::default() {
             left.uid = asked.uid.unwrap_or(left.uid);
             left.gid = asked.gid.unwrap_or(left.gid);
             if !before.is_directory() {
@@ -186,8 +188,15 @@ impl Primary {
             _ => {}
         }
         let xattr = Xattr { name: name.as_bytes().to_vec(), value: value.to_vec() };
+        let mut changes = vec![Change::SetXattr { file: node.id, xattr }];
+        // an access ACL is the mode too: said, so that nobody has to work it out
+        if let Some(mode) = (name.as_bytes() == ACCESS_ACL).then(|| acl_mode(value)).flatten() {
+            let before = self.volume.stat(&node)?;
+            let attributes = Stat { mode: before.mode & 0o7000 | mode, ..before }.attributes();
+            changes.push(Change::SetAttr { file: node.id, attributes });
+        }
         let slot = self.in_flight.begin();
-        self.commit(&slot, who, &[Change::SetXattr { file: node.id, xattr }]).map(|_| ())
+        self.commit(&slot, who, &changes).map(|_| ())
     }
 
     /// Removes an extended attribute or ACL.
@@ -215,4 +224,36 @@ impl Primary {
 /// means "run as" and not "mandatory lock".
 fn dropped_by_chown(mode: u32) -> u32 {
     (mode & 0o4000) | if mode & 0o2010 == 0o2010 { 0o2000 } else { 0 }
+}
+
+/// The permission bits that an access ACL leaves: its owner's, its mask's (without one its group's) and the others' entry.
+/// Version 2 of the kernel's form: 4 bytes of version, then entries of tag (16 bits), permissions (16) and id (32).
+fn acl_mode(value: &[u8]) -> Option<u32> {
+    const USER_OBJ: u16 = 0x01;
+    const GROUP_OBJ: u16 = 0x04;
+    const MASK: u16 = 0x10;
+    const OTHER: u16 = 0x20;
+    let entries = value.strip_prefix(&2u32.to_le_bytes())?.chunks_exact(8);
+    let permissions = |wanted: u16| {
+        let mut found = entries.clone().filter(|entry| u16::from_le_bytes([entry[0], entry[1]]) == wanted);
+        found.next().map(|entry| u32::from(u16::from_le_bytes([entry[2], entry[3]])) & 7)
+    };
+    let group = permissions(MASK).or_else(|| permissions(GROUP_OBJ))?;
+    Some(permissions(USER_OBJ)? << 6 | group << 3 | permissions(OTHER)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mask_of_an_acl_is_the_group_of_the_mode() {
+        let entry =
+            |tag: u16, permissions: u16| [tag.to_le_bytes(), permissions.to_le_bytes(), [0; 2], [0; 2]].concat();
+        let minimal = [vec![2, 0, 0, 0], entry(1, 6), entry(4, 4), entry(0x20, 0)].concat();
+        assert_eq!(acl_mode(&minimal), Some(0o640));
+        let masked = [minimal, entry(2, 7), entry(0x10, 7)].concat();
+        assert_eq!(acl_mode(&masked), Some(0o670));
+        assert_eq!(acl_mode(&masked[..8]), None);
+    }
 }

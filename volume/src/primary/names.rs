@@ -127,15 +127,17 @@ impl Primary {
             Ok(_) => return Err(Errno::EXIST),
             Err(error) => return Err(error),
         }
+        let before = Stat::at(&*directory, b"")?;
         let slot = self.in_flight.begin_create(parent.id, &name);
         let made = make_raw(&directory, &name, &kind, mode, umask)?;
-        let result = self.announce(&slot, who, &parent, &directory, &name, kind, made);
+        let result = self.announce(&slot, who, &parent, (&directory, before), &name, kind, made);
         if let Err(error) = &result {
-            // nobody has seen it: take it away again
+            // nobody has seen it: take it away again, and the time that it left
             tracing::warn!(%error, "a new object could not be journaled");
             if rustix::fs::unlinkat(&*directory, name.as_bytes(), AtFlags::empty()).is_err() {
                 let _ = rustix::fs::unlinkat(&*directory, name.as_bytes(), AtFlags::REMOVEDIR);
             }
+            self.volume.set_mtime_of(parent.id, before.mtime)?;
         }
         result
     }
@@ -146,7 +148,7 @@ impl Primary {
         slot: &reelfs_journal::Slot<'_>,
         who: &Requester,
         parent: &Arc<Node>,
-        directory: &OwnedFd,
+        (directory, before): (&OwnedFd, Stat),
         name: &Name,
         kind: NodeKind,
         made: Option<OwnedFd>,
@@ -162,7 +164,7 @@ impl Primary {
         };
         let object = made.as_ref().or(path.as_ref()).ok_or(Errno::IO)?;
         let born = Stat::identified(object.as_fd(), b"")?;
-        let stat = give_to(who, directory, object, born)?;
+        let stat = give_to(who, &before, object, born)?;
         let xattrs = match (&made, &kind) {
             (_, NodeKind::Symlink(_)) => Vec::new(),
             (Some(file), _) if rustix::fs::flistxattr(file, &mut [0u8; 1]) == Ok(0) => Vec::new(),
@@ -392,8 +394,8 @@ fn make_raw(directory: &OwnedFd, name: &Name, kind: &NodeKind, mode: u32, umask:
 
 /// Gives a new object to its requester. In a set-group-id directory the group stays the directory's. Returns what stands
 /// afterwards.
-fn give_to(who: &Requester, directory: &OwnedFd, object: &OwnedFd, born: Stat) -> Result<Stat> {
-    let inherits_group = Stat::at(directory, b"")?.mode & 0o2000 != 0;
+fn give_to(who: &Requester, directory: &Stat, object: &OwnedFd, born: Stat) -> Result<Stat> {
+    let inherits_group = directory.mode & 0o2000 != 0;
     let gid = if inherits_group { born.gid } else { who.gid };
     if (born.uid, born.gid) == (who.uid, gid) {
         return Ok(born);

@@ -39,6 +39,14 @@ impl Unsettled {
         self.records.iter().map(|record| record.change.file().ino).chain(replaced).collect()
     }
 
+    /// The create of this name has its record.
+    fn has_journaled(&self, directory: FileId, made: &Name) -> bool {
+        self.records.iter().any(|record| match &record.change {
+            Change::Create { parent, name, .. } => *parent == directory && name == made,
+            _ => false,
+        })
+    }
+
     /// When it began.
     pub(super) fn since(&self) -> Option<Timestamp> {
         self.records.first().map(|record| record.time)
@@ -128,7 +136,7 @@ impl Primary {
             _ => true,
         };
         if done {
-            return Ok(());
+            return self.redo_times(change);
         }
         let written = match self.volume.apply(change) {
             // removed before the daemon was killed
@@ -139,6 +147,24 @@ impl Primary {
             Change::Write { data, .. } if written < data.len() as u64 => Err(Errno::NOSPC),
             _ => Ok(()),
         }
+    }
+
+    /// A name that changed before the daemon was killed may have left its directory with the time of that moment instead of
+    /// the journaled one.
+    fn redo_times(&self, change: &Change<'_>) -> Result<()> {
+        let (parent, new_parent, mtime) = match change {
+            Change::Link { parent, parent_mtime, .. }
+            | Change::Unlink { parent, parent_mtime, .. }
+            | Change::Create { parent, parent_mtime, .. } => (parent, parent, parent_mtime),
+            Change::Rename { parent, new_parent, parent_mtime, .. } => (parent, new_parent, parent_mtime),
+            _ => return Ok(()),
+        };
+        for directory in [parent, new_parent] {
+            if self.volume.knows(*directory) {
+                self.volume.set_mtime_of(*directory, *mtime)?;
+            }
+        }
+        Ok(())
     }
 
     /// What a name stands for on disk.
@@ -167,14 +193,18 @@ impl Primary {
         stands().unwrap_or(AmendOutcome::Void)
     }
 
-    /// Announces what creates made and nobody journaled.
+    /// Announces what creates made and nobody journaled, and the time that making it left on the directory.
     pub(super) fn announce_created(&self, unsettled: &Unsettled) -> Result<u64> {
         let mut announced = 0;
-        for (parent, name) in &unsettled.creating {
+        for (parent, name) in unsettled.creating.iter().filter(|(parent, name)| !unsettled.has_journaled(*parent, name))
+        {
+            let Ok(directory) = self.volume.node(*parent) else { continue };
             if let Some(scan) = self.unannounced(*parent, name)? {
                 self.tell_scan(&scan)?;
                 announced += 1;
             }
+            let attributes = self.volume.stat(&directory)?.attributes();
+            self.tell(&Requester::reelfs(), Change::SetAttr { file: *parent, attributes })?;
         }
         Ok(announced)
     }
