@@ -8,7 +8,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 
 use reelfs_archive::{BaseFile, BaseWriter, Label, TapeKind, TapeName, WriteOptions};
-use reelfs_journal::{Change, FileId, Name, NodeKind};
+use reelfs_journal::{Change, FileId, Name, NodeKind, Seq};
 use reelfs_volume::{Visit, WalkError};
 use rustix::fs::SeekFrom;
 use rustix::io::Errno;
@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use crate::error::{Error, Result};
 use crate::export::{self, Destination, Exported, Made, tape_error};
-use crate::group_file::Base;
+use crate::group_file::{Base, Target};
 use crate::open_group::OpenGroup;
 
 /// Makes a base copy and exports the records that complete it.
@@ -61,6 +61,7 @@ pub(crate) fn write_base(group: &OpenGroup, to: &Destination, progress: &mut dyn
         Ok((sealed.root, sealed.bytes))
     };
     let (digest, bytes) = export::publish(to, &name, write)?;
+    keep_records_from(group, to, began)?;
     let end = Change::BaseEnd { base, began, digest: digest.0 };
     let seq = primary.control(&end).map_err(journal)?;
     group.update(|file| file.base = Some(Base { uuid: base, seq }))?;
@@ -72,6 +73,16 @@ pub(crate) fn write_base(group: &OpenGroup, to: &Destination, progress: &mut dyn
         bytes,
         sealed: began_time,
     })
+}
+
+/// The records that complete the base must not be freed for another directory's sake before they are on this one.
+fn keep_records_from(group: &OpenGroup, to: &Destination, began: Seq) -> Result<()> {
+    if group.file().target(&to.dir).is_some() {
+        return Ok(());
+    }
+    let before = export::position_before(group, began)?;
+    let (epoch, seq, digest) = (before.epoch, before.seq, before.digest);
+    group.update(|file| file.set_target(Target { dir: to.dir.clone(), epoch, seq, digest, last_seen_tape: None }))
 }
 
 #[expect(clippy::disallowed_methods, reason = "a base copy's identity is the one random thing about it")]

@@ -207,7 +207,7 @@ fn diverged(file: &GroupFile, dir: &Path, at: Seq) -> Error {
 }
 
 /// The position just before a record that the journal holds, or will hold next.
-fn position_before(group: &OpenGroup, first: Seq) -> Result<Position> {
+pub(crate) fn position_before(group: &OpenGroup, first: Seq) -> Result<Position> {
     let jvol = group.primary().jvol();
     let out = jvol.pointers().out;
     let mut digest = jvol.out_digest();
@@ -345,10 +345,11 @@ fn free(group: &OpenGroup) -> Result<()> {
     let Some(least) = file.targets.iter().min_by_key(|target| target.seq) else {
         return Ok(());
     };
-    if least.seq.next() > jvol.pointers().out {
-        jvol.free(least.seq.next(), least.digest)?;
-    }
-    Ok(())
+    // also when nothing is freed: it makes the time of the seal durable, which later records must not fall behind
+    let out = jvol.pointers().out;
+    let (first_kept, digest) =
+        if least.seq.next() > out { (least.seq.next(), least.digest) } else { (out, jvol.out_digest()) };
+    Ok(jvol.free(first_kept, digest)?)
 }
 
 /// What went wrong with a tape, as a sentence with an exit code.

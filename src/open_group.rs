@@ -179,6 +179,7 @@ fn tell(file: &GroupFile, opened: &Opened, output: &Output) {
         let why = match reason {
             NewEpoch::OtherVolume => "the PVOL is another directory than it was",
             NewEpoch::PowerCut => "the machine stopped without closing the PVOL",
+            NewEpoch::ClockWentBack => "the clock shows a time before the PVOL was last closed",
             NewEpoch::TooMuchChanged => "more changed behind the mount than the journal can take",
         };
         output.warn(format!("{name}: {why}: epoch {} begins, and the next export writes a new base", opened.epoch));

@@ -307,12 +307,21 @@ impl Filesystem for Adapter {
         mut reply: ReplyDirectoryPlus,
     ) {
         let parent = self.real(ino);
+        let mut failed = None;
         let result = self.primary.read_dir(Handle(handle.0), offset, &mut |entry| {
             let name = OsStr::from_bytes(entry.name);
             // `.` and `..` are told without a lookup; what is gone since, or on another file system, not at all
             let dots = matches!(entry.name, b"." | b"..");
             let found = if dots { self.primary.stat(parent) } else { self.primary.lookup(parent, name) };
-            let Ok(stat) = found else { return false };
+            let stat = match found {
+                Ok(stat) => stat,
+                Err(Errno::NOENT | Errno::STALE | Errno::XDEV) => return false,
+                Err(error) => {
+                    // a listing that leaves something out would be believed
+                    failed = Some(error);
+                    return true;
+                }
+            };
             let mut told = attributes(&stat);
             if dots {
                 (told.ino, told.kind) = (INodeNo(entry.ino), FileType::Directory);
@@ -324,7 +333,7 @@ impl Filesystem for Adapter {
             }
             full
         });
-        match result {
+        match failed.map_or(result, Err) {
             Ok(()) => reply.ok(),
             Err(error) => reply.error(code(error)),
         }

@@ -219,7 +219,10 @@ impl Slot<'_> {
         } else {
             *known = first.min(*known);
             words[FIRST].store(known.0, Ordering::Release);
-            words[LAST].fetch_max(last.0, Ordering::Release);
+            // with others' records between, the later ones (amendments) are not the operation's own to do again
+            if words[LAST].load(Ordering::Relaxed) + 1 == first.0 {
+                words[LAST].store(last.0, Ordering::Release);
+            }
         }
     }
 }

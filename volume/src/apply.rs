@@ -36,7 +36,7 @@ impl Volume {
             Change::SetSize { file, size, mtime } => {
                 let data = self.data(&self.node(*file)?, true)?;
                 rustix::fs::ftruncate(&data, *size)?;
-                set_mtime(&data, *mtime)?;
+                self.or_refused(set_mtime(&data, *mtime))?;
             }
             Change::Zero { file, offset, length, size, mtime } => {
                 let keep = if self.grows(*file, *size)? { FallocateFlags::empty() } else { FallocateFlags::KEEP_SIZE };
@@ -101,7 +101,7 @@ impl Volume {
             if self.converging.load(Ordering::Relaxed) {
                 enforce_size(&data, size)?;
             }
-            set_mtime(&data, mtime)?;
+            self.or_refused(set_mtime(&data, mtime))?;
         }
         written
     }
@@ -131,7 +131,7 @@ impl Volume {
         {
             enforce_size(&data, size)?;
         }
-        set_mtime(&data, mtime)
+        self.or_refused(set_mtime(&data, mtime))
     }
 
     fn apply_unlink(&self, parent: FileId, name: &Name, file: FileId) -> Result<()> {
@@ -218,7 +218,7 @@ impl Volume {
     /// Sets an object's modification time alone.
     pub(crate) fn set_mtime_of(&self, file: FileId, mtime: FileTime) -> Result<()> {
         let path = self.path(&self.node(file)?)?;
-        rustix::fs::utimensat(&*path, c"", &only_mtime(mtime), AtFlags::EMPTY_PATH)
+        self.or_refused(rustix::fs::utimensat(&*path, c"", &only_mtime(mtime), AtFlags::EMPTY_PATH))
     }
 
     /// Makes mode, owner and modification time be exactly these.

@@ -13,7 +13,7 @@ use rustix::fs::{AtFlags, Dir, Mode, OFlags, RenameFlags};
 use rustix::io::{Errno, Result};
 
 use crate::apply::only_mtime;
-use crate::node::Node;
+use crate::node::{Link, Node};
 use crate::stat::Stat;
 use crate::volume::{Volume, reopen};
 
@@ -100,15 +100,18 @@ impl Bracket<'_> {
         self.settle_names()?;
         let volume = self.volume;
         let before = volume.stat(&volume.root)?.mtime;
-        let dead: Vec<Arc<Node>> =
-            volume.nodes.all().into_iter().filter(|node| is_under(node, &self.parking)).collect();
-        for node in dead {
+        for node in volume.nodes.all() {
+            let links = node.state.lock().links.clone();
+            let stays: Vec<Link> =
+                links.iter().filter(|link| !is_under(&link.parent, &self.parking)).cloned().collect();
+            if stays.len() == links.len() {
+                continue;
+            }
             let mut state = node.state.lock();
-            state.links.retain(|link| !is_under(&link.parent, &self.parking));
-            let gone = state.links.is_empty();
             (state.path, state.data) = (None, None);
-            drop(state);
-            if gone {
+            state.links = stays;
+            if state.links.is_empty() {
+                drop(state);
                 volume.nodes.remove(node.id);
             }
         }

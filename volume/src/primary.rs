@@ -23,7 +23,7 @@ pub use recovery::Recovered;
 pub use walk::{Visit, WalkError};
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
@@ -80,6 +80,8 @@ pub struct Primary {
     committer: committer::Committer,
     walk: walk::Announcements,
     failed: AtomicBool,
+    /// Wall time at which the last change of ours was applied: whatever carries a later change time is not ours.
+    applied_at: AtomicI64,
     open_files: AtomicU64,
 }
 
@@ -156,6 +158,15 @@ impl Primary {
     /// Journals the changes of one operation and applies them in order. Returns the bytes written by the last.
     fn commit(&self, slot: &Slot<'_>, who: &Requester, changes: &[Change<'_>]) -> Result<u64> {
         let first = self.journal(Some(slot), who, changes, Reserve::Keep)?.first;
+        let result = self.apply_all(slot, who, changes, first);
+        if self.volume.refused_times() {
+            changes.iter().flat_map(touched).for_each(|id| self.read_back(who, id));
+        }
+        self.note_applied();
+        result
+    }
+
+    fn apply_all(&self, slot: &Slot<'_>, who: &Requester, changes: &[Change<'_>], first: Seq) -> Result<u64> {
         let mut done = 0;
         for (index, change) in changes.iter().enumerate() {
             let seq = Seq(first.0 + index as u64);
@@ -172,11 +183,33 @@ impl Primary {
                     for void in seq.0..first.0 + changes.len() as u64 {
                         self.amend(slot, who, Seq(void), AmendOutcome::Void)?;
                     }
-                    return Err(error);
+                    // ext4 sets times, and fallocate the size, before it looks for room
+                    touched(change).into_iter().for_each(|id| self.read_back(who, id));
+                    // EAGAIN is our own word for a full journal
+                    return Err(if error == Errno::AGAIN { Errno::IO } else { error });
                 }
             }
         }
         Ok(done)
+    }
+
+    /// Journals size and attributes of an object as they stand, where a change did not do just what its record says.
+    fn read_back(&self, who: &Requester, id: FileId) {
+        let stat = self.volume.node(id).and_then(|node| self.volume.stat(&node));
+        let Ok(stat) = stat else { return };
+        let mut changes = Vec::new();
+        if stat.file_type == rustix::fs::FileType::RegularFile {
+            changes.push(Change::SetSize { file: id, size: stat.size, mtime: stat.mtime });
+        }
+        changes.push(Change::SetAttr { file: id, attributes: stat.attributes() });
+        if let Err(error) = self.journal(None, who, &changes, Reserve::Use) {
+            tracing::error!(%error, %id, "what a failed change left could not be journaled");
+        }
+    }
+
+    /// Remembers that a change of ours has just been applied.
+    fn note_applied(&self) {
+        self.applied_at.fetch_max(self.clock.read().wall.0, Ordering::Relaxed);
     }
 
     fn amend_short(&self, slot: &Slot<'_>, who: &Requester, seq: Seq, file: FileId, length: u64) -> Result<()> {
@@ -226,7 +259,8 @@ impl Primary {
                 self.committer.appended(appended.last, changes.iter().map(payload).sum());
                 Ok(appended)
             }
-            Err(JournalError::Full) => Err(Errno::AGAIN),
+            Err(JournalError::Full) if reserve == Reserve::Keep => Err(Errno::AGAIN),
+            Err(JournalError::TooLarge(_)) => Err(Errno::FBIG),
             Err(error) => {
                 tracing::error!(%error, "the journal cannot be written: the mount takes no more changes");
                 self.failed.store(true, Ordering::Relaxed);
@@ -278,6 +312,16 @@ impl Primary {
                 return Ok(Seal { last, time });
             }
         }
+    }
+}
+
+/// Objects whose times, sizes or attributes a change sets.
+fn touched(change: &Change<'_>) -> Vec<FileId> {
+    match change {
+        Change::Create { parent, file, .. } | Change::Link { parent, file, .. } => vec![*parent, *file],
+        Change::Unlink { parent, .. } => vec![*parent],
+        Change::Rename { parent, new_parent, .. } => vec![*parent, *new_parent],
+        other => vec![other.file()],
     }
 }
 

@@ -32,6 +32,8 @@ pub struct Volume {
     pub(crate) nodes: Nodes,
     pub(crate) cache: DescriptorCache,
     pub(crate) converging: AtomicBool,
+    /// A modification time was not ours to set.
+    pub(crate) times_refused: AtomicBool,
     /// The file system of the root: another one mounted inside is not part of the volume.
     pub(crate) file_system: u64,
 }
@@ -75,6 +77,7 @@ impl Volume {
             nodes,
             cache: DescriptorCache::new(budget),
             converging: AtomicBool::new(false),
+            times_refused: AtomicBool::new(false),
             file_system: stat.file_system,
         })
     }
@@ -101,6 +104,23 @@ impl Volume {
     /// while they changed (a base copy), and for redo.
     pub fn set_converging(&self, on: bool) {
         self.converging.store(on, Ordering::Relaxed);
+    }
+
+    /// Whether, since this was last asked, a modification time was refused: the daemon is neither root nor the owner. Such a
+    /// change is made all the same, and its times must be read back.
+    pub(crate) fn refused_times(&self) -> bool {
+        self.times_refused.load(Ordering::Relaxed) && self.times_refused.swap(false, Ordering::Relaxed)
+    }
+
+    /// Passes the result of setting a time on; on a primary a refusal is noted instead.
+    pub(crate) fn or_refused(&self, result: Result<()>) -> Result<()> {
+        match result {
+            Err(Errno::PERM) if self.side == Side::Primary => {
+                self.times_refused.store(true, Ordering::Relaxed);
+                Ok(())
+            }
+            result => result,
+        }
     }
 
     /// Writes everything of the file system to disk (`syncfs`).

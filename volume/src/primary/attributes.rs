@@ -94,7 +94,7 @@ impl Primary {
             left.gid = asked.gid.unwrap_or(left.gid);
             if !before.is_directory() {
                 left.mode &= !dropped_by_chown(left.mode);
-                changes.extend(self.remove_capability(&node));
+                changes.extend(self.remove_capability(&node)?);
             }
         }
         left.mode = asked.mode.unwrap_or(left.mode) & 0o7777;
@@ -105,21 +105,17 @@ impl Primary {
         }
         if !changes.is_empty() {
             let slot = self.in_flight.begin();
-            self.commit(&slot, who, &changes).inspect_err(|_| self.put_back(&node, &before))?;
+            self.commit(&slot, who, &changes)?;
         }
         if let Some(atime) = asked.atime.map(time) {
             self.set_atime(&node, atime)?;
+            self.note_applied();
         }
-        self.volume.stat(&node)
-    }
-
-    /// A change that failed and is amended to nothing may have left its times (ext4 sets them before it looks for room),
-    /// or one half of an attribute change: puts back what stood before. Done while the change is still in flight, so that
-    /// nobody sees the difference.
-    pub(super) fn put_back(&self, node: &Arc<Node>, before: &Stat) {
-        if let Err(error) = self.volume.set_attributes(node.id, &before.attributes()) {
-            tracing::warn!(%error, id = %node.id, "the attributes of a file could not be put back after a failed change");
+        let after = self.volume.stat(&node)?;
+        if !changes.is_empty() && after.attributes() != left.attributes() {
+            self.read_back(who, node.id); // a time beyond what the file system can keep
         }
+        Ok(after)
     }
 
     fn set_atime(&self, node: &Arc<Node>, atime: FileTime) -> Result<()> {
@@ -137,7 +133,7 @@ impl Primary {
         if node.file_type != FileType::RegularFile || node.state.lock().harmless {
             return Ok(changes);
         }
-        changes.extend(self.remove_capability(node));
+        changes.extend(self.remove_capability(node)?);
         let dropped = if kill { dropped_by_chown(before.mode) } else { 0 };
         if dropped != 0 {
             let attributes = Stat { mode: before.mode & !dropped, ..*before }.attributes();
@@ -147,10 +143,12 @@ impl Primary {
         Ok(changes)
     }
 
-    fn remove_capability(&self, node: &Arc<Node>) -> Option<Change<'static>> {
-        let path = self.volume.path(node).ok()?;
-        xattr::get(&path, CAPABILITY).ok()?;
-        Some(Change::RemoveXattr { file: node.id, name: CAPABILITY.to_vec() })
+    fn remove_capability(&self, node: &Arc<Node>) -> Result<Option<Change<'static>>> {
+        match xattr::get(self.volume.path(node)?, CAPABILITY) {
+            Ok(_) => Ok(Some(Change::RemoveXattr { file: node.id, name: CAPABILITY.to_vec() })),
+            Err(Errno::NODATA | Errno::NOTSUP) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// One extended attribute.

@@ -84,8 +84,11 @@ impl Committer {
 
     /// Ends the threads; what waits is answered first.
     pub(crate) fn stop(&self) {
-        self.shared.stop.store(true, Ordering::SeqCst);
-        self.shared.wake_files.notify_all();
+        {
+            let _requests = self.shared.requests.lock();
+            self.shared.stop.store(true, Ordering::SeqCst);
+            self.shared.wake_files.notify_all();
+        }
         {
             let _journal = self.shared.journal.lock();
             self.shared.wake_journal.notify_all();

@@ -48,8 +48,10 @@ impl Primary {
         drop(state);
         if nameless {
             let dropped = Change::Drop { file: node.id };
-            if let Err(error) = self.journal(None, &Requester::reelfs(), &[dropped], Reserve::Use) {
-                tracing::warn!(%error, "the end of a nameless file is not in the journal");
+            match self.journal(None, &Requester::reelfs(), &[dropped], Reserve::Keep) {
+                // nobody needs to be told: nothing can bring it back
+                Ok(_) | Err(Errno::AGAIN) => {}
+                Err(error) => tracing::warn!(%error, "the end of a nameless file is not in the journal"),
             }
         }
         if lookups == 0 {
@@ -98,9 +100,14 @@ impl Primary {
         let bytes = &bytes[..bytes.len().min(DATA_MAX)];
         self.admit(bytes.len() as u64)?;
         let node = self.node(ino)?;
+        let order = node.order.lock();
         let harmless = node.state.lock().harmless;
-        // what takes privileges away goes by name
-        let _names = (!harmless).then(|| self.names.read());
+        if harmless {
+            return self.write_ordered(who, &node, offset, bytes, kill);
+        }
+        // what takes privileges away goes by name, and names come first
+        drop(order);
+        let _names = self.names.read();
         let _order = node.order.lock();
         self.write_ordered(who, &node, offset, bytes, kill)
     }
@@ -124,7 +131,7 @@ impl Primary {
             changes.push(write);
             self.commit(&slot, who, &changes)
         };
-        let written = written.inspect_err(|_| self.put_back(node, &before))?;
+        let written = written?;
         u32::try_from(written).map_err(|_| Errno::IO)
     }
 
@@ -150,7 +157,7 @@ impl Primary {
         let mut changes = self.take_privileges(&node, &before, who.uid != 0)?;
         changes.push(change);
         let slot = self.in_flight.begin();
-        self.commit(&slot, who, &changes).map(|_| ()).inspect_err(|_| self.put_back(&node, &before))
+        self.commit(&slot, who, &changes).map(|_| ())
     }
 
     /// Copies bytes between files; answered short after [`DATA_MAX`].
@@ -190,7 +197,12 @@ impl Primary {
             self.volume.data(&node, false)?
         };
         let _order = node.order.lock();
-        let upto = self.journal(None, who, &[Change::Sync { file: node.id }], Reserve::Use)?.last;
+        let upto = match self.journal(None, who, &[Change::Sync { file: node.id }], Reserve::Keep) {
+            Ok(placed) => placed.last,
+            // a full journal has no room for the boundary; the sync itself needs none
+            Err(Errno::AGAIN) => self.jvol.pointers().next.previous(),
+            Err(error) => return Err(error),
+        };
         Ok((file, upto))
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
@@ -18,9 +18,8 @@ use super::recovery::{Recovered, Unsettled};
 use super::{Primary, committer, directory, walk};
 use crate::volume::Volume;
 
-/// Kernel timestamps are coarse: after a clean stop we wait this long, so that whatever changes later carries a later
-/// change time than anything that we did.
-const TIME_GRAIN: Duration = Duration::from_millis(25);
+/// Kernel timestamps are coarse: a change may carry a change time this much before it was made, in nanoseconds (25 ms).
+const TIME_GRAIN: i64 = 25_000_000;
 
 /// What a group remembers of its volume between two openings.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,6 +69,8 @@ pub enum NewEpoch {
     /// The machine stopped without closing it: what of the volume reached the disk, and what of the journal, the kernel
     /// decided for each page by itself.
     PowerCut,
+    /// The clock shows a time before the last session: change times say nothing.
+    ClockWentBack,
     /// Telling what changed behind the mount would fill more than half of the journal.
     TooMuchChanged,
 }
@@ -161,6 +162,7 @@ impl Primary {
             known: Mutex::default(),
             walk: walk::Announcements::default(),
             failed: AtomicBool::new(false),
+            applied_at: AtomicI64::new(i64::MIN),
             open_files: AtomicU64::new(0),
         };
         let session = Session { identity, started: primary.clock.read().wall, boot: boot_id(), clean: None };
@@ -218,15 +220,15 @@ impl Primary {
             Some(NewEpoch::OtherVolume)
         } else if unclean && last.is_some_and(|last| last.boot != session.boot) {
             Some(NewEpoch::PowerCut)
+        } else if since.is_some_and(|since| session.started < since) {
+            Some(NewEpoch::ClockWentBack)
         } else if scan.estimate() > (pointers.data_size - pointers.data_used) / 2 {
             Some(NewEpoch::TooMuchChanged)
         } else {
             None
         };
         if reason.is_some() {
-            self.epoch = Epoch(self.epoch.0 + 1);
-            self.marker(MarkerKind::EpochStart, "", "", session.started).map_err(volume_error("write the journal"))?;
-            return Ok(CaughtUp { directories: scan.directories, replaced: reason, ..CaughtUp::default() });
+            return self.new_epoch(session, scan.directories, reason);
         }
         let recovered = if unclean { Some(self.recover(&unsettled)?) } else { None };
         let mut adopted = Adopted::default();
@@ -234,10 +236,26 @@ impl Primary {
             let since = since.unwrap_or_default();
             let write = volume_error("journal what changed behind the mount");
             self.marker(MarkerKind::AdoptBegin, "", "", since).map_err(&write)?;
-            adopted = self.tell_scan(&scan).map_err(&write)?;
+            adopted = match self.tell_scan(&scan) {
+                // more than was estimated
+                Err(Errno::AGAIN) => return self.new_epoch(session, scan.directories, Some(NewEpoch::TooMuchChanged)),
+                told => told.map_err(&write)?,
+            };
             self.marker(MarkerKind::AdoptEnd, "", "", since).map_err(&write)?;
         }
         Ok(CaughtUp { directories: scan.directories, replaced: None, adopted, recovered })
+    }
+
+    /// The journal goes on without knowing how the volume came to its state.
+    fn new_epoch(
+        &mut self,
+        session: &Session,
+        directories: HashSet<reelfs_journal::FileId>,
+        reason: Option<NewEpoch>,
+    ) -> Result<CaughtUp, OpenError> {
+        self.epoch = Epoch(self.epoch.0 + 1);
+        self.marker(MarkerKind::EpochStart, "", "", session.started).map_err(volume_error("write the journal"))?;
+        Ok(CaughtUp { directories, replaced: reason, ..CaughtUp::default() })
     }
 
     fn recover(&self, unsettled: &Unsettled) -> Result<Recovered, OpenError> {
@@ -287,8 +305,9 @@ impl Primary {
         if self.failed.load(Ordering::Relaxed) {
             return Ok(session.clone());
         }
-        let clean = self.clock.read().wall;
-        std::thread::park_timeout(TIME_GRAIN);
+        // not the time of closing: the volume may have been edited since our last change, or since it was scanned
+        let applied = self.applied_at.load(Ordering::Relaxed);
+        let clean = Timestamp(applied.max(session.started.0.saturating_sub(TIME_GRAIN)));
         Ok(Session { clean: Some(clean), ..session.clone() })
     }
 }

@@ -94,7 +94,9 @@ impl Primary {
         mode: u32,
         umask: u32,
     ) -> Result<Stat> {
-        self.make_object(who, parent, name, kind, mode, umask).map(|(stat, _)| stat)
+        let (stat, node) = self.make_object(who, parent, name, kind, mode, umask)?;
+        node.state.lock().data = None; // made, not opened
+        Ok(stat)
     }
 
     /// Makes a regular file and opens it.
@@ -325,7 +327,11 @@ impl Primary {
     }
 
     fn check_empty(&self, node: &Arc<Node>) -> Result<()> {
-        let directory = reopen(self.volume.path(node)?, OFlags::RDONLY | OFlags::DIRECTORY)?;
+        let directory = match reopen(self.volume.path(node)?, OFlags::RDONLY | OFlags::DIRECTORY) {
+            // one that its owner may not read: the file system itself says whether it is empty
+            Err(Errno::ACCESS) => return Ok(()),
+            directory => directory?,
+        };
         let mut buffer = [std::mem::MaybeUninit::<u8>::uninit(); 1024];
         let mut entries = RawDir::new(directory, &mut buffer);
         while let Some(entry) = entries.next() {

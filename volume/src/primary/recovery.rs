@@ -61,32 +61,31 @@ impl Primary {
     ) -> std::result::Result<Unsettled, reelfs_journal::JournalError> {
         let pointers = self.jvol.pointers();
         let mut unsettled = Unsettled { records: Vec::new(), creating: Vec::new() };
-        let mut amended = HashSet::new();
+        let (mut ranges, mut amended) = (Vec::new(), HashSet::new());
         for state in states {
-            let (first, last) = match state {
-                InFlightState::Creating { parent, name } => {
-                    unsettled.creating.push((parent, name));
-                    continue;
-                }
-                InFlightState::Appended { first, last } => {
-                    (first.max(pointers.out), last.min(pointers.next.previous()))
-                }
-            };
-            if first > last {
-                continue; // numbered and never written, or long settled and freed
+            match state {
+                InFlightState::Creating { parent, name } => unsettled.creating.push((parent, name)),
+                InFlightState::Appended { first, last } => ranges.push(first..=last),
             }
-            let mut reader = self.jvol.read(first, last)?;
-            while let Some(record) = reader.next() {
-                let (control, data) = record?;
-                let Ok(record) = Record::decode(control, data) else {
-                    continue;
-                };
-                match record.change {
-                    Change::Amend { amended: seq, .. } => {
-                        amended.insert(seq);
-                    }
-                    _ => unsettled.records.push(record.into_owned()),
+        }
+        // an amendment may stand far behind the record that it amends, with others' records between
+        let Some(first) = ranges.iter().map(|range| *range.start()).min() else { return Ok(unsettled) };
+        let (first, last) = (first.max(pointers.out), pointers.next.previous());
+        if first > last {
+            return Ok(unsettled); // numbered and never written, or long settled and freed
+        }
+        let mut reader = self.jvol.read(first, last)?;
+        while let Some(record) = reader.next() {
+            let (control, data) = record?;
+            let Ok(record) = Record::decode(control, data) else { continue };
+            match record.change {
+                Change::Amend { amended: seq, .. } => {
+                    amended.insert(seq);
                 }
+                _ if ranges.iter().any(|range| range.contains(&record.seq)) => {
+                    unsettled.records.push(record.into_owned());
+                }
+                _ => {}
             }
         }
         unsettled.records.retain(|record| !amended.contains(&record.seq));
@@ -107,10 +106,12 @@ impl Primary {
                     recovered.amended += 1;
                     let outcome = self.outcome(&record.change);
                     self.amend_recovered(record.seq, outcome)?;
+                    super::touched(&record.change).into_iter().for_each(|id| self.read_back(&Requester::reelfs(), id));
                 }
             }
         }
         self.volume.set_converging(false);
+        self.note_applied();
         Ok(recovered)
     }
 
