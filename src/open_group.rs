@@ -185,13 +185,13 @@ fn tell(file: &GroupFile, opened: &Opened, output: &Output) {
         output.warn(format!("{name}: {why}: epoch {} begins, and the next export writes a new base", opened.epoch));
     }
     if let Some(recovered) = opened.recovered {
-        output.note(&format!(
+        output.note(format!(
             "{name}: recovered after an unclean stop: {} changes finished, {} amended, {} announced",
             recovered.finished, recovered.amended, recovered.announced
         ));
     }
     if !opened.adopted.is_empty() {
-        output.note(&format!(
+        output.note(format!(
             "{name}: changed behind the mount and adopted: {} and {}, {}",
             count(opened.adopted.directories, "directory"),
             count(opened.adopted.files, "file"),

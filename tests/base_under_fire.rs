@@ -1,5 +1,7 @@
 //! A base copy that is taken while everything moves: exact from its end on, and nobody waits for it.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::collections::BTreeMap;

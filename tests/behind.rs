@@ -1,5 +1,7 @@
 //! Behind the mount: people edit the volume while it is not mounted, and put it onto another disk. The journal catches up.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::fs;

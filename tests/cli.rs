@@ -1,5 +1,7 @@
 //! The command line as scripts see it: exit codes, JSON, what goes to which stream, and mounts in the background.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::fs;

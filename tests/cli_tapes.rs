@@ -1,5 +1,7 @@
 //! `tape list`, `tape show` and `tape verify`, as a librarian uses them: on files, without any group.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::fs;

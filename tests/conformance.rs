@@ -1,5 +1,7 @@
 //! What others say a file system must do: pjdfstest and fsx on a mount, beside the file system that lies below it.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::collections::BTreeSet;

@@ -1,5 +1,7 @@
 //! The examples do what they say: each is run as a newcomer would run it, and fails when what it compares differs.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 #[path = "../examples/in_memory.rs"]
 mod in_memory;
 #[path = "../examples/point_in_time.rs"]

@@ -1,6 +1,8 @@
 //! Killed: after SIGKILL of the daemon at any moment, everything acknowledged is there, volume and journal agree, and a
 //! restore equals the volume.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,5 +1,7 @@
 //! What the mount promises: it behaves as the directory below it, in place and beside it, for root and for others.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::fs::{self, File};

@@ -2,6 +2,8 @@
 //!
 //! Once without a kernel against a model, and once through a real mount against a plain directory.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod model;
 mod support;
 

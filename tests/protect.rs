@@ -1,6 +1,8 @@
 //! `reelfs protect` by the real program: a schedule of tapes, the end of it, going on, and tape disks that are missing
 //! or full.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::fs;

@@ -1,5 +1,7 @@
 //! Refusals of tapes and targets. Each: the sentence, the exit code, nothing changed, no panic, memory bounded.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::fs;

@@ -1,6 +1,8 @@
 //! Refusals around a group: directories in one another, disks that are full or gone. Each: the sentence, the exit code,
 //! nothing changed.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::fs;

@@ -1,5 +1,7 @@
 //! Stock tools: whoever has lost everything but a tape needs `tar` and `zstd`, and nothing of ours.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::fs;

@@ -1,5 +1,7 @@
 //! The tests' own instruments: a comparison that sees nothing proves nothing.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::fs;

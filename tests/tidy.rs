@@ -1,5 +1,7 @@
 //! The style rules that matter, as tests: a rule that only a document knows is not kept.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};

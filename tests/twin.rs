@@ -1,5 +1,7 @@
 //! The twin: whatever applications do on the mount, a restore to any moment equals the volume as it was at that moment.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::fs::{self, File};
@@ -184,12 +186,19 @@ fn a_restore_to_any_moment_equals_the_volume_at_that_moment() {
     let sizes: Vec<usize> = moments.iter().map(|moment| moment.copy.nodes().len()).collect();
     println!("{count} moments of {sizes:?} objects, {} tapes", sandbox.tapes(&tapes).len());
     assert!(sizes.iter().max() > Some(&(FILES as usize)), "the workload was not at work: {sizes:?}");
-    for moment in &moments {
-        let restored = fast.restore(&tapes, &moment.point, "restored");
-        moment.copy.assert_same(&Tree::of(&restored), &moment.point);
-        applications_can_go_on(&restored);
-        fs::remove_dir_all(restored).unwrap();
-    }
+    let next = std::sync::atomic::AtomicUsize::new(0);
+    let compare = |worker: &str| {
+        while let Some(moment) = moments.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed)) {
+            let restored = fast.restore(&tapes, &moment.point, worker);
+            moment.copy.assert_same(&Tree::of(&restored), &moment.point);
+            applications_can_go_on(&restored);
+            fs::remove_dir_all(restored).unwrap();
+        }
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| compare("restored-by-one"));
+        scope.spawn(|| compare("restored-by-another"));
+    });
 }
 
 /// A moment is a state that a power cut could have left: databases and repositories are whole.
