@@ -39,11 +39,11 @@ impl std::fmt::Display for Ratio {
 impl Paired {
     /// Measures so many rounds; `measure` gets the index of a subject.
     pub fn measure(subjects: &[&'static str], rounds: usize, mut measure: impl FnMut(usize) -> Sample) -> Paired {
-        let mut samples = vec![vec![Sample::default(); rounds]; subjects.len()];
+        let mut samples = vec![Vec::with_capacity(rounds); subjects.len()];
         for round in 0..rounds {
             for turn in 0..subjects.len() {
                 let subject = (round + turn) % subjects.len();
-                samples[subject][round] = measure(subject);
+                samples[subject].push(measure(subject));
             }
         }
         Paired { subjects: subjects.to_vec(), samples }

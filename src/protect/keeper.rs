@@ -21,6 +21,9 @@ use crate::output::Output;
 use crate::progress::Progress;
 use crate::request::{self, Request, Step};
 
+/// Does a request, here or in the mount's own thread, telling its steps.
+type Perform<'p> = dyn FnMut(&Request, &mut dyn FnMut(Step)) -> Result<Value> + 'p;
+
 /// What there is to tell.
 #[derive(Debug)]
 pub enum News<'a> {
@@ -183,11 +186,7 @@ impl<T: FnMut(&News<'_>)> Keeper<T> {
     }
 
     /// Writes what is new, after a base when the directory has none that leads to now.
-    fn attempt(
-        &mut self,
-        group: &OpenGroup,
-        perform: &mut dyn FnMut(&Request, &mut dyn FnMut(Step)) -> Result<Value>,
-    ) -> Result<()> {
+    fn attempt(&mut self, group: &OpenGroup, perform: &mut Perform<'_>) -> Result<()> {
         let file = group.file();
         let request = self.choose(&file)?;
         let mut progress = match request {
