@@ -1,5 +1,6 @@
 //! Builds a tree from names that are known already: nothing is made that does not stay, and every file is finished once.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::io;
 
@@ -153,11 +154,12 @@ impl Builder<'_> {
             } else {
                 self.make(place, node)?;
             }
-            let mut end = 0;
+            let (mut end, mtime) = (0, node.attributes.mtime);
             let taken = source.file(*extent, &mut |offset, data| {
                 end = offset + data.len() as u64;
                 *bytes += data.len() as u64;
-                self.volume.put(*file, offset, data).map_err(io::Error::from)
+                let data = Cow::Borrowed(data);
+                self.put(Change::Write { file: *file, offset, data, size: end, mtime })
             });
             taken.map_err(|error| match error {
                 reelfs_archive::TapeError::Sink(source) => self.io_fail("write", *file, source),
@@ -169,20 +171,24 @@ impl Builder<'_> {
         Ok(())
     }
 
-    /// Finishes a file whose bytes are there. What was made with its mode and owner needs no more than size and time, unless
-    /// the write took privileges away or there is more than that to it.
-    fn close(&self, file: FileId, node: &Node, end: u64, size: u64) -> Result<()> {
-        let attributes = self.restraint.attributes(node);
-        if node.xattrs.is_empty() && attributes.mode & 0o7000 == 0 {
-            let change = Change::SetSize { file, size, mtime: attributes.mtime };
-            let applied = self.volume.apply(&change);
-            return applied.map(|_| ()).map_err(|errno| self.fail("finish", file, errno));
+    fn put(&self, write: Change<'_>) -> io::Result<()> {
+        let Change::Write { data, .. } = &write else { return Err(Errno::INVAL.into()) };
+        let wanted = data.len() as u64;
+        match self.volume.apply(&write)? {
+            written if written == wanted => Ok(()),
+            _ => Err(Errno::NOSPC.into()),
         }
+    }
+
+    /// Finishes a file whose bytes are there. It was made with its mode and owner and written with its time, so there is
+    /// nothing left to do for most, unless the write took privileges away.
+    fn close(&self, file: FileId, node: &Node, end: u64, size: u64) -> Result<()> {
         if end != size {
             let extended = self.volume.put_size(file, size);
             extended.map_err(|errno| self.fail("extend", file, errno))?;
         }
-        self.finish(file)
+        let is_plain = node.xattrs.is_empty() && self.restraint.attributes(node).mode & 0o7000 == 0;
+        if is_plain && end == size && size > 0 { Ok(()) } else { self.finish(file) }
     }
 
     /// Everything that has no bytes on the base tape, and further names of what has.
