@@ -150,7 +150,8 @@ fn an_ordinary_user_does_all_of_it() {
     let home = sandbox.directory("home");
     tools::shell(
         sandbox.root(),
-        "chmod 755 .; mkdir home/pvol home/mnt home/tapes home/state; echo mine >home/pvol/file; chown -R 65534:65534 home",
+        "chmod 755 .
+         mkdir home/pvol home/mnt home/tapes home/state; echo mine >home/pvol/file; chown -R 65534:65534 home",
     );
     let binary = sandbox.path("reelfs");
     fs::copy(program::BINARY, &binary).unwrap();
@@ -162,8 +163,9 @@ fn an_ordinary_user_does_all_of_it() {
     as_nobody(&["group", "create", "mine", "--pvol", "pvol", "--size", "16MiB"]).ok();
     as_nobody(&["base", "copy", "mine", "--to", "tapes"]).ok();
     as_nobody(&["mount", "mine", "mnt"]).ok();
-    let write = "setpriv --reuid=65534 --regid=65534 --clear-groups sh -c 'echo new >mnt/new; mkdir mnt/d; ln mnt/new mnt/d/linked; chmod 600 mnt/new'";
-    tools::shell(&home, write);
+    let nobody = "setpriv --reuid=65534 --regid=65534 --clear-groups";
+    let write = "echo new >mnt/new; mkdir mnt/d; ln mnt/new mnt/d/linked; chmod 600 mnt/new";
+    tools::shell(&home, &format!("{nobody} sh -c '{write}'"));
     as_nobody(&["mark", "mine", "here"]).ok();
     as_nobody(&["tape", "export", "mine", "--to", "tapes"]).ok();
     as_nobody(&["umount", "mnt"]).ok();
