@@ -115,6 +115,12 @@ pub fn export(
     let stretches = plan(group, after.position.seq.next(), seal.last)?;
     let total: u64 = stretches.iter().map(|stretch| stretch.last.0 + 1 - stretch.first.0).sum();
     let mut done = 0;
+    if stretches.is_empty() {
+        // up to date, and a directory to keep records for from now on
+        let Position { epoch, seq, digest } = after.position;
+        let last_seen_tape = after.previous.as_ref().map(|previous| previous.name.clone());
+        group.update(|file| file.set_target(Target { dir: to.dir.clone(), epoch, seq, digest, last_seen_tape }))?;
+    }
     for stretch in stretches {
         let is_last = stretch.last == seal.last;
         let made = write_update(group, to, &after, stretch, if is_last { Some(seal) } else { None }, &mut |records| {

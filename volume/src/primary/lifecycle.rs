@@ -231,6 +231,13 @@ impl Primary {
             return self.new_epoch(session, scan.directories, reason);
         }
         let recovered = if unclean { Some(self.recover(&unsettled)?) } else { None };
+        // what recovery did again stands otherwise than it did when it was looked at
+        let scan = match &recovered {
+            Some(done) if *done != Recovered::default() => {
+                self.scan(&look).map_err(volume_error("look for changes behind the mount"))?
+            }
+            _ => scan,
+        };
         let mut adopted = Adopted::default();
         if !scan.is_empty() {
             let since = since.unwrap_or_default();
