@@ -11,7 +11,7 @@ use rustix::fs::{
 use rustix::io::{Errno, Result};
 
 use crate::node::Node;
-use crate::stat::file_type;
+use crate::stat::{Stat, file_type};
 use crate::volume::{Side, Volume};
 use crate::xattr::{self, proc_path};
 
@@ -227,18 +227,18 @@ impl Volume {
     /// What the file system says; `ESTALE` for an object that is not known.
     pub fn set_attributes(&self, file: FileId, wanted: &Attributes) -> Result<()> {
         let node = self.node(file)?;
-        let path = self.path(&node)?;
-        let present = self.stat(&node)?;
+        let object = self.descriptor(&node)?;
+        let present = Stat::at(&*object, b"")?;
         let owner_differs = (present.uid, present.gid) != (wanted.uid, wanted.gid);
         if owner_differs {
             let owner = (Some(Uid::from_raw(wanted.uid)), Some(Gid::from_raw(wanted.gid)));
-            rustix::fs::chownat(&*path, c"", owner.0, owner.1, AtFlags::EMPTY_PATH)?;
+            rustix::fs::chownat(&*object, c"", owner.0, owner.1, AtFlags::EMPTY_PATH)?;
         }
         if (owner_differs || present.mode != wanted.mode) && node.file_type != FileType::Symlink {
             node.state.lock().harmless = false;
-            rustix::fs::chmodat(CWD, proc_path(path.as_fd()), Mode::from_raw_mode(wanted.mode), AtFlags::empty())?;
+            rustix::fs::chmodat(CWD, proc_path(object.as_fd()), Mode::from_raw_mode(wanted.mode), AtFlags::empty())?;
         }
-        rustix::fs::utimensat(&*path, c"", &only_mtime(wanted.mtime), AtFlags::EMPTY_PATH)
+        rustix::fs::utimensat(&*object, c"", &only_mtime(wanted.mtime), AtFlags::EMPTY_PATH)
     }
 
     /// Makes the extended attributes and ACLs be exactly these.

@@ -173,6 +173,12 @@ impl Volume {
         Ok(path)
     }
 
+    /// Whatever descriptor there is of an object, else its `O_PATH` one.
+    pub(crate) fn descriptor(&self, node: &Arc<Node>) -> Result<Arc<OwnedFd>> {
+        let data = node.state.lock().data.clone();
+        data.map_or_else(|| self.path(node), Ok)
+    }
+
     /// A descriptor of a regular file open for data. The one for reading and writing is kept in the node; where the
     /// daemon may do only one of the two, it is opened for this call.
     pub(crate) fn data(&self, node: &Arc<Node>, write: bool) -> Result<Arc<OwnedFd>> {

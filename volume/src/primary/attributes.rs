@@ -94,7 +94,9 @@ impl Primary {
             left.gid = asked.gid.unwrap_or(left.gid);
             if !before.is_directory() {
                 left.mode &= !dropped_by_chown(left.mode);
-                changes.extend(self.remove_capability(&node)?);
+                if !node.state.lock().harmless {
+                    changes.extend(self.remove_capability(&node)?);
+                }
             }
         }
         left.mode = asked.mode.unwrap_or(left.mode) & 0o7777;
@@ -123,7 +125,7 @@ impl Primary {
             last_access: Timespec { tv_sec: atime.seconds, tv_nsec: atime.nanos.into() },
             last_modification: Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_OMIT },
         };
-        rustix::fs::utimensat(self.volume.path(node)?, c"", &times, AtFlags::EMPTY_PATH)
+        rustix::fs::utimensat(self.volume.descriptor(node)?, c"", &times, AtFlags::EMPTY_PATH)
     }
 
     /// What a change of content takes away: suid and sgid when `kill` says so, file capabilities always. Remembers a
@@ -144,7 +146,7 @@ impl Primary {
     }
 
     fn remove_capability(&self, node: &Arc<Node>) -> Result<Option<Change<'static>>> {
-        match xattr::get(self.volume.path(node)?, CAPABILITY) {
+        match xattr::get(self.volume.descriptor(node)?, CAPABILITY) {
             Ok(_) => Ok(Some(Change::RemoveXattr { file: node.id, name: CAPABILITY.to_vec() })),
             Err(Errno::NODATA | Errno::NOTSUP) => Ok(None),
             Err(error) => Err(error),
