@@ -159,7 +159,8 @@ fn everything_acknowledged_survives_and_the_twin_stays_exact() {
     }
     let (sandbox, fast) = (Sandbox::new(), Sandbox::in_memory());
     let disk = Disk::new(&fast, "disk", FileSystem::Ext4, 64);
-    let (pvol, tapes) = (disk.directory("pvol"), fast.directory("tapes"));
+    let pvol = disk.directory("pvol");
+    let mut tapes = fast.directory("tapes");
     sandbox.group_of_size("killed", &pvol, "256MiB");
     sandbox.base("killed", &tapes);
     let point = sandbox.directory("mnt");
@@ -172,6 +173,12 @@ fn everything_acknowledged_survives_and_the_twin_stays_exact() {
         for writer in &mut writers {
             let checked = writer.check(mount.path()).and_then(|()| writer.check(&pvol));
             assert!(checked.is_ok(), "after kill {round}: {}\n{}", checked.unwrap_err(), mount.log());
+        }
+        if round % 8 == 7 {
+            // a new base now and then, so that a restore has few tapes to read
+            fs::remove_dir_all(&tapes).unwrap();
+            tapes = fast.directory(&format!("tapes{round}"));
+            sandbox.base("killed", &tapes);
         }
         sandbox.export("killed", &tapes);
         let restored = fast.restore(&tapes, "latest", "restored");
