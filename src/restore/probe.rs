@@ -153,7 +153,8 @@ fn space(destination: &Destination, root: &OwnedFd, needs: &Needs) -> Result<()>
     let free = stat.f_bavail.saturating_mul(stat.f_frsize);
     let needed = needs.bytes + needs.objects * OBJECT_OVERHEAD;
     let place = destination.path().display();
-    if needed > free {
+    // one that tells no size at all (ramfs, some network file systems) is found full when it is
+    if stat.f_blocks > 0 && needed > free {
         let message = format!("{place} has {} free, and the files need {}", Size(free), Size(needed));
         return Err(Error::new(ErrorKind::NoSpace, message).hint("restore to a larger disk, or a part with --path"));
     }

@@ -12,12 +12,13 @@ pub enum FileSystem {
     Ext4,
     /// XFS; needs 300 MiB.
     Xfs,
-    /// FAT: no owners, no xattrs, times of two seconds.
-    Fat,
+    /// Plain memory, in every kernel: no extended attributes.
+    Ram,
 }
 
 /// A mounted loop device; unmounted and freed on drop.
 pub struct Disk {
+    file_system: FileSystem,
     image: PathBuf,
     point: PathBuf,
 }
@@ -31,16 +32,19 @@ impl Disk {
         match file_system {
             FileSystem::Ext4 => tools::run("mkfs.ext4", &["-q", "-m", "0", "-E", "lazy_itable_init=1", path]),
             FileSystem::Xfs => tools::run("mkfs.xfs", &["-q", path]),
-            FileSystem::Fat => tools::run("mkfs.vfat", &[path]),
+            FileSystem::Ram => String::new(),
         };
-        let disk = Disk { image: image.clone(), point: sandbox.directory(name) };
+        let disk = Disk { file_system, image: image.clone(), point: sandbox.directory(name) };
         disk.mount();
         disk
     }
 
     /// Mounts it (again).
     pub fn mount(&self) {
-        tools::run("mount", &["-o", "loop", text(&self.image), text(&self.point)]);
+        match self.file_system {
+            FileSystem::Ram => tools::run("mount", &["-t", "ramfs", "ramfs", text(&self.point)]),
+            _ => tools::run("mount", &["-o", "loop", text(&self.image), text(&self.point)]),
+        };
     }
 
     /// Unmounts it; it must not be in use.
