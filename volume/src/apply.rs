@@ -192,14 +192,21 @@ impl Volume {
         if parent != new_parent { self.set_mtime_of(*new_parent, *parent_mtime) } else { Ok(()) }
     }
 
-    /// On a primary an object about to lose its last name keeps a descriptor: somebody may have it open, and its inode
-    /// number must not be used again before the kernel has forgotten it. So does one that loses its last known name.
+    /// On a primary an object about to lose its last name keeps a descriptor when somebody may still use it; so does one that
+    /// loses its last known name. A file that nobody has open keeps none: its room is free as soon as it is removed.
     fn pin_if_last(&self, node: &Arc<Node>) -> Result<()> {
         if self.side == Side::Replica {
             return Ok(());
         }
-        let nameless = node.is_directory() || self.stat(node)?.links <= 1;
-        if nameless || node.state.lock().links.len() <= 1 {
+        let stat = self.stat(node)?;
+        let nameless = node.is_directory() || stat.links <= 1;
+        let mut state = node.state.lock();
+        if nameless && node.file_type == FileType::RegularFile && state.opens == 0 {
+            state.nameless = true;
+            state.ghost = Some(Stat { links: 0, ..stat });
+            (state.path, state.data) = (None, None);
+        } else if nameless || state.links.len() <= 1 {
+            drop(state);
             let path = self.path(node)?;
             let mut state = node.state.lock();
             state.path = Some(path);

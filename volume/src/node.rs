@@ -9,6 +9,8 @@ use parking_lot::{Mutex, RwLock};
 use reelfs_journal::{FileId, Name};
 use rustix::fs::FileType;
 
+use crate::stat::Stat;
+
 /// One known object.
 #[derive(Debug)]
 pub(crate) struct Node {
@@ -38,6 +40,8 @@ pub(crate) struct NodeState {
     pub(crate) data: Option<Arc<OwnedFd>>,
     /// The last name is gone: it lives as long as somebody has it open.
     pub(crate) nameless: bool,
+    /// What stood when a file that nobody had open lost its last name: all that is left of it for whoever still asks.
+    pub(crate) ghost: Option<Stat>,
     /// No name of it is known (the root, a nameless file, one whose other names nobody looked up): its descriptor is the
     /// only way to it and stays.
     pub(crate) pinned: bool,
@@ -82,8 +86,8 @@ impl Node {
     }
 }
 
-/// Table of nodes by inode number. At any time one inode number is one object: a nameless one is pinned by a descriptor
-/// (primary) or no longer known (replica) before its number can be used again.
+/// Table of nodes by inode number. At any time one inode number is one object: a nameless one that somebody has open keeps
+/// its number by its descriptor; one that nobody has open gives it up, and its node gives way to the next.
 #[derive(Debug, Default)]
 pub(crate) struct Nodes(RwLock<HashMap<u64, Arc<Node>>>);
 
@@ -105,8 +109,12 @@ impl Nodes {
         let mut nodes = self.0.write();
         let node = match nodes.get(&id.ino) {
             Some(node) if node.id == id => node.clone(),
-            _ => {
+            before => {
+                // The kernel counts lookups by inode number. What it has not forgotten yet of a file that had this number
+                // before it will forget of this one.
+                let owed = before.map_or(0, |before| before.state.lock().lookups);
                 let node = Node::new(id, file_type);
+                node.state.lock().lookups = owed;
                 nodes.insert(id.ino, node.clone());
                 node
             }

@@ -206,15 +206,15 @@ impl Volume {
 
     /// Stats an object by descriptor if it has one, else by name in its directory.
     pub(crate) fn stat(&self, node: &Arc<Node>) -> Result<Stat> {
-        let (descriptor, link) = {
+        let (descriptor, link, ghost) = {
             let state = node.state.lock();
             let descriptor = state.path.clone().or_else(|| state.data.clone());
-            (descriptor, state.links.first().cloned())
+            (descriptor, state.links.first().cloned(), state.ghost)
         };
         let mut stat = match (descriptor, link) {
             (Some(descriptor), _) => Stat::at(descriptor, b"")?,
             (None, Some(Link { parent, name })) => Stat::at(self.path(&parent)?, name.as_bytes())?,
-            (None, None) => return Err(Errno::STALE),
+            (None, None) => return ghost.ok_or(Errno::STALE),
         };
         if self.side == Side::Primary && stat.id.ino != node.id.ino {
             return Err(Errno::STALE);
