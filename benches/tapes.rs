@@ -106,10 +106,10 @@ fn base(sandbox: &Sandbox, pvol: &Path) -> Paired {
 fn export(sandbox: &Sandbox, pvol: &Path) -> Paired {
     let empty = sandbox.directory("empty");
     sandbox.group_of_size("updates", &empty, "1GiB");
+    // a target that lags behind keeps the journal from being freed
+    sandbox.base("updates", &sandbox.directory("tapes-lagging"));
     let tapes = sandbox.directory("tapes-updates");
     sandbox.base("updates", &tapes);
-    // a second target that lags keeps the journal from being freed
-    sandbox.base("updates", &sandbox.directory("tapes-lagging"));
     let mount = Mount::new(sandbox, "updates", &sandbox.directory("mnt"), &[]);
     tools::run("cp", &["-a", &format!("{}/.", pvol.display()), mount.path().to_str().expect("UTF-8")]);
     mount.umount();
