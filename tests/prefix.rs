@@ -183,6 +183,28 @@ fn every_prefix_of_the_records_is_a_state_of_the_model() {
     play_all(tools::rounds(500, 20_000), |_, draws| play_on_the_door(draws));
 }
 
+/// A generator that draws nonsense proves nothing: most steps are played, most of them succeed, and every kind is among them.
+#[test]
+fn sequences_are_worth_playing() {
+    let sandbox = Sandbox::in_memory();
+    let root = Tree::of(&sandbox.directory("empty")).nodes()[Path::new("")].clone();
+    let (mut played, mut done, mut kinds) = (0, 0, std::collections::BTreeSet::new());
+    for number in 0..100 {
+        let mut model = ModelFs::new(&root, (0, 0));
+        for draw in sequence(number) {
+            let Some(step) = draw.step(&model.seen()) else { continue };
+            played += 1;
+            if model.play(&step).is_ok() {
+                done += 1;
+                kinds.insert(format!("{step:?}").split(' ').next().unwrap_or_default().to_owned());
+            }
+        }
+    }
+    assert!(played > 100 * STEPS * 2 / 3, "{played} of {} steps", 100 * STEPS);
+    assert!(done > played / 2, "{done} of {played} succeed");
+    assert_eq!(kinds.len(), 22, "{kinds:?}");
+}
+
 /// What both halves rest on: the recorded requester is the one who asked.
 #[test]
 fn records_name_their_requester() {
