@@ -26,8 +26,8 @@ Examples:
 Options for -o: allow_other (root's default), nonempty, strict, ro, nodev, nosuid, noexec, noatime, sync, dirsync.
 Words of fstab that mean nothing here are passed over.";
 
-/// Event loops of a mount.
-const THREADS: usize = 4;
+/// Event loops at most; more than there are processors only pass requests to and fro.
+const THREADS_MAX: usize = 4;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -119,7 +119,7 @@ pub(crate) fn mount_options(source: &str, words: &Words, point: &Mountpoint) -> 
         source: source.to_owned(),
         allow_other: words.allow_other || rustix::process::geteuid().is_root(),
         kernel_options: words.kernel.clone(),
-        threads: THREADS,
+        threads: std::thread::available_parallelism().map_or(2, usize::from).min(THREADS_MAX),
     }
 }
 
