@@ -198,7 +198,7 @@ fn prepare_tree(sandbox: &Sandbox) -> PathBuf {
     sandbox.path("source.tar")
 }
 
-fn main() {
+fn main() -> std::process::ExitCode {
     let sandbox = Sandbox::new();
     println!("{}\n", paired::machine(sandbox.root()));
     let tar = prepare_tree(&sandbox);
@@ -233,7 +233,7 @@ fn main() {
     reelfs.umount();
     assert!(!mount::is_mounted(&views[2]), "the mount is still there");
     println!("\ntimes as multiples of the backing directory's: median of {} rounds (least-most)", paired::rounds());
-    std::process::exit(i32::from(missed > 0));
+    std::process::ExitCode::from(u8::from(missed > 0))
 }
 
 /// One workload on one subject. What removes a tree needs one, and what unpacks one needs its place empty.

@@ -57,7 +57,7 @@ fn speed(bytes: u64, took: Duration) -> f64 {
     bytes as f64 / 1e9 / took.as_secs_f64()
 }
 
-fn main() {
+fn main() -> std::process::ExitCode {
     let sandbox = Sandbox::new();
     println!("{}\n", paired::machine(sandbox.root()));
     let pvol = sandbox.directory("pvol");
@@ -78,7 +78,7 @@ fn main() {
     row("restore of the base, `zstd -d \\| tar x`", 1.5, &restore(&sandbox, &pvol, "tapes-base"));
     row("restore of base and updates, `zstd -d \\| tar x`", 1.5, &restore(&sandbox, &pvol, "tapes-updates"));
     println!("\ntimes as multiples of the pipeline's: median of {} rounds (least-most)", paired::rounds());
-    std::process::exit(i32::from(missed > 0));
+    std::process::ExitCode::from(u8::from(missed > 0))
 }
 
 /// The pipeline of the measure; both sides end with their bytes on the disk.
