@@ -329,8 +329,8 @@ impl Volume {
     }
 }
 
-/// Content and attributes of one object: what a nameless object of a replica no longer needs.
-fn is_about_content(change: &Change<'_>) -> bool {
+/// Content and attributes of one object: what an object that nobody can reach any more no longer needs.
+pub(crate) fn is_about_content(change: &Change<'_>) -> bool {
     matches!(
         change,
         Change::Write { .. }

@@ -10,6 +10,7 @@ use rustix::io::{Errno, Result};
 use serde::Serialize;
 
 use super::{Primary, Requester};
+use crate::apply::is_about_content;
 use crate::stat::Stat;
 
 /// What recovery did.
@@ -125,7 +126,7 @@ impl Primary {
     fn redo(&self, change: &Change<'_>) -> Result<()> {
         let done = match change {
             // a nameless file that only the killed daemon held is gone
-            _ if is_content(change) => !self.volume.knows(change.file()),
+            _ if is_about_content(change) => !self.volume.knows(change.file()),
             Change::Create { parent, name, file, .. } => match self.stands(*parent, name)? {
                 Some(id) if id == *file => true,
                 _ => return Err(Errno::NOENT),
@@ -209,18 +210,4 @@ impl Primary {
         }
         Ok(announced)
     }
-}
-
-fn is_content(change: &Change<'_>) -> bool {
-    matches!(
-        change,
-        Change::Write { .. }
-            | Change::SetSize { .. }
-            | Change::Zero { .. }
-            | Change::Punch { .. }
-            | Change::Allocate { .. }
-            | Change::SetAttr { .. }
-            | Change::SetXattr { .. }
-            | Change::RemoveXattr { .. }
-    )
 }
