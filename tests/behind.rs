@@ -74,6 +74,24 @@ fn edits_are_adopted_and_counted_in_one_sentence() {
     assert!(!log.contains("behind the mount"), "{log}");
 }
 
+/// `umount(8)` returns while the daemon still closes; whoever edits then has edited behind the mount.
+#[test]
+fn an_edit_while_the_daemon_closes_is_adopted() {
+    if !tools::root() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let (pvol, tapes) = (sandbox.directory("pvol"), sandbox.directory("tapes"));
+    with_history(&sandbox, &pvol, &tapes);
+    let mount = sandbox.mount("behind", "mnt");
+    fs::write(mount.join("through-the-mount"), b"journaled again").unwrap();
+    support::wait::pause(std::time::Duration::from_millis(100)); // longer than the grain of change times
+    tools::run("umount", &[mount.path().to_str().unwrap()]);
+    fs::write(pvol.join("through-the-mount"), b"edited at once").unwrap();
+    drop(mount.umount());
+    caught_up(&sandbox, &pvol, &tapes);
+}
+
 #[test]
 fn each_edit_alone_is_adopted() {
     let sandbox = Sandbox::new();
