@@ -242,12 +242,15 @@ impl Shared {
         }
     }
 
-    /// Waits until the conversations have their last answer.
+    /// Waits until the conversations have their last answer; the end of the process closes those of `last`.
     fn settle_connections(&self) {
         let mut closed = self.closed.lock();
         let limit = std::time::Duration::from_secs(5);
         let busy = |_: &mut _| self.connections.load(Ordering::SeqCst) > 0;
         let _ = self.has_closed.wait_while_for(&mut closed, busy, limit);
+        drop(closed);
+        // nothing of this process may drop them earlier: their end is how an umount sees that the process has gone
+        self.last.lock().drain(..).for_each(std::mem::forget);
     }
 }
 
