@@ -162,12 +162,7 @@ const WORKLOADS: &[Workload] = &[
         prepare: nothing,
         run: |place, bench| sync_writes(place, bench, true),
     },
-    Workload {
-        name: "read 64 MiB, warm",
-        limit: 1.0,
-        prepare: file_to_read,
-        run: |place, _| read_whole(place),
-    },
+    Workload { name: "read 64 MiB, warm", limit: 1.0, prepare: file_to_read, run: |place, _| read_whole(place) },
     Workload {
         name: "read 4 KiB at random, warm, 20,000 times",
         limit: 1.0,

@@ -2,7 +2,6 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
@@ -32,8 +31,8 @@ impl MountEntry {
     /// The process behind it is dead: every access answers "not connected".
     #[must_use]
     pub fn is_stale(&self) -> bool {
-        // stat(2) may be answered from the kernel's cache; opening the directory always asks the process
-        fs::read_dir(&self.point).is_err_and(|error| error.kind() == io::ErrorKind::NotConnected)
+        // stat(2) and even a listing may be answered from the kernel's cache; statfs(2) always asks the process
+        matches!(rustix::fs::statfs(&self.point), Err(rustix::io::Errno::NOTCONN))
     }
 }
 

@@ -133,7 +133,9 @@ fn raise_descriptor_limit() {
 fn open_root(file: &GroupFile) -> Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let shown = file.pvol.display();
-    let root = rustix::fs::open(&file.pvol, flags, Mode::empty()).map_err(|error| match error {
+    let opened = rustix::fs::open(&file.pvol, flags, Mode::empty());
+    // a dead mount in its place may well let itself be opened, and says what it is when it is asked something
+    let root = opened.and_then(|root| rustix::fs::fstatfs(&root).map(|_| root)).map_err(|error| match error {
         Errno::NOENT | Errno::NOTDIR => {
             Error::new(ErrorKind::NotFound, format!("the PVOL {shown} of group {} is gone", file.name))
                 .hint(format!("bring the directory back, or run: reelfs group delete {}", file.name))

@@ -246,8 +246,10 @@ fn a_killed_mount_is_named_by_status_and_replaced() {
     sandbox.group("docs", &pvol);
     let mount = support::Mount::new(&sandbox, "docs", &pvol, &[]);
     fs::write(pvol.join("file"), "kept").unwrap();
+    assert_eq!(fs::read_dir(&pvol).unwrap().count(), 1, "and the kernel has the listing in its cache");
     let second = sandbox.directory("mount");
     mount.kill_and_leave();
+    sandbox.reelfs(["mark", "docs", "here"]).refused(11, &["is a mount whose daemon is dead", "reelfs umount"]);
     let text = sandbox.reelfs(["status"]).ok().stdout;
     assert!(text.contains("is dead; go on with: reelfs mount docs"), "{text}");
     let started = sandbox.reelfs(["mount", "docs", path(&second)]).ok();

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use reelfs_journal::NodeKind;
-use reelfs_volume::{Handle, Primary, SetAttr};
+use reelfs_volume::{Primary, SetAttr};
 use rustix::io::{Errno, Result};
 
 use crate::answer::*;
@@ -281,15 +281,13 @@ impl Filesystem for Adapter {
         self.primary.sync_file(&who(request), self.real(ino), data_only, done);
     }
 
-    fn opendir(&self, _request: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        match self.primary.opendir(self.real(ino)) {
-            Ok(handle) => reply.opened(FileHandle(handle.0), FopenFlags::empty()),
-            Err(error) => reply.error(code(error)),
-        }
+    fn opendir(&self, _request: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        // nothing to open: the kernel asks once, then leaves opening and closing away and keeps what it read
+        reply.error(code(Errno::NOSYS));
     }
 
-    fn readdir(&self, _request: &Request, _ino: INodeNo, handle: FileHandle, offset: u64, mut reply: ReplyDirectory) {
-        let result = self.primary.read_dir(Handle(handle.0), offset, &mut |entry| {
+    fn readdir(&self, _request: &Request, ino: INodeNo, _handle: FileHandle, offset: u64, mut reply: ReplyDirectory) {
+        let result = self.primary.read_dir(self.real(ino), offset, &mut |entry| {
             reply.add(INodeNo(entry.ino), entry.next_offset, kind(entry.file_type), OsStr::from_bytes(entry.name))
         });
         match result {
@@ -302,19 +300,21 @@ impl Filesystem for Adapter {
         &self,
         _request: &Request,
         ino: INodeNo,
-        handle: FileHandle,
+        _handle: FileHandle,
         offset: u64,
         mut reply: ReplyDirectoryPlus,
     ) {
         let parent = self.real(ino);
         let mut failed = None;
-        let result = self.primary.read_dir(Handle(handle.0), offset, &mut |entry| {
+        let result = self.primary.read_dir(parent, offset, &mut |entry| {
             let name = OsStr::from_bytes(entry.name);
-            // `.` and `..` are told without a lookup; what is gone since, or on another file system, not at all
-            let dots = matches!(entry.name, b"." | b"..");
-            let found = if dots { self.primary.stat(parent) } else { self.primary.lookup(parent, name) };
-            let stat = match found {
+            // of `.` and `..` the kernel takes number and type alone
+            if matches!(entry.name, b"." | b"..") {
+                return reply.add(INodeNo(entry.ino), entry.next_offset, name, &TTL, &dots(entry.ino), Generation(0));
+            }
+            let stat = match self.primary.lookup(parent, name) {
                 Ok(stat) => stat,
+                // gone since, or on another file system
                 Err(Errno::NOENT | Errno::STALE | Errno::XDEV) => return false,
                 Err(error) => {
                     // a listing that leaves something out would be believed
@@ -322,13 +322,10 @@ impl Filesystem for Adapter {
                     return true;
                 }
             };
-            let mut told = attributes(&stat);
-            if dots {
-                (told.ino, told.kind) = (INodeNo(entry.ino), FileType::Directory);
-            }
+            let told = attributes(&stat);
             let generation = Generation(stat.id.generation.into());
             let full = reply.add(told.ino, entry.next_offset, name, &TTL, &told, generation);
-            if full && !dots {
+            if full {
                 self.primary.forget(stat.id.ino, 1);
             }
             full
@@ -337,11 +334,6 @@ impl Filesystem for Adapter {
             Ok(()) => reply.ok(),
             Err(error) => reply.error(code(error)),
         }
-    }
-
-    fn releasedir(&self, _request: &Request, _ino: INodeNo, handle: FileHandle, _flags: OpenFlags, reply: ReplyEmpty) {
-        self.primary.releasedir(Handle(handle.0));
-        reply.ok();
     }
 
     fn fsyncdir(&self, request: &Request, ino: INodeNo, handle: FileHandle, data_only: bool, reply: ReplyEmpty) {

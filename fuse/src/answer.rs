@@ -112,6 +112,27 @@ pub(crate) fn attributes(stat: &Stat) -> FileAttr {
     }
 }
 
+/// What a listing with attributes says of `.` and `..`.
+pub(crate) fn dots(ino: u64) -> FileAttr {
+    FileAttr {
+        ino: INodeNo(ino),
+        size: 0,
+        blocks: 0,
+        atime: UNIX_EPOCH,
+        mtime: UNIX_EPOCH,
+        ctime: UNIX_EPOCH,
+        crtime: UNIX_EPOCH,
+        kind: FileType::Directory,
+        perm: 0,
+        nlink: 0,
+        uid: 0,
+        gid: 0,
+        rdev: 0,
+        blksize: 0,
+        flags: 0,
+    }
+}
+
 pub(crate) fn kind(native: NativeType) -> FileType {
     match native {
         NativeType::Directory => FileType::Directory,

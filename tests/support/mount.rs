@@ -45,7 +45,7 @@ impl Mount {
         let is_live = wait::until(LIMIT, || {
             has_ended = mount.daemon.try_wait().expect("our child").is_some();
             // in this order: a dead mount answers ENOTCONN (a stat may come from the cache) until it is taken away
-            has_ended || (fs::read_dir(&mount.point).is_ok() && is_mounted(&mount.point))
+            has_ended || (rustix::fs::statfs(&mount.point).is_ok() && is_mounted(&mount.point))
         });
         if has_ended || !is_live { Err(mount.log()) } else { Ok(mount) }
     }

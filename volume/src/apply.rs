@@ -235,7 +235,11 @@ impl Volume {
     pub fn set_attributes(&self, file: FileId, wanted: &Attributes) -> Result<()> {
         let node = self.node(file)?;
         let object = self.descriptor(&node)?;
-        let present = Stat::at(&*object, b"")?;
+        let found = node.state.lock().found.take();
+        let present = match found {
+            Some(found) => found,
+            None => Stat::at(&*object, b"")?,
+        };
         let owner_differs = (present.uid, present.gid) != (wanted.uid, wanted.gid);
         if owner_differs {
             let owner = (Some(Uid::from_raw(wanted.uid)), Some(Gid::from_raw(wanted.gid)));

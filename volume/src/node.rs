@@ -49,6 +49,10 @@ pub(crate) struct NodeState {
     pub(crate) opens: u32,
     /// Lookups that the kernel has not forgotten, and pins of a base copy (primary).
     pub(crate) lookups: u64,
+    /// Its size, while every change of it since it was looked at went through here; under the node's order lock (primary).
+    pub(crate) size: Option<u64>,
+    /// How it was found by the change that is about to set its attributes, under the node's order lock (primary).
+    pub(crate) found: Option<Stat>,
     /// Known to have neither suid, sgid nor file capabilities, so that a write has nothing to take away (primary).
     pub(crate) harmless: bool,
 }

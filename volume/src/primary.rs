@@ -17,7 +17,7 @@ mod walk;
 
 pub use adopt::{Adopted, Identity};
 pub use attributes::{SetAttr, TimeSet};
-pub use directory::{DirEntry, Handle};
+pub use directory::DirEntry;
 pub use lifecycle::{NewEpoch, OpenError, OpenOptions, Opened, Session};
 pub use recovery::Recovered;
 pub use walk::{Visit, WalkError};
@@ -75,7 +75,6 @@ pub struct Primary {
     names: RwLock<()>,
     /// The last record that an [`Change::Amend`] followed up: a seal must not part the two.
     last_amend: AtomicU64,
-    directories: directory::Directories,
     known: Mutex<adopt::KnownDirectories>,
     committer: committer::Committer,
     walk: walk::Announcements,

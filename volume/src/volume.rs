@@ -128,10 +128,7 @@ impl Volume {
     /// # Errors
     /// What the system says; the error is reported once.
     pub fn sync(&self) -> Result<()> {
-        let root = self.path(&self.root)?;
-        let readable =
-            rustix::fs::openat(root, c".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-        rustix::fs::syncfs(readable)
+        rustix::fs::syncfs(open_directory(&*self.path(&self.root)?)?)
     }
 
     /// The node of an id; on a replica an id without a name is none.
@@ -237,6 +234,16 @@ fn cached_path(node: &Node) -> Option<Arc<OwnedFd>> {
 /// Opens what an `O_PATH` descriptor stands for.
 pub(crate) fn reopen(path: impl AsFd, flags: OFlags) -> Result<OwnedFd> {
     rustix::fs::openat(CWD, proc_path(path.as_fd()), flags | OFlags::CLOEXEC | OFlags::NOCTTY, Mode::empty())
+}
+
+/// Opens the directory that an `O_PATH` descriptor stands for, for reading.
+pub(crate) fn open_directory(path: &OwnedFd) -> Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    match rustix::fs::openat(path, c".", flags, Mode::empty()) {
+        // one that may be read and not searched, or that has been removed
+        Err(Errno::ACCESS | Errno::NOENT) => reopen(path, OFlags::RDONLY | OFlags::DIRECTORY),
+        opened => opened,
+    }
 }
 
 /// How many descriptors may be cached: two fifths of the limit, for open files of the applications need the rest.

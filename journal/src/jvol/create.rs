@@ -71,7 +71,9 @@ fn fill(file: &VolumeFile, first: &Superblock, progress: &mut dyn FnMut(u64, u64
     let older = Superblock { generation: 0, ..first.clone() };
     file.write(&first.encode(), 0)?;
     file.write(&older.encode(), PAGE)?;
-    file.file.sync_all().map_err(|source| file.error("sync", source))
+    file.file.sync_all().map_err(|source| file.error("sync", source))?;
+    file.forget(0, size);
+    Ok(())
 }
 
 fn sync_directory(path: &Path) -> io::Result<()> {

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, IoSlice};
+use std::num::NonZeroU64;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,7 +21,10 @@ pub(super) struct VolumeFile {
 }
 
 impl VolumeFile {
+    /// Without readahead, which would bring in large folios (see [`VolumeFile::forget`]); all reads here are large ones.
     pub(super) fn new(file: File, path: PathBuf) -> VolumeFile {
+        // advice: without it everything is only slower
+        let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::Random);
         VolumeFile { file, path, syncs: AtomicU64::new(0) }
     }
 
@@ -54,6 +58,13 @@ impl VolumeFile {
             }
         }
         Ok(())
+    }
+
+    /// Lets the kernel forget what it holds of a range that is durable. What was written in large pieces stays in memory as
+    /// large folios, and ext4 walks through all blocks of a folio at each small write (Linux 6.18: 2 us of 13).
+    pub(super) fn forget(&self, offset: u64, length: u64) {
+        // advice: without it everything is only slower
+        let _ = rustix::fs::fadvise(&self.file, offset, NonZeroU64::new(length), rustix::fs::Advice::DontNeed);
     }
 
     /// `fdatasync`, counted.

@@ -88,11 +88,24 @@ impl Jvol {
         self.write_superblock(writer, Some((first_kept.0, position, digest)))?;
         self.flush(writer)?;
         let mut tail = self.tail.lock();
+        let freed = tail.out_position..position;
         (tail.out, tail.out_position, tail.out_digest) = (first_kept.0, position, digest);
         tail.index.free(first_kept.0);
         drop(tail);
+        self.forget_data(freed);
         self.freed.notify_all();
         Ok(())
+    }
+
+    /// Journal data between two positions is no longer needed in memory.
+    fn forget_data(&self, range: std::ops::Range<u64>) {
+        let before_end = self.geometry.data_to_end(range.start).min(range.end - range.start);
+        let wrapped = range.end - range.start - before_end;
+        for (position, length) in [(range.start, before_end), (range.start + before_end, wrapped)] {
+            if length > 0 {
+                self.file.forget(self.geometry.data_place(position), length);
+            }
+        }
     }
 
     /// Makes everything durable and notes that, so that the next opening has nothing to doubt.

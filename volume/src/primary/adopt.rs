@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::{Primary, Requester};
 use crate::node::Node;
 use crate::stat::Stat;
-use crate::volume::reopen;
+use crate::volume::open_directory;
 use crate::{sys, xattr};
 
 /// Which directory on which file system a volume is.
@@ -36,7 +36,7 @@ impl Identity {
     /// # Errors
     /// `EOPNOTSUPP` when the file system has no file handles.
     pub fn of(root: &OwnedFd) -> Result<Identity> {
-        let directory = reopen(root, OFlags::RDONLY | OFlags::DIRECTORY)?;
+        let directory = open_directory(root)?;
         let file_system = match sys::file_system_uuid(&directory) {
             Some(uuid) => uuid::Uuid::from_bytes(uuid).to_string(),
             None => format!("{:016x}", rustix::fs::fstatvfs(&directory)?.f_fsid),
@@ -181,7 +181,7 @@ impl Primary {
                 scan.changed_directories.push(directory.clone());
             }
             let path = self.volume.path(&directory)?;
-            for entry in Dir::read_from(reopen(&path, OFlags::RDONLY | OFlags::DIRECTORY)?)? {
+            for entry in Dir::read_from(open_directory(&path)?)? {
                 let entry = entry?;
                 let Ok(name) = Name::new(entry.file_name().to_bytes()) else {
                     continue;
@@ -236,7 +236,7 @@ impl Primary {
             adopted.directories += 1;
             self.tell(&who, Change::ListBegin { directory: directory.id })?;
             let path = self.volume.path(directory)?;
-            for entry in Dir::read_from(reopen(&path, OFlags::RDONLY | OFlags::DIRECTORY)?)? {
+            for entry in Dir::read_from(open_directory(&path)?)? {
                 let entry = entry?;
                 let Ok(name) = Name::new(entry.file_name().to_bytes()) else {
                     continue;

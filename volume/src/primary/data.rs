@@ -11,6 +11,7 @@ use rustix::io::{Errno, Result};
 use super::committer::Done;
 use super::{Primary, Requester};
 use crate::node::Node;
+use crate::volume::open_directory;
 
 /// `fallocate(2)` modes.
 const FALLOC_KEEP_SIZE: i32 = 1;
@@ -115,23 +116,26 @@ impl Primary {
     fn write_ordered(&self, who: &Requester, node: &Arc<Node>, offset: u64, bytes: &[u8], kill: bool) -> Result<u32> {
         let end =
             offset.checked_add(bytes.len() as u64).filter(|&end| i64::try_from(end).is_ok()).ok_or(Errno::FBIG)?;
-        let before = self.volume.stat(node)?;
-        let write = Change::Write {
-            file: node.id,
-            offset,
-            data: Cow::Borrowed(bytes),
-            size: before.size.max(end),
-            mtime: self.now(),
+        let (harmless, known_size) = {
+            let mut state = node.state.lock();
+            (state.harmless, state.size.take())
         };
+        let mut changes = Vec::new();
+        let before = match known_size {
+            Some(size) if harmless => size,
+            _ => {
+                let before = self.volume.stat(node)?;
+                changes = self.take_privileges(node, &before, kill)?;
+                before.size
+            }
+        };
+        let size = before.max(end);
+        changes.push(Change::Write { file: node.id, offset, data: Cow::Borrowed(bytes), size, mtime: self.now() });
         let slot = self.in_flight.begin();
-        let written = if node.state.lock().harmless {
-            self.commit(&slot, who, std::slice::from_ref(&write))
-        } else {
-            let mut changes = self.take_privileges(node, &before, kill)?;
-            changes.push(write);
-            self.commit(&slot, who, &changes)
-        };
-        let written = written?;
+        let written = self.commit(&slot, who, &changes)?;
+        if written == bytes.len() as u64 {
+            node.state.lock().size = Some(size);
+        }
         u32::try_from(written).map_err(|_| Errno::IO)
     }
 
@@ -156,6 +160,7 @@ impl Primary {
         };
         let mut changes = self.take_privileges(&node, &before, who.uid != 0)?;
         changes.push(change);
+        node.state.lock().size = None;
         let slot = self.in_flight.begin();
         self.commit(&slot, who, &changes).map(|_| ())
     }
@@ -191,8 +196,7 @@ impl Primary {
         let _names = self.names.read();
         let node = self.node(ino)?;
         let file = if node.is_directory() {
-            let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::DIRECTORY;
-            Arc::new(crate::volume::reopen(self.volume.path(&node)?, flags)?)
+            Arc::new(open_directory(&*self.volume.path(&node)?)?)
         } else {
             self.volume.data(&node, false)?
         };

@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::adopt::{Adopted, Identity, KnownDirectories, ScanFor};
 use super::recovery::{Recovered, Unsettled};
-use super::{Primary, committer, directory, walk};
+use super::{Primary, committer, walk};
 use crate::volume::Volume;
 
 /// Kernel timestamps are coarse: a change may carry a change time this much before it was made, in nanoseconds (25 ms).
@@ -158,7 +158,6 @@ impl Primary {
             epoch: options.epoch,
             names: RwLock::new(()),
             last_amend: AtomicU64::new(0),
-            directories: directory::Directories::default(),
             known: Mutex::default(),
             walk: walk::Announcements::default(),
             failed: AtomicBool::new(false),

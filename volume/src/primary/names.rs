@@ -15,12 +15,12 @@ use crate::apply::device_number;
 use crate::node::Node;
 use crate::stat::Stat;
 use crate::sys;
-use crate::volume::reopen;
+use crate::volume::open_directory;
 use crate::xattr::{self, proc_path};
 
 thread_local! {
-    /// This thread has a umask of its own.
-    static OWN_UMASK: Cell<bool> = const { Cell::new(false) };
+    /// The umask of this thread, once it has one of its own.
+    static OWN_UMASK: Cell<Option<u32>> = const { Cell::new(None) };
 }
 
 impl Primary {
@@ -124,11 +124,6 @@ impl Primary {
         let _names = self.names.write();
         let parent = self.live_directory(parent)?;
         let directory = self.volume.path(&parent)?;
-        match Stat::at(&*directory, name.as_bytes()) {
-            Err(Errno::NOENT) => {}
-            Ok(_) => return Err(Errno::EXIST),
-            Err(error) => return Err(error),
-        }
         let before = Stat::at(&*directory, b"")?;
         let slot = self.in_flight.begin_create(parent.id, &name);
         let made = make_raw(&directory, &name, &kind, mode, umask)?;
@@ -188,6 +183,7 @@ impl Primary {
             let mut state = node.state.lock();
             state.data = Some(Arc::new(file));
             state.harmless = stat.mode & 0o6000 == 0;
+            state.size = Some(stat.size);
         }
         if let Err(error) = self.commit(slot, who, &[change]) {
             node.remove_link(parent, name);
@@ -327,7 +323,7 @@ impl Primary {
     }
 
     fn check_empty(&self, node: &Arc<Node>) -> Result<()> {
-        let directory = match reopen(self.volume.path(node)?, OFlags::RDONLY | OFlags::DIRECTORY) {
+        let directory = match open_directory(&*self.volume.path(node)?) {
             // one that its owner may not read: the file system itself says whether it is empty
             Err(Errno::ACCESS) => return Ok(()),
             directory => directory?,
@@ -373,13 +369,14 @@ fn name_errno(error: reelfs_journal::NameError) -> Errno {
 /// its place.
 fn make_raw(directory: &OwnedFd, name: &Name, kind: &NodeKind, mode: u32, umask: u32) -> Result<Option<OwnedFd>> {
     OWN_UMASK.with(|own| {
-        if !own.get() {
+        if own.get().is_none() {
             sys::own_umask()?;
-            own.set(true);
+        }
+        if own.replace(Some(umask)) != Some(umask) {
+            rustix::process::umask(Mode::from_raw_mode(umask & 0o777));
         }
         Ok::<(), Errno>(())
     })?;
-    rustix::process::umask(Mode::from_raw_mode(umask & 0o777));
     let mode = Mode::from_raw_mode(mode & 0o7777);
     let (special, device) = match kind {
         NodeKind::File => {

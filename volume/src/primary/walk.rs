@@ -17,7 +17,7 @@ use rustix::io::{Errno, Result};
 use super::Primary;
 use crate::node::Node;
 use crate::stat::Stat;
-use crate::volume::reopen;
+use crate::volume::{open_directory, reopen};
 use crate::xattr;
 
 /// Objects that moved while a walk runs.
@@ -128,7 +128,7 @@ impl<E> Walk<'_, '_, E> {
     fn list(&mut self, directory: &Arc<Node>, path: &[Name]) -> std::result::Result<(), WalkError<E>> {
         let opened = {
             let _names = self.primary.names.read();
-            self.primary.volume.path(directory).and_then(|fd| reopen(fd, OFlags::RDONLY | OFlags::DIRECTORY))
+            self.primary.volume.path(directory).and_then(|fd| open_directory(&fd))
         };
         let listing = match opened {
             Ok(listing) => listing,
