@@ -344,8 +344,10 @@ pub(crate) fn publish<T>(to: &Destination, name: &TapeName, write: impl FnOnce(&
     })
 }
 
-/// Frees what every known directory has.
+/// Frees what every known directory has. After a power cut the volume gets back what it had from the journal, so what leaves
+/// the journal is on the volume's disk first.
 fn free(group: &OpenGroup) -> Result<()> {
+    group.primary().sync_volume().map_err(|error| Error::io("sync the PVOL", error.into()))?;
     let file = group.file();
     let jvol = group.primary().jvol();
     let Some(least) = file.targets.iter().min_by_key(|target| target.seq) else {

@@ -186,7 +186,14 @@ fn tell(file: &GroupFile, opened: &Opened, output: &Output) {
         };
         output.warn(format!("{name}: {why}: epoch {} begins, and the next export writes a new base", opened.epoch));
     }
-    if let Some(recovered) = opened.recovered {
+    if let Some(recovered) = opened.recovered.filter(|_| opened.replaced == Some(NewEpoch::PowerCut)) {
+        let redone = count(recovered.redone, "change");
+        output.note(format!("{name}: {redone} of the journal done again on the PVOL"));
+        if recovered.left > 0 {
+            let left = count(recovered.left, "file");
+            output.warn(format!("{name}: {left} changed since the power came back: left as they are now"));
+        }
+    } else if let Some(recovered) = opened.recovered {
         output.note(format!(
             "{name}: recovered after an unclean stop: {} changes finished, {} amended, {} announced",
             recovered.finished, recovered.amended, recovered.announced

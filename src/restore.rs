@@ -32,7 +32,7 @@ pub use replay::replay;
 pub use survey::{Selection, Survey};
 pub use tape::Tape;
 pub use target::{Destination, Standing, check, mark_name};
-pub use told::{Amends, Told};
+pub use told::Told;
 
 use crate::error::{Error, ErrorKind, Result};
 

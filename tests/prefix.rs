@@ -15,10 +15,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use model::replay::{Replay, records};
 use model::shrink::smallest;
-use model::step::draw;
+use model::step::sequence;
 use model::{Directory, Door, Draw, ModelFs, Step};
-use proptest::strategy::{Strategy, ValueTree};
-use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use reelfs_journal::{Epoch, Jvol, Seq, SystemClock};
 use reelfs_volume::{OpenOptions, Opened, Primary, Requester, Volume};
 use rustix::io::Errno;
@@ -27,14 +25,6 @@ use uuid::Uuid;
 
 /// Steps of a sequence.
 const STEPS: usize = 60;
-
-/// The sequence of this number: always the same one.
-fn sequence(number: usize) -> Vec<Draw> {
-    let seed: [u8; 32] = *blake3::hash(format!("sequence {number}").as_bytes()).as_bytes();
-    let mut runner = TestRunner::new_with_rng(Config::default(), TestRng::from_seed(RngAlgorithm::ChaCha, &seed));
-    let tree = proptest::collection::vec(draw(), STEPS).new_tree(&mut runner).expect("steps can be drawn");
-    tree.current()
-}
 
 /// Plays sequences on all processors; the first that fails is made small and told.
 fn play_all(count: usize, play: impl Fn(usize, &[Draw]) -> Result<(), String> + Sync) {
@@ -47,7 +37,7 @@ fn play_all(count: usize, play: impl Fn(usize, &[Draw]) -> Result<(), String> + 
         while let number @ 0.. = next.fetch_add(1, Ordering::Relaxed)
             && number < count
         {
-            let draws = sequence(number);
+            let draws = sequence(number, STEPS);
             if let Some(reason) = fails(number, &draws) {
                 next.store(count, Ordering::Relaxed);
                 let (left, reason) = smallest(&draws, reason, |draws| fails(number, draws));
@@ -191,7 +181,7 @@ fn sequences_are_worth_playing() {
     let (mut played, mut done, mut kinds) = (0, 0, std::collections::BTreeSet::new());
     for number in 0..100 {
         let mut model = ModelFs::new(&root, (0, 0));
-        for draw in sequence(number) {
+        for draw in sequence(number, STEPS) {
             let Some(step) = draw.step(&model.seen()) else { continue };
             played += 1;
             if model.play(&step).is_ok() {
@@ -278,7 +268,7 @@ fn the_same_on_xfs() {
     let sandbox = Sandbox::new();
     let disk = Disk::new(&sandbox, "xfs", FileSystem::Xfs, 512);
     for number in 1_000..1_000 + tools::rounds(2, 200) {
-        let result = play_on_the_mount(&Sandbox::within(disk.path()), number, &sequence(number));
+        let result = play_on_the_mount(&Sandbox::within(disk.path()), number, &sequence(number, STEPS));
         assert!(result.is_ok(), "sequence {number}: {}", result.unwrap_err());
     }
 }

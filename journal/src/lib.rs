@@ -7,6 +7,7 @@
 //!
 //! This crate knows no directory, no kernel and no tape; everything else knows it.
 
+mod amends;
 mod bytes;
 mod change;
 mod clock;
@@ -22,6 +23,7 @@ mod record;
 mod seal;
 mod time;
 
+pub use amends::Amends;
 pub use change::{AmendOutcome, Change, RENAME_EXCHANGE, RENAME_NOREPLACE};
 pub use clock::{Clock, ClockReading, HybridClock, ManualClock, SystemClock};
 pub use digest::{Digest, Position};

@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use reelfs_journal::{Epoch, Jvol, Record, Seq, Timestamp};
+use reelfs_journal::{Amends, Epoch, Jvol, Record, Seq, Timestamp};
 use uuid::Uuid;
 
 use super::deck::{Visit, Who};
-use super::told::{self, Amends};
+use super::told;
 use crate::error::{Error, Result};
 use crate::points::{Glance, Happening, Stretch};
 

@@ -1,11 +1,9 @@
 //! What a tape's control data tells before anything is applied: markers, ends of base copies, and what earlier records
 //! really did.
 
-use std::collections::HashMap;
-
 use reelfs_archive::{TapeError, VerifiedTape};
 use reelfs_journal::VolumeIndex;
-use reelfs_journal::{AmendOutcome, CONTROL_LEN, Change, Epoch, FLAG_MORE, MarkerKind, Record, Seq, Timestamp};
+use reelfs_journal::{AmendOutcome, Amends, CONTROL_LEN, Change, Epoch, FLAG_MORE, MarkerKind, Record, Seq, Timestamp};
 use uuid::Uuid;
 
 use crate::points::{Glance, Happening};
@@ -24,49 +22,6 @@ pub struct Told {
     pub happenings: Vec<Happening>,
     /// What records of this tape really did.
     pub amends: Amends,
-}
-
-/// What records really did, where that differs from what they say.
-#[derive(Debug, Default, Clone)]
-pub struct Amends(HashMap<Seq, AmendOutcome>);
-
-impl Amends {
-    /// Takes in an `Amend`; other changes are not its business.
-    pub fn note(&mut self, change: &Change<'_>) {
-        if let Change::Amend { amended, outcome } = change {
-            self.0.insert(*amended, *outcome);
-        }
-    }
-
-    /// The record's change as it really was; `None` when it was nothing.
-    #[must_use]
-    pub fn real<'a>(&self, record: Record<'a>) -> Option<Change<'a>> {
-        match (self.0.get(&record.seq), record.change) {
-            (None, change) => Some(change),
-            (Some(AmendOutcome::Void), _) => None,
-            (Some(AmendOutcome::Short { length, size }), change) => Some(shortened(change, *length, *size)),
-        }
-    }
-}
-
-fn shortened(change: Change<'_>, length: u64, left: u64) -> Change<'_> {
-    match change {
-        Change::Write { file, offset, data, mtime, .. } => {
-            let length = usize::try_from(length).unwrap_or(usize::MAX).min(data.len());
-            let data = match data {
-                std::borrow::Cow::Borrowed(bytes) => std::borrow::Cow::Borrowed(&bytes[..length]),
-                std::borrow::Cow::Owned(mut bytes) => {
-                    bytes.truncate(length);
-                    std::borrow::Cow::Owned(bytes)
-                }
-            };
-            Change::Write { file, offset, data, size: left, mtime }
-        }
-        Change::Zero { file, offset, mtime, .. } => Change::Zero { file, offset, length, size: left, mtime },
-        Change::Allocate { file, offset, mtime, .. } => Change::Allocate { file, offset, length, size: left, mtime },
-        Change::SetSize { file, mtime, .. } => Change::SetSize { file, size: left, mtime },
-        other => other,
-    }
 }
 
 /// Control data without its journal data.

@@ -1,6 +1,6 @@
 //! The reference model: a file system in a `BTreeMap`, the steps that are played on it and on the real thing, and what
 //! they are played with.
-#![allow(dead_code, reason = "every test binary uses another part of it")]
+#![allow(dead_code, unused_imports, reason = "every test binary uses another part of it")]
 
 pub mod directory;
 pub mod door;

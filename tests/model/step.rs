@@ -6,6 +6,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
 /// Paths longer than this are not made deeper, so that no path meets the kernel's limit in one place only.
 const PATH_BYTES_MAX: usize = 2_000;
@@ -27,6 +29,14 @@ pub struct Draw {
 pub fn draw() -> impl Strategy<Value = Draw> {
     (any::<u8>(), any::<u16>(), any::<u16>(), any::<u8>(), any::<u32>(), any::<u16>())
         .prop_map(|(verb, one, two, names, number, length)| Draw { verb, one, two, names, number, length })
+}
+
+/// The sequence of this number: always the same one.
+pub fn sequence(number: usize, steps: usize) -> Vec<Draw> {
+    let seed: [u8; 32] = *blake3::hash(format!("sequence {number}").as_bytes()).as_bytes();
+    let mut runner = TestRunner::new_with_rng(Config::default(), TestRng::from_seed(RngAlgorithm::ChaCha, &seed));
+    let tree = proptest::collection::vec(draw(), steps).new_tree(&mut runner).expect("steps can be drawn");
+    tree.current()
 }
 
 /// What exists when a step is made: paths in order, and how many handles are open.

@@ -53,6 +53,11 @@ pub(crate) struct NodeState {
     pub(crate) size: Option<u64>,
     /// How it was found by the change that is about to set its attributes, under the node's order lock (primary).
     pub(crate) found: Option<Stat>,
+    /// Names that it got or lost since it became known (primary).
+    pub(crate) renames: u64,
+    /// Their count when the object was last synced whole: while that is the present one, its names are on disk, and what
+    /// else changes can be done again from the journal (primary).
+    pub(crate) anchored: Option<u64>,
     /// Known to have neither suid, sgid nor file capabilities, so that a write has nothing to take away (primary).
     pub(crate) harmless: bool,
 }
@@ -79,6 +84,7 @@ impl Node {
                 state.links.clear();
             }
             state.links.push(Link { parent: parent.clone(), name: name.clone() });
+            state.renames += 1;
         }
     }
 
@@ -86,6 +92,7 @@ impl Node {
     pub(crate) fn remove_link(&self, parent: &Node, name: &Name) -> bool {
         let mut state = self.state.lock();
         state.links.retain(|link| link.parent.id != parent.id || link.name != *name);
+        state.renames += 1;
         state.links.is_empty()
     }
 }

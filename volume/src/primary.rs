@@ -13,6 +13,7 @@ mod directory;
 mod lifecycle;
 mod names;
 mod recovery;
+mod redo;
 mod walk;
 
 pub use adopt::{Adopted, Identity};
@@ -296,6 +297,20 @@ impl Primary {
         let last = self.journal(None, &Requester::reelfs(), &[lend(change)], Reserve::Use)?.last;
         while !self.in_flight.wait_settled(last, Duration::from_secs(1)) {}
         Ok(last)
+    }
+
+    /// Brings the whole volume to its disk: to be called before records of the journal are freed.
+    ///
+    /// # Errors
+    /// What the file system says. It says so once: nothing may be freed after it.
+    pub fn sync_volume(&self) -> Result<()> {
+        if self.failed.load(Ordering::Relaxed) {
+            return Err(Errno::IO);
+        }
+        self.volume.sync().inspect_err(|error| {
+            tracing::error!(%error, "the volume cannot be synced: the mount takes no more changes");
+            self.failed.store(true, Ordering::Relaxed);
+        })
     }
 
     /// A settled, durable end of the journal, and the time until which it speaks.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use reelfs_journal::{FileId, Name};
-use rustix::fs::{CWD, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, StatxFlags};
 use rustix::io::{Errno, Result};
 
 use crate::node::{DescriptorCache, Link, Node, Nodes};
@@ -128,7 +128,21 @@ impl Volume {
     /// # Errors
     /// What the system says; the error is reported once.
     pub fn sync(&self) -> Result<()> {
-        rustix::fs::syncfs(open_directory(&*self.path(&self.root)?)?)
+        let root = self.path(&self.root)?;
+        // a descriptor hears only of what failed since it was opened
+        match rustix::fs::syncfs(&*root) {
+            Err(Errno::BADF) => rustix::fs::syncfs(open_directory(&root)?),
+            result => result,
+        }
+    }
+
+    /// The number of the mount that the root was opened through; since Linux 6.8 none is given twice in one boot, before
+    /// that it is not told.
+    pub(crate) fn mount(&self) -> Result<u64> {
+        /// `STATX_MNT_ID_UNIQUE`
+        const UNIQUE: StatxFlags = StatxFlags::from_bits_retain(0x4000);
+        let stat = rustix::fs::statx(self.path(&self.root)?, c"", AtFlags::EMPTY_PATH, UNIQUE)?;
+        Ok(if stat.stx_mask & UNIQUE.bits() == 0 { 0 } else { stat.stx_mnt_id })
     }
 
     /// The node of an id; on a replica an id without a name is none.

@@ -8,7 +8,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::group;
 use crate::group_file::GroupFile;
 use crate::lock::GroupLock;
+use crate::open_group::OpenGroup;
 use crate::output::count;
+use crate::state::GroupDir;
 
 #[derive(Debug, clap::Args)]
 #[command(
@@ -31,6 +33,7 @@ struct Deleted {
 
 pub(super) fn run(arguments: &DeleteArgs, context: &Context) -> Result<()> {
     let group = context.state.existing(&arguments.group)?;
+    bring_back(&group, context)?;
     let lock = GroupLock::take(&group, "reelfs group delete")?;
     let file = GroupFile::load(&group)?;
     let waiting = waiting_changes(&file, context)?;
@@ -47,6 +50,23 @@ pub(super) fn run(arguments: &DeleteArgs, context: &Context) -> Result<()> {
         changes_lost: waiting,
     })?;
     context.output.confirm(format!("group {} deleted; {} stays as it is", file.name, file.pvol.display()))
+}
+
+/// After an unclean stop the journal may hold what the PVOL has lost: it goes back first. What is not there any more, or
+/// damaged, cannot be used, and does not keep the group from being deleted.
+fn bring_back(group: &GroupDir, context: &Context) -> Result<()> {
+    let file = GroupFile::load(group)?;
+    if file.session.is_none_or(|session| session.clean.is_some()) {
+        return Ok(());
+    }
+    match OpenGroup::open(group, "reelfs group delete", false, &context.output) {
+        Ok(open) => open.close(),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Damaged) => {
+            context.output.warn(error.to_string());
+            Ok(())
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// Changes that no directory of tapes has; our own markers are no loss. A journal that is not there holds none.

@@ -21,7 +21,7 @@ const FILE_SYNC_THREADS: usize = 4;
 pub(crate) type Done = Box<dyn FnOnce(Result<()>) + Send>;
 
 struct Request {
-    file: Option<Arc<OwnedFd>>,
+    file: Arc<OwnedFd>,
     data_only: bool,
     upto: Seq,
     done: Done,
@@ -33,7 +33,8 @@ struct Shared {
     wake_files: Condvar,
     wanted: AtomicU64,
     wake_journal: Condvar,
-    journal: Mutex<()>,
+    /// Who waits for the journal alone: one flush answers all that wait when it begins.
+    waiting: Mutex<Vec<(Seq, Done)>>,
     unsynced_bytes: AtomicU64,
     last: AtomicU64,
     stop: AtomicBool,
@@ -69,8 +70,14 @@ impl Committer {
         }
     }
 
+    /// Makes the journal durable up to `upto`, then calls `done`.
+    pub(crate) fn sync_journal(&self, upto: Seq, done: Done) {
+        self.shared.waiting.lock().push((upto, done));
+        self.shared.wake_journal.notify_one();
+    }
+
     /// Makes the journal durable up to `upto` and the file itself durable, both at once, then calls `done`.
-    pub(crate) fn sync(&self, file: Option<Arc<OwnedFd>>, data_only: bool, upto: Seq, done: Done) {
+    pub(crate) fn sync(&self, file: Arc<OwnedFd>, data_only: bool, upto: Seq, done: Done) {
         self.want(upto);
         self.shared.requests.lock().push_back(Request { file, data_only, upto, done });
         self.shared.wake_files.notify_one();
@@ -78,7 +85,7 @@ impl Committer {
 
     fn want(&self, upto: Seq) {
         self.shared.wanted.fetch_max(upto.0, Ordering::SeqCst);
-        let _journal = self.shared.journal.lock();
+        let _waiting = self.shared.waiting.lock();
         self.shared.wake_journal.notify_one();
     }
 
@@ -90,7 +97,7 @@ impl Committer {
             self.shared.wake_files.notify_all();
         }
         {
-            let _journal = self.shared.journal.lock();
+            let _waiting = self.shared.waiting.lock();
             self.shared.wake_journal.notify_all();
         }
         for thread in self.threads.lock().drain(..) {
@@ -118,9 +125,8 @@ fn sync_files(shared: &Shared, jvol: &Jvol) {
                 shared.wake_files.wait(&mut requests);
             }
         };
-        let file = request.file.as_ref().map_or(Ok(()), |file| {
-            if request.data_only { rustix::fs::fdatasync(file) } else { rustix::fs::fsync(file) }
-        });
+        let file =
+            if request.data_only { rustix::fs::fdatasync(&request.file) } else { rustix::fs::fsync(&request.file) };
         if let Err(error) = &file {
             tracing::error!(%error, "a file of the volume could not be synced");
         }
@@ -134,27 +140,31 @@ fn sync_files(shared: &Shared, jvol: &Jvol) {
 
 fn sync_journal(shared: &Shared, jvol: &Jvol) {
     let mut synced = 0;
+    // what could not be flushed once is never said to be durable
+    let mut outcome = Ok(());
     loop {
         let stop = shared.stop.load(Ordering::SeqCst);
-        let wanted = shared.wanted.load(Ordering::SeqCst);
-        let upto = {
-            let mut journal = shared.journal.lock();
-            if wanted > synced || stop {
-                wanted.max(synced)
-            } else {
-                let timed_out = shared.wake_journal.wait_for(&mut journal, SYNC_INTERVAL).timed_out();
-                if timed_out { shared.last.load(Ordering::Relaxed) } else { shared.wanted.load(Ordering::SeqCst) }
+        let (waiting, upto) = {
+            let mut waiting = shared.waiting.lock();
+            let mut upto = shared.wanted.load(Ordering::SeqCst);
+            if waiting.is_empty() && (upto <= synced || outcome.is_err()) && !stop {
+                let timed_out = shared.wake_journal.wait_for(&mut waiting, SYNC_INTERVAL).timed_out();
+                let newest = if timed_out { &shared.last } else { &shared.wanted };
+                upto = newest.load(Ordering::SeqCst);
             }
+            (std::mem::take(&mut *waiting), upto)
         };
-        if upto > synced {
+        let upto = waiting.iter().map(|(seq, _)| seq.0).fold(upto, u64::max);
+        if upto > synced && outcome.is_ok() {
             shared.unsynced_bytes.store(0, Ordering::Relaxed);
-            match jvol.sync(Seq(upto)) {
-                Ok(durable) => synced = durable.0.max(upto),
-                Err(error) => {
-                    tracing::error!(%error, "the journal could not be synced");
-                    return;
-                }
-            }
+            outcome = jvol.sync(Seq(upto)).map(|_| ()).map_err(|error| {
+                tracing::error!(%error, "the journal could not be synced");
+                Errno::IO
+            });
+            synced = upto;
+        }
+        for (_, done) in waiting {
+            done(outcome);
         }
         if stop {
             return;

@@ -1,6 +1,7 @@
 //! Bytes: open, read, write, allocate, copy, sync.
 
 use std::borrow::Cow;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -184,22 +185,29 @@ impl Primary {
         self.write(who, to, to_offset, &bytes, who.uid != 0).map(u64::from)
     }
 
-    /// Makes a file or directory durable, with the journal up to its last change; `done` is called from another thread.
+    /// Makes a file or directory durable; `done` is called from another thread. A file whose names are on disk needs the
+    /// journal alone: after a power cut the rest is done again from there (`redo.rs`).
     pub fn sync_file(&self, who: &Requester, ino: u64, data_only: bool, done: Done) {
         match self.sync_point(who, ino) {
-            Ok((file, upto)) => self.committer.sync(Some(file), data_only, upto, done),
+            Ok(SyncPoint::Journal(upto)) => self.committer.sync_journal(upto, done),
+            Ok(SyncPoint::Directory(file, upto)) => self.committer.sync(file, data_only, upto, done),
+            Ok(SyncPoint::File { node, file, renames, upto }) => {
+                let anchor = Box::new(move |result: Result<()>| {
+                    if result.is_ok() {
+                        node.state.lock().anchored = Some(renames);
+                    }
+                    done(result);
+                });
+                self.committer.sync(file, false, upto, anchor);
+            }
             Err(error) => done(Err(error)),
         }
     }
 
-    fn sync_point(&self, who: &Requester, ino: u64) -> Result<(Arc<std::os::fd::OwnedFd>, Seq)> {
+    fn sync_point(&self, who: &Requester, ino: u64) -> Result<SyncPoint> {
         let _names = self.names.read();
         let node = self.node(ino)?;
-        let file = if node.is_directory() {
-            Arc::new(open_directory(&*self.volume.path(&node)?)?)
-        } else {
-            self.volume.data(&node, false)?
-        };
+        let directory = if node.is_directory() { Some(open_directory(&*self.volume.path(&node)?)?) } else { None };
         let _order = node.order.lock();
         let upto = match self.journal(None, who, &[Change::Sync { file: node.id }], Reserve::Keep) {
             Ok(placed) => placed.last,
@@ -207,6 +215,30 @@ impl Primary {
             Err(Errno::AGAIN) => self.jvol.pointers().next.previous(),
             Err(error) => return Err(error),
         };
-        Ok((file, upto))
+        if let Some(directory) = directory {
+            return Ok(SyncPoint::Directory(Arc::new(directory), upto));
+        }
+        let (renames, anchored) = {
+            let state = node.state.lock();
+            (state.renames, state.anchored)
+        };
+        if anchored == Some(renames) {
+            return Ok(SyncPoint::Journal(upto));
+        }
+        let file = self.volume.data(&node, false)?;
+        Ok(SyncPoint::File { node: node.clone(), file, renames, upto })
     }
+}
+
+/// What makes an object durable.
+enum SyncPoint {
+    Journal(Seq),
+    Directory(Arc<OwnedFd>, Seq),
+    /// With its names, of which there were so many.
+    File {
+        node: Arc<Node>,
+        file: Arc<OwnedFd>,
+        renames: u64,
+        upto: Seq,
+    },
 }

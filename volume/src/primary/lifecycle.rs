@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use super::adopt::{Adopted, Identity, KnownDirectories, ScanFor};
 use super::recovery::{Recovered, Unsettled};
+use super::redo::{FirstAttempt, Lull};
 use super::{Primary, committer, walk};
 use crate::volume::Volume;
 
@@ -28,8 +29,12 @@ pub struct Session {
     pub identity: Identity,
     /// When it was opened.
     pub started: Timestamp,
-    /// Boot of the machine in which it was opened.
+    /// Boot of the machine, and mount of the volume's file system, in which it was opened: what was written in another one
+    /// and not synced is lost.
     pub boot: String,
+    /// The record from which on a power cut may have taken something from the volume.
+    #[serde(default)]
+    pub first: Option<Seq>,
     /// When it was closed cleanly, every change of ours before it; `None` while it is open and after a kill.
     pub clean: Option<Timestamp>,
 }
@@ -164,8 +169,16 @@ impl Primary {
             applied_at: AtomicI64::new(i64::MIN),
             open_files: AtomicU64::new(0),
         };
-        let session = Session { identity, started: primary.clock.read().wall, boot: boot_id(), clean: None };
-        let found = primary.catch_up(options.session.as_ref(), &session, states, &known, options.strict);
+        let boot = boot_id(&primary.volume).map_err(volume_error("look at the volume"))?;
+        let mut session = Session { identity, started: primary.clock.read().wall, boot, first: None, clean: None };
+        let found = primary.catch_up(
+            options.session.as_ref(),
+            &session,
+            states,
+            &known,
+            options.strict,
+            &FirstAttempt::new(&options.state),
+        );
         let found = match found {
             Ok(found) => found,
             Err(error) => {
@@ -177,9 +190,12 @@ impl Primary {
             .map_err(io_error("write the known directories"))?;
         known.add(primary.volume.root_id());
         primary.known = Mutex::new(known);
+        // what a power cut takes from now on, the journal has (redo.rs)
+        primary.volume.sync().map_err(volume_error("sync the volume"))?;
         let started = primary.marker(MarkerKind::AcquisitionStart, "", "", session.started);
         let started = started.map_err(volume_error("write the journal"))?;
         primary.jvol.sync(started)?;
+        session.first = Some(started);
         primary.in_flight.clear();
         let (epoch, replaced) = (primary.epoch, found.replaced);
         Ok(Opened {
@@ -199,10 +215,17 @@ impl Primary {
         states: Vec<InFlightState>,
         known: &HashSet<reelfs_journal::FileId>,
         strict: bool,
+        attempt: &FirstAttempt,
     ) -> Result<CaughtUp, OpenError> {
-        let unsettled = self.unsettled(states)?;
-        let wanted = unsettled.wanted();
         let same = last.is_none_or(|last| last.identity == session.identity);
+        let unclean = last.is_some_and(|last| last.clean.is_none());
+        let power_cut = same && unclean && last.is_some_and(|last| last.boot != session.boot);
+        let unsettled = self.unsettled(states)?;
+        let window = match last.and_then(|last| last.first).filter(|_| power_cut) {
+            Some(first) => self.window(first)?,
+            None => None,
+        };
+        let wanted = window.as_ref().map_or_else(|| unsettled.wanted(), |window| window.wanted.clone());
         let since = match last {
             Some(last) if same => Some(self.news_since(last)?),
             _ => None,
@@ -214,10 +237,9 @@ impl Primary {
             return Err(OpenError::Changed { directories, files });
         }
         let pointers = self.jvol.pointers();
-        let unclean = last.is_some_and(|last| last.clean.is_none());
         let reason = if !same {
             Some(NewEpoch::OtherVolume)
-        } else if unclean && last.is_some_and(|last| last.boot != session.boot) {
+        } else if power_cut {
             Some(NewEpoch::PowerCut)
         } else if since.is_some_and(|since| session.started < since) {
             Some(NewEpoch::ClockWentBack)
@@ -227,7 +249,17 @@ impl Primary {
             None
         };
         if reason.is_some() {
-            return self.new_epoch(session, scan.directories, reason);
+            let mut recovered = None;
+            if let Some(window) = window {
+                let same_boot = last.is_some_and(|last| boot_of(&last.boot) == boot_of(&session.boot));
+                let began = window.lull_began(self.clock.read(), same_boot);
+                let ended = Timestamp(session.started.0.saturating_sub(TIME_GRAIN));
+                let ended = attempt.at(ended).map_err(io_error("note the redo"))?;
+                let redone = self.redo_window(&window, Lull { began, ended })?;
+                recovered = Some(Recovered { redone: redone.changes, left: redone.left, ..Recovered::default() });
+            }
+            attempt.forget().map_err(io_error("note the redo"))?;
+            return Ok(CaughtUp { recovered, ..self.new_epoch(session, scan.directories, reason)? });
         }
         let recovered = if unclean { Some(self.recover(&unsettled)?) } else { None };
         // what recovery did again stands otherwise than it did when it was looked at
@@ -327,6 +359,13 @@ struct CaughtUp {
     recovered: Option<Recovered>,
 }
 
-fn boot_id() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_owned()).unwrap_or_default()
+/// The boot alone.
+fn boot_of(boot: &str) -> &str {
+    boot.split(' ').next().unwrap_or_default()
+}
+
+/// The boot of the machine and the mount of the file system, which a disk that went away and came back has anew.
+fn boot_id(volume: &Volume) -> rustix::io::Result<String> {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    Ok(format!("{} {}", boot.trim(), volume.mount()?))
 }

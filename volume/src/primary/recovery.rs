@@ -22,6 +22,10 @@ pub struct Recovered {
     pub amended: u64,
     /// Objects that were made and not yet journaled.
     pub announced: u64,
+    /// Changes of the journal that a power cut may have taken from the volume, done again.
+    pub redone: u64,
+    /// Objects that somebody has changed since the power came back: left as they are.
+    pub left: u64,
 }
 
 /// What the daemon had begun and not settled.
@@ -153,7 +157,7 @@ impl Primary {
 
     /// A name that changed before the daemon was killed may have left its directory with the time of that moment instead of
     /// the journaled one.
-    fn redo_times(&self, change: &Change<'_>) -> Result<()> {
+    pub(super) fn redo_times(&self, change: &Change<'_>) -> Result<()> {
         let (parent, new_parent, mtime) = match change {
             Change::Link { parent, parent_mtime, .. }
             | Change::Unlink { parent, parent_mtime, .. }
