@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::adopt::{Adopted, Identity, KnownDirectories, ScanFor};
 use super::recovery::{Recovered, Unsettled};
-use super::redo::{FirstAttempt, Lull};
+use super::redo::{FirstAttempt, Lull, Window};
 use super::{Primary, committer, walk};
 use crate::volume::Volume;
 
@@ -249,16 +249,7 @@ impl Primary {
             None
         };
         if reason.is_some() {
-            let mut recovered = None;
-            if let Some(window) = window {
-                let same_boot = last.is_some_and(|last| boot_of(&last.boot) == boot_of(&session.boot));
-                let began = window.lull_began(self.clock.read(), same_boot);
-                let ended = Timestamp(session.started.0.saturating_sub(TIME_GRAIN));
-                let ended = attempt.at(ended).map_err(io_error("note the redo"))?;
-                let redone = self.redo_window(&window, Lull { began, ended })?;
-                recovered = Some(Recovered { redone: redone.changes, left: redone.left, ..Recovered::default() });
-            }
-            attempt.forget().map_err(io_error("note the redo"))?;
+            let recovered = self.bring_back(window.as_ref(), last, session, attempt)?;
             return Ok(CaughtUp { recovered, ..self.new_epoch(session, scan.directories, reason)? });
         }
         let recovered = if unclean { Some(self.recover(&unsettled)?) } else { None };
@@ -282,6 +273,27 @@ impl Primary {
             self.marker(MarkerKind::AdoptEnd, "", "", since).map_err(&write)?;
         }
         Ok(CaughtUp { directories: scan.directories, replaced: None, adopted, recovered })
+    }
+
+    /// Does again what a power cut may have taken.
+    fn bring_back(
+        &self,
+        window: Option<&Window>,
+        last: Option<&Session>,
+        session: &Session,
+        attempt: &FirstAttempt,
+    ) -> Result<Option<Recovered>, OpenError> {
+        let mut recovered = None;
+        if let Some(window) = window {
+            let same_boot = last.is_some_and(|last| boot_of(&last.boot) == boot_of(&session.boot));
+            let began = window.lull_began(self.clock.read(), same_boot);
+            let ended = Timestamp(session.started.0.saturating_sub(TIME_GRAIN));
+            let ended = attempt.at(ended).map_err(io_error("note the redo"))?;
+            let redone = self.redo_window(window, Lull { began, ended })?;
+            recovered = Some(Recovered { redone: redone.changes, left: redone.left, ..Recovered::default() });
+        }
+        attempt.forget().map_err(io_error("note the redo"))?;
+        Ok(recovered)
     }
 
     /// The journal goes on without knowing how the volume came to its state.
