@@ -154,8 +154,8 @@ fn any_pages_lost_come_back_from_the_journal() {
         let history = play(&second, &pvol, after);
         let stood = Tree::of(&pvol);
         let session = Session { boot: "another".to_owned(), ..second.session.clone() };
-        // as the machine's end would: nothing more is said to the journal or the volume
-        std::mem::forget(second);
+        // as the machine's end would: nothing more is said to the volume
+        drop(second);
         history.cut(&pvol, &stood, &mut random);
         let third = start(&sandbox, Some(session));
         assert_eq!(third.replaced, Some(NewEpoch::PowerCut));
@@ -177,7 +177,7 @@ fn what_was_edited_since_the_power_came_back_stays_and_a_redo_cut_off_goes_on() 
         opened.primary.write(&who, made.id.ino, 0, b"written through the mount", false).unwrap();
     }
     let session = Session { boot: "another".to_owned(), ..opened.session.clone() };
-    std::mem::forget(opened);
+    drop(opened);
     fs::write(pvol.join("kept"), "lost").unwrap();
     wait::pause(Duration::from_millis(50));
     let boot = wait::now();
@@ -188,7 +188,7 @@ fn what_was_edited_since_the_power_came_back_stays_and_a_redo_cut_off_goes_on() 
     // a first attempt that could not be finished: the state that it leaves is that of one that is not done
     let first = try_start(&sandbox, Some(session.clone()), boot.elapsed()).unwrap();
     assert_eq!(first.recovered.map(|recovered| recovered.left), Some(1));
-    std::mem::forget(first);
+    drop(first);
     for turn in 0..2 {
         assert_eq!(fs::read_to_string(pvol.join("edited")).unwrap(), "by hand, before the mount", "{turn}");
         assert_eq!(fs::read_to_string(pvol.join("kept")).unwrap(), "written through the mount", "{turn}");
@@ -201,7 +201,7 @@ fn what_was_edited_since_the_power_came_back_stays_and_a_redo_cut_off_goes_on() 
             wait::pause(Duration::from_millis(50));
             let again = try_start(&sandbox, Some(session.clone()), boot.elapsed()).unwrap();
             assert!(!sandbox.state().join("redo").exists());
-            std::mem::forget(again);
+            drop(again);
         }
     }
 }

@@ -111,6 +111,12 @@ impl Committer {
     }
 }
 
+impl Drop for Committer {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
 fn sync_files(shared: &Shared, jvol: &Jvol) {
     loop {
         let request = {
