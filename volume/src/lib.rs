@@ -16,8 +16,8 @@ mod xattr;
 
 pub use bracket::Bracket;
 pub use primary::{
-    Adopted, DirEntry, Identity, NewEpoch, OpenError, OpenOptions, Opened, Primary, Recovered, Requester, Session,
-    SetAttr, TimeSet, Visit, WalkError,
+    Adopted, DirEntry, Held, Identity, NewEpoch, OpenError, OpenOptions, Opened, Primary, Recovered, Requester,
+    Session, SetAttr, TimeSet, Visit, WalkError,
 };
 pub use stat::Stat;
 pub use volume::{Side, Volume};

@@ -27,7 +27,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use reelfs_journal::{
     AmendOutcome, Appended, Change, Clock, EncodedRecord, Epoch, FileId, FileTime, InFlight, JournalError, Jvol,
     MarkerKind, Record, Reserve, Seal, Seq, Slot, Timestamp, VolumeIndex,
@@ -65,6 +65,12 @@ const OPERATION_BYTES: u64 = 256 << 10;
 /// Records that one operation may need.
 const OPERATION_RECORDS: u64 = 8;
 
+/// No change is under way until this is dropped.
+#[derive(Debug)]
+pub struct Held<'p> {
+    _gate: RwLockWriteGuard<'p, ()>,
+}
+
 /// A primary volume with its journal.
 pub struct Primary {
     pub(crate) volume: Volume,
@@ -72,6 +78,8 @@ pub struct Primary {
     in_flight: InFlight,
     clock: Arc<dyn Clock>,
     epoch: Epoch,
+    /// Changes read; who must have none under way writes.
+    gate: RwLock<()>,
     /// Lookups read, changes of names write.
     names: RwLock<()>,
     /// The last record that an [`Change::Amend`] followed up: a seal must not part the two.
@@ -134,12 +142,22 @@ impl Primary {
         self.jvol.wait_for_room(payload + OPERATION_BYTES, OPERATION_RECORDS, timeout)
     }
 
-    /// `EAGAIN` when the journal has no room for an operation: the caller parks the request and tries again.
-    fn admit(&self, payload: u64) -> Result<()> {
+    /// Lets one change in, which is under way as long as what this gives is held. `EAGAIN` when the journal has no room for it:
+    /// the caller parks the request and tries again.
+    fn admit(&self, payload: u64) -> Result<RwLockReadGuard<'_, ()>> {
+        let admitted = self.gate.read();
         if self.failed.load(Ordering::Relaxed) {
             return Err(Errno::ROFS);
         }
-        if self.jvol.has_room(payload + OPERATION_BYTES, OPERATION_RECORDS) { Ok(()) } else { Err(Errno::AGAIN) }
+        let has_room = self.jvol.has_room(payload + OPERATION_BYTES, OPERATION_RECORDS);
+        if has_room { Ok(admitted) } else { Err(Errno::AGAIN) }
+    }
+
+    /// Lets no change in, and none is under way, while what this gives is held; reads go on. At most `patience` is waited for
+    /// changes that are under way.
+    #[must_use]
+    pub fn hold_changes(&self, patience: Duration) -> Option<Held<'_>> {
+        self.gate.try_write_for(patience).map(|gate| Held { _gate: gate })
     }
 
     fn node(&self, ino: u64) -> Result<Arc<Node>> {

@@ -65,7 +65,7 @@ impl Primary {
     /// # Errors
     /// What the file system says; `EAGAIN` when the journal has no room now.
     pub fn set_attr(&self, who: &Requester, ino: u64, asked: SetAttr) -> Result<Stat> {
-        self.admit(0)?;
+        let _admitted = self.admit(0)?;
         let _names = self.names.read();
         let node = self.node(ino)?;
         let _order = node.order.lock();
@@ -189,7 +189,7 @@ impl Primary {
     /// # Errors
     /// `EEXIST`, `ENODATA`; what the file system says; `EAGAIN` when the journal has no room now.
     pub fn setxattr(&self, who: &Requester, ino: u64, name: &OsStr, value: &[u8], flags: i32) -> Result<()> {
-        self.admit(value.len() as u64)?;
+        let _admitted = self.admit(value.len() as u64)?;
         let _names = self.names.read();
         let node = self.node(ino)?;
         let _order = node.order.lock();
@@ -217,7 +217,7 @@ impl Primary {
     /// # Errors
     /// `ENODATA`; what the file system says; `EAGAIN` when the journal has no room now.
     pub fn removexattr(&self, who: &Requester, ino: u64, name: &OsStr) -> Result<()> {
-        self.admit(0)?;
+        let _admitted = self.admit(0)?;
         let _names = self.names.read();
         let node = self.node(ino)?;
         let _order = node.order.lock();

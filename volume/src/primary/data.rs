@@ -100,7 +100,7 @@ impl Primary {
     /// What the file system says; `EAGAIN` when the journal has no room now.
     pub fn write(&self, who: &Requester, ino: u64, offset: u64, bytes: &[u8], kill: bool) -> Result<u32> {
         let bytes = &bytes[..bytes.len().min(DATA_MAX)];
-        self.admit(bytes.len() as u64)?;
+        let _admitted = self.admit(bytes.len() as u64)?;
         let node = self.node(ino)?;
         let order = node.order.lock();
         let harmless = node.state.lock().harmless;
@@ -145,7 +145,7 @@ impl Primary {
     /// # Errors
     /// `EOPNOTSUPP` for modes that move bytes; what the file system says; `EAGAIN` when the journal has no room now.
     pub fn allocate(&self, who: &Requester, ino: u64, mode: i32, offset: u64, length: u64) -> Result<()> {
-        self.admit(0)?;
+        let _admitted = self.admit(0)?;
         let end = offset.checked_add(length).filter(|&end| i64::try_from(end).is_ok()).ok_or(Errno::FBIG)?;
         let _names = self.names.read();
         let node = self.node(ino)?;

@@ -161,6 +161,7 @@ impl Primary {
             in_flight,
             clock: options.clock,
             epoch: options.epoch,
+            gate: RwLock::new(()),
             names: RwLock::new(()),
             last_amend: AtomicU64::new(0),
             known: Mutex::default(),

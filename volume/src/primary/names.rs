@@ -119,7 +119,7 @@ impl Primary {
         mode: u32,
         umask: u32,
     ) -> Result<(Stat, Arc<Node>)> {
-        self.admit(0)?;
+        let _admitted = self.admit(0)?;
         let name = Name::try_from(name).map_err(name_errno)?;
         let _names = self.names.write();
         let parent = self.live_directory(parent)?;
@@ -201,7 +201,7 @@ impl Primary {
     /// # Errors
     /// What the file system says; `EAGAIN` when the journal has no room now.
     pub fn link(&self, who: &Requester, ino: u64, parent: u64, name: &OsStr) -> Result<Stat> {
-        self.admit(0)?;
+        let _admitted = self.admit(0)?;
         let name = Name::try_from(name).map_err(name_errno)?;
         let _names = self.names.write();
         let (node, parent) = (self.node(ino)?, self.live_directory(parent)?);
@@ -238,7 +238,7 @@ impl Primary {
     }
 
     fn remove(&self, who: &Requester, parent: u64, name: &OsStr, directory: bool) -> Result<()> {
-        self.admit(0)?;
+        let _admitted = self.admit(0)?;
         let name = Name::try_from(name).map_err(name_errno)?;
         let _names = self.names.write();
         let parent = self.node(parent)?;
@@ -272,7 +272,7 @@ impl Primary {
         if flags & !(RENAME_NOREPLACE | RENAME_EXCHANGE) != 0 || flags == RENAME_NOREPLACE | RENAME_EXCHANGE {
             return Err(Errno::INVAL);
         }
-        self.admit(0)?;
+        let _admitted = self.admit(0)?;
         let name = Name::try_from(name).map_err(name_errno)?;
         let new_name = Name::try_from(new_name).map_err(name_errno)?;
         let _names = self.names.write();
