@@ -8,7 +8,7 @@ use std::fs::{self, File};
 use std::sync::Arc;
 
 use reelfs_journal::{Epoch, Jvol, NodeKind, Record, SystemClock};
-use reelfs_volume::{OpenOptions, Primary, Requester, Volume, compare};
+use reelfs_volume::{OnFull, OpenOptions, Primary, Requester, Volume, compare};
 use uuid::Uuid;
 
 /// Runs the example.
@@ -32,6 +32,7 @@ pub fn main() -> Result<(), Box<dyn Error>> {
         epoch: Epoch(1),
         session: None,
         strict: false,
+        on_full: OnFull::Block,
         clock: Arc::new(SystemClock),
     })?;
     let primary = &opened.primary;

@@ -19,6 +19,7 @@ use reelfs::size::Size;
 use reelfs::state::StateDir;
 use reelfs::when::Zone;
 use reelfs_journal::{Clock, GroupName, Jvol, SystemClock};
+use reelfs_volume::OnFull;
 use reelfs_volume::Requester;
 
 /// Runs the example.
@@ -36,7 +37,8 @@ pub fn main() -> Result<(), Box<dyn Error>> {
     let state = StateDir::resolve(Some(&home.path().join("state")))?;
     let name: GroupName = "prices".parse()?;
     let created = SystemClock.read().wall;
-    let new = NewGroup { name: name.clone(), pvol, journal: None, size: Size(Jvol::SIZE_MIN), created };
+    let (size, on_full) = (Size(Jvol::SIZE_MIN), OnFull::Block);
+    let new = NewGroup { name: name.clone(), pvol, journal: None, size, on_full, created };
     group::create(&state, &new, &mut |_, _| {})?;
     let output = Output::new(false, true, 0, ColorChoice::Never, Zone::UTC);
     let open = OpenGroup::open(&state.existing(&name)?, "example", false, &output)?;

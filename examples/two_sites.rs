@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use reelfs_archive::{Depth, Label, SealedTape, UpdateWriter, WriteOptions};
 use reelfs_journal::{Digest, Epoch, Jvol, Position, Record, Seq, SystemClock};
-use reelfs_volume::{OpenOptions, Primary, Requester, Volume, compare};
+use reelfs_volume::{OnFull, OpenOptions, Primary, Requester, Volume, compare};
 use uuid::Uuid;
 
 const GROUP: Uuid = Uuid::from_u128(2);
@@ -37,6 +37,7 @@ pub fn main() -> Result<(), Box<dyn Error>> {
         epoch: Epoch(1),
         session: None,
         strict: false,
+        on_full: OnFull::Block,
         clock: Arc::new(SystemClock),
     })?;
     let site_a = &opened.primary;

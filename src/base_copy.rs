@@ -14,10 +14,11 @@ use rustix::fs::SeekFrom;
 use rustix::io::Errno;
 use uuid::Uuid;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::export::{self, Destination, Exported, Made, tape_error};
 use crate::group_file::{Base, Target};
 use crate::open_group::OpenGroup;
+use crate::pair;
 
 /// Makes a base copy and exports the records that complete it.
 ///
@@ -33,6 +34,8 @@ pub fn base_copy(group: &OpenGroup, to: &Destination, progress: &mut dyn FnMut(u
 /// Writes the base tape alone and journals its end.
 pub(crate) fn write_base(group: &OpenGroup, to: &Destination, progress: &mut dyn FnMut(u64, u64)) -> Result<Made> {
     let (file, primary) = (group.file(), group.primary());
+    pair::refuse_suspended(group, "a base copy stands on journaled changes")?;
+    let suspensions = primary.suspensions();
     let base = new_base_id();
     let journal = |error: Errno| Error::io("journal the base copy", error.into());
     let root = primary.root_id();
@@ -62,6 +65,13 @@ pub(crate) fn write_base(group: &OpenGroup, to: &Destination, progress: &mut dyn
     };
     let (digest, bytes) = export::publish(to, &name, write)?;
     keep_records_from(group, to, began)?;
+    if primary.suspensions() != suspensions {
+        return Err(Error::new(
+            ErrorKind::State,
+            "the group was suspended while the base copy ran, so the copy is not whole",
+        )
+        .hint(format!("reelfs pair resync {name}, then the base copy again", name = file.name)));
+    }
     let end = Change::BaseEnd { base, began, digest: digest.0 };
     let seq = primary.control(&end).map_err(journal)?;
     group.update(|file| file.base = Some(Base { uuid: base, seq }))?;

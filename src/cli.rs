@@ -9,6 +9,7 @@ mod log;
 mod man;
 mod mark;
 mod mount;
+mod pair;
 mod points;
 mod protect;
 mod restore;
@@ -98,6 +99,7 @@ fn run(verb: Verb, context: &Context) -> Result<()> {
         Verb::Mark(arguments) => mark::run(&arguments, context),
         Verb::Base(verb) => base::run(&verb, context),
         Verb::Tape(verb) => tape::run(&verb, context),
+        Verb::Pair(verb) => pair::run(&verb, context),
         Verb::Points(arguments) => points::run(&arguments, context),
         Verb::Log(arguments) => log::run(&arguments, context),
         Verb::Restore(arguments) => restore::run(&arguments, context),

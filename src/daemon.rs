@@ -9,6 +9,7 @@ use parking_lot::{Condvar, Mutex};
 use reelfs_fuse::{MountOptions, Mounted};
 use reelfs_journal::Timestamp;
 use reelfs_transport::control::{Answer, Connection, Listener};
+use reelfs_volume::{DirtyCounts, Suspension};
 use serde::{Deserialize, Serialize};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -37,6 +38,8 @@ pub struct Live {
     pub waiting: u64,
     /// Files that are open.
     pub open_files: u64,
+    /// Since when nothing is journaled, why, and what changed since.
+    pub suspension: Option<(Suspension, DirtyCounts)>,
     /// The journal.
     pub journal: JournalState,
     /// What it is busy with besides.
@@ -46,7 +49,7 @@ pub struct Live {
 /// Something long that goes on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Activity {
-    /// The verb: "reelfs base copy" or "reelfs tape export".
+    /// The verb: "reelfs base copy", "reelfs tape export" or "reelfs pair resync".
     pub verb: String,
     /// How far it is.
     pub step: Step,
@@ -200,7 +203,7 @@ impl Shared {
         if self.ending.load(Ordering::SeqCst) {
             return Err(Error::new(ErrorKind::State, format!("{} is being unmounted", self.group.dir().name())));
         }
-        let long = matches!(request, Request::BaseCopy { .. } | Request::Export { .. });
+        let long = matches!(request, Request::BaseCopy { .. } | Request::Export { .. } | Request::Resync);
         let mut step = |step| {
             if long {
                 *self.activity.lock() = Some(Activity { verb: request.verb().to_owned(), step });
@@ -223,6 +226,7 @@ impl Shared {
             since: self.since,
             waiting: self.mounted.waiting(),
             open_files: primary.open_files(),
+            suspension: primary.suspension(),
             journal: JournalState::of(primary.jvol(), &file)?,
             activity: self.activity.lock().clone(),
         })

@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use reelfs_journal::{Epoch, GroupName, Jvol, Timestamp};
+use reelfs_volume::OnFull;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 use uuid::Uuid;
@@ -27,6 +28,8 @@ pub struct NewGroup {
     pub journal: Option<PathBuf>,
     /// Size of the journal volume.
     pub size: Size,
+    /// What happens when it is full.
+    pub on_full: OnFull,
     /// The time.
     pub created: Timestamp,
 }
@@ -65,6 +68,7 @@ pub fn create(state: &StateDir, new: &NewGroup, progress: &mut dyn FnMut(u64, u6
             pvol,
             journal,
             created: new.created,
+            on_full: new.on_full,
             session: None,
             targets: Vec::new(),
             base: None,

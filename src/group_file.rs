@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use reelfs_journal::{Digest, Epoch, GroupName, Position, Seq, Timestamp};
-use reelfs_volume::Session;
+use reelfs_volume::{OnFull, Session};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -30,6 +30,9 @@ pub struct GroupFile {
     pub journal: PathBuf,
     /// When the group was created.
     pub created: Timestamp,
+    /// What happens when the journal is full.
+    #[serde(default)]
+    pub on_full: OnFull,
     /// What the last opening of the volume left; absent before the first.
     #[serde(default)]
     pub session: Option<Session>,
@@ -172,6 +175,7 @@ mod tests {
             pvol: "/srv/docs".into(),
             journal: "/j/docs.jvol".into(),
             created: Timestamp(5),
+            on_full: OnFull::Block,
             session: None,
             targets: Vec::new(),
             base: Some(Base { uuid: Uuid::from_u128(8), seq: Seq(9) }),

@@ -19,6 +19,7 @@ pub mod namespace;
 pub mod open_group;
 pub mod output;
 pub mod overlap;
+pub mod pair;
 pub mod point;
 pub mod points;
 pub mod progress;

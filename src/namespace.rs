@@ -346,8 +346,8 @@ impl Namespace {
 
     fn marker(&mut self, kind: MarkerKind) {
         match kind {
-            MarkerKind::AdoptBegin | MarkerKind::RecoveryBegin => self.bracket = true,
-            MarkerKind::AdoptEnd | MarkerKind::RecoveryEnd => {
+            kind if kind.begins_bracket() => self.bracket = true,
+            kind if kind.ends_bracket() => {
                 (self.bracket, self.listing) = (false, None);
             }
             _ => {}

@@ -50,6 +50,7 @@ impl OpenGroup {
             epoch: file.epoch,
             session: file.session.clone(),
             strict,
+            on_full: file.on_full,
             clock: Arc::new(SystemClock),
         })
         .map_err(|error| open_error(&file, error))?;

@@ -117,11 +117,37 @@ pub struct Base {
     pub tape: Option<String>,
 }
 
+/// Why changes were not journaled as they happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Uncertain {
+    /// Found behind the mount.
+    Adopted,
+    /// Read back after an unclean stop.
+    Recovered,
+    /// Made while the group was suspended.
+    Suspended,
+}
+
+impl Uncertain {
+    fn of(kind: MarkerKind) -> Uncertain {
+        match kind {
+            MarkerKind::AdoptBegin | MarkerKind::AdoptEnd => Uncertain::Adopted,
+            MarkerKind::Suspended | MarkerKind::ResyncBegin | MarkerKind::ResyncEnd => Uncertain::Suspended,
+            MarkerKind::Named
+            | MarkerKind::EpochStart
+            | MarkerKind::AcquisitionStart
+            | MarkerKind::AcquisitionStop
+            | MarkerKind::RecoveryBegin
+            | MarkerKind::RecoveryEnd => Uncertain::Recovered,
+        }
+    }
+}
+
 /// Records that tell what was found afterwards, not what happened: no point in them was ever a state of the volume.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bracket {
-    /// Found behind the mount, or read back after an unclean stop.
-    pub adoption: bool,
+    /// Why it is told only now.
+    pub why: Uncertain,
     /// First record of it.
     pub first: Seq,
     /// Its end marker, the first certain point again; `Seq(u64::MAX)` while that is not known.
@@ -222,30 +248,28 @@ impl History {
             What::Marker { kind: MarkerKind::Named, name, note, .. } => {
                 self.marks.push(Mark { seq, time, name, note });
             }
-            What::Marker { kind: MarkerKind::AdoptBegin | MarkerKind::RecoveryBegin, since, .. }
-                if self.in_bracket() =>
-            {
+            What::Marker { kind, since, .. } if kind.begins_bracket() && self.in_bracket() => {
                 // killed in the middle of a bracket: the next one goes on where this one stopped
                 if let Some(open) = self.brackets.last_mut() {
                     open.since = open.since.min(since);
                 }
             }
-            What::Marker { kind: kind @ (MarkerKind::AdoptBegin | MarkerKind::RecoveryBegin), since, .. } => {
+            What::Marker { kind, since, .. } if kind.begins_bracket() => {
                 self.brackets.push(Bracket {
-                    adoption: kind == MarkerKind::AdoptBegin,
+                    why: Uncertain::of(kind),
                     first: seq,
                     end: Seq(u64::MAX),
                     since: since.min(time),
                     until: Timestamp(i64::MAX),
                 });
             }
-            What::Marker { kind: kind @ (MarkerKind::AdoptEnd | MarkerKind::RecoveryEnd), .. } => {
+            What::Marker { kind, .. } if kind.ends_bracket() => {
                 if !self.in_bracket() {
                     // its begin is on a tape that is not here
                     let run = self.runs.iter().find(|run| (run.first..=run.last).contains(&seq));
                     let (first, since) = run.map_or((seq, time), |run| (run.first, run.first_time));
-                    let adoption = kind == MarkerKind::AdoptEnd;
-                    self.brackets.push(Bracket { adoption, first, end: seq, since, until: time });
+                    let why = Uncertain::of(kind);
+                    self.brackets.push(Bracket { why, first, end: seq, since, until: time });
                 }
                 if let Some(open) = self.brackets.last_mut() {
                     (open.end, open.until) = (seq, time);
@@ -340,6 +364,9 @@ pub fn kind_word(kind: MarkerKind) -> &'static str {
         MarkerKind::AdoptEnd => "adoption ends",
         MarkerKind::RecoveryBegin => "recovery begins",
         MarkerKind::RecoveryEnd => "recovery ends",
+        MarkerKind::Suspended => "suspended",
+        MarkerKind::ResyncBegin => "resync begins",
+        MarkerKind::ResyncEnd => "resync ends",
     }
 }
 

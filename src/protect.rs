@@ -11,7 +11,7 @@ use std::path::Path;
 
 use reelfs_archive::Catalog;
 use reelfs_journal::{Epoch, Timestamp};
-use reelfs_volume::{Identity, OpenError};
+use reelfs_volume::{Identity, OnFull, OpenError};
 use rustix::fs::{Access, Mode, OFlags};
 use rustix::io::Errno;
 use uuid::Uuid;
@@ -105,7 +105,7 @@ impl Protection {
             "make a smaller one, or one elsewhere, and run this again: reelfs group create {name} --pvol {} --size 64MiB",
             pvol.display()
         );
-        let new = NewGroup { name, pvol, journal: None, size: JOURNAL, created };
+        let new = NewGroup { name, pvol, journal: None, size: JOURNAL, on_full: OnFull::Block, created };
         group::create(state, &new, progress).map(|_| ()).map_err(|error| match error.kind() {
             ErrorKind::NoSpace => error.hint(hint),
             _ => error,
@@ -161,6 +161,7 @@ fn provisional(state: &StateDir, source: &Path, tapes: &Path) -> Result<GroupFil
         pvol: source.to_owned(),
         journal,
         created: Timestamp(0),
+        on_full: OnFull::Block,
         session: None,
         targets: Vec::new(),
         base: None,

@@ -13,6 +13,7 @@ use crate::export::{self, Destination};
 use crate::group_file::LastMarker;
 use crate::open_group::OpenGroup;
 use crate::output::Output;
+use crate::pair;
 use crate::state::GroupDir;
 
 /// One request, as it travels over the control socket.
@@ -38,6 +39,10 @@ pub enum Request {
         /// The directory that gets it.
         to: PathBuf,
     },
+    /// Stop journaling; what changes is noted.
+    Split,
+    /// Journal again, and tell what changed meanwhile.
+    Resync,
     /// Unmount and end.
     Umount,
 }
@@ -69,6 +74,8 @@ impl Request {
             Request::Mark { .. } => "reelfs mark",
             Request::BaseCopy { .. } => "reelfs base copy",
             Request::Export { .. } => "reelfs tape export",
+            Request::Split => "reelfs pair split",
+            Request::Resync => "reelfs pair resync",
             Request::Umount => "reelfs umount",
         }
     }
@@ -166,12 +173,18 @@ pub fn perform(
             let _alone = group.alone();
             to_json(&export::export(group, &destination, None, &mut step)?)
         }
+        Request::Split => to_json(&pair::split(group)?),
+        Request::Resync => {
+            let _alone = group.alone();
+            to_json(&pair::resync(group, mountpoint, &mut step)?)
+        }
         Request::Status | Request::Umount => Err(Error::new(ErrorKind::State, "the group is not mounted")),
     }
 }
 
 fn mark(group: &OpenGroup, name: &str, note: &str) -> Result<Marked> {
     crate::point::check_marker_name(name)?;
+    pair::refuse_suspended(group, "a marker set now could not be restored to")?;
     let set = group.primary().mark(name, note);
     let (seq, time) = set.map_err(|error| Error::io("write the marker to the journal", error.into()))?;
     group.update(|file| file.last_marker = Some(LastMarker { name: name.to_owned(), seq, time }))?;

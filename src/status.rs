@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use reelfs_journal::Jvol;
+use reelfs_volume::{DirtyCounts, OnFull, Suspension};
 
 use crate::daemon::{Activity, Live};
 use crate::error::Result;
@@ -10,6 +11,8 @@ use crate::group_file::GroupFile;
 use crate::journal_state::JournalState;
 use crate::lock::GroupLock;
 use crate::mounts::{self, MountEntry};
+use crate::output::count;
+use crate::pair;
 use crate::request::{self, Request};
 use crate::state::GroupDir;
 
@@ -22,6 +25,8 @@ pub enum PairState {
     Copy,
     /// Changes are journaled and can be restored.
     Pair,
+    /// Nothing is journaled; what changes is noted.
+    Susp,
 }
 
 impl PairState {
@@ -32,6 +37,7 @@ impl PairState {
             PairState::Smpl => "SMPL",
             PairState::Copy => "COPY",
             PairState::Pair => "PAIR",
+            PairState::Susp => "SUSP",
         }
     }
 }
@@ -45,6 +51,8 @@ pub struct GroupStatus {
     pub live: Option<Live>,
     /// Another verb works on it just now ("4711 (reelfs tape export)").
     pub busy: Option<String>,
+    /// Since when nothing is journaled, why, and what changed since.
+    pub suspension: Option<(Suspension, DirtyCounts)>,
     /// The journal; absent while it is busy or cannot be read.
     pub journal: Option<JournalState>,
     /// What is wrong, one sentence each.
@@ -58,10 +66,12 @@ impl GroupStatus {
     /// There is no such group.
     pub fn of(group: &GroupDir) -> Result<GroupStatus> {
         let file = GroupFile::load(group)?;
-        let mut status = GroupStatus { file, live: None, busy: None, journal: None, troubles: Vec::new() };
+        let (live, busy, suspension, journal) = (None, None, None, None);
+        let mut status = GroupStatus { file, live, busy, suspension, journal, troubles: Vec::new() };
         match request::ask::<Live>(group, &Request::Status, &mut |_| {}) {
             Ok(Some(live)) => {
                 status.journal = Some(live.journal.clone());
+                status.suspension = live.suspension;
                 status.live = Some(live);
             }
             Ok(None) => status.look_at_files(group)?,
@@ -79,6 +89,10 @@ impl GroupStatus {
                 return Ok(());
             }
         };
+        match reelfs_volume::suspension(group.path()) {
+            Ok(found) => self.suspension = found,
+            Err(error) => self.troubles.push(format!("the dirty map of the group: {error}")),
+        }
         let opened = Jvol::open(&self.file.journal, self.file.uuid).map_err(crate::error::Error::from);
         match opened.and_then(|jvol| JournalState::of(&jvol, &self.file)) {
             Ok(state) => self.journal = Some(state),
@@ -90,15 +104,24 @@ impl GroupStatus {
     fn note_troubles(&mut self) {
         let waiting = self.live.as_ref().map_or(0, |live| live.waiting);
         let name = &self.file.name;
-        if waiting > 0 {
+        if let Some((suspension, _)) = self.suspension {
+            let reason = pair::word(suspension.reason);
+            self.troubles
+                .push(format!("suspended ({reason}): nothing is journaled; bring it back: reelfs pair resync {name}"));
+        } else if waiting > 0 {
             let (verb, who) = if waiting == 1 { ("is", "writer") } else { ("are", "writers") };
             self.troubles.push(format!(
                 "{waiting} {who} {verb} parked: the journal is full; make room: reelfs tape export {name} --to DIR"
             ));
         } else if let Some(journal) = self.journal.as_ref().filter(|journal| journal.used >= 0.8) {
+            let then = match self.file.on_full {
+                OnFull::Suspend => "the group is suspended",
+                OnFull::Block => "writers are parked",
+                OnFull::Fail => "writers get ENOSPC",
+            };
+            let percent = journal.used * 100.0;
             self.troubles.push(format!(
-                "the journal is {:.0} % full; at 100 % writers are parked: reelfs tape export {name} --to DIR",
-                journal.used * 100.0
+                "the journal is {percent:.0} % full; at 100 % {then}: reelfs tape export {name} --to DIR"
             ));
         }
         let stale = |entry: &MountEntry| entry.is_ours() && entry.source == name.as_str() && entry.is_stale();
@@ -116,9 +139,11 @@ impl GroupStatus {
     /// The state word.
     #[must_use]
     pub fn state(&self) -> PairState {
-        let copying = |activity: &Activity| activity.verb == "reelfs base copy";
+        let copying = |activity: &Activity| matches!(activity.verb.as_str(), "reelfs base copy" | "reelfs pair resync");
         if self.live.as_ref().and_then(|live| live.activity.as_ref()).is_some_and(copying) {
             PairState::Copy
+        } else if self.suspension.is_some() {
+            PairState::Susp
         } else if self.file.base.is_some() {
             PairState::Pair
         } else {
@@ -131,10 +156,22 @@ impl GroupStatus {
     pub fn plain(&self) -> String {
         let activity = self.live.as_ref().and_then(|live| live.activity.as_ref());
         match (self.state(), activity) {
-            (PairState::Copy, Some(activity)) if activity.step.total > 0 => {
-                format!("base copy {} %", activity.step.done.saturating_mul(100) / activity.step.total)
+            (PairState::Copy, Some(activity)) => {
+                let what = activity.verb.trim_start_matches("reelfs ").trim_start_matches("pair ");
+                match activity.step.done.saturating_mul(100).checked_div(activity.step.total) {
+                    Some(percent) => format!("{what} {percent} %"),
+                    None => what.to_owned(),
+                }
             }
-            (PairState::Copy, _) => "base copy".to_owned(),
+            (PairState::Copy, None) => "base copy".to_owned(),
+            (PairState::Susp, _) => self.suspension.map_or_else(String::new, |(suspension, counts)| {
+                format!(
+                    "{}: {} and {} changed since",
+                    pair::word(suspension.reason),
+                    count(counts.directories, "directory"),
+                    count(counts.objects, "object")
+                )
+            }),
             (PairState::Smpl, _) => "no base copy yet".to_owned(),
             (PairState::Pair, _) if self.live.is_some() => "every change is journaled".to_owned(),
             (PairState::Pair, _) => "not mounted".to_owned(),

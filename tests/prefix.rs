@@ -18,7 +18,7 @@ use model::shrink::smallest;
 use model::step::sequence;
 use model::{Directory, Door, Draw, ModelFs, Step};
 use reelfs_journal::{Epoch, Jvol, Seq, SystemClock};
-use reelfs_volume::{OpenOptions, Opened, Primary, Requester, Volume};
+use reelfs_volume::{OnFull, OpenOptions, Opened, Primary, Requester, Volume};
 use rustix::io::Errno;
 use support::{Disk, FileSystem, Mount, Sandbox, Tree, tools};
 use uuid::Uuid;
@@ -70,6 +70,7 @@ fn open_primary(sandbox: &Sandbox, pvol: &Path) -> Opened {
         epoch: Epoch(1),
         session: None,
         strict: false,
+        on_full: OnFull::Block,
         clock: Arc::new(SystemClock),
     };
     Primary::start(options).expect("the volume opens")

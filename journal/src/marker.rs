@@ -19,4 +19,35 @@ pub enum MarkerKind {
     RecoveryBegin,
     /// The volume is again what the journal says.
     RecoveryEnd,
+    /// From here on nothing is journaled; the note says why.
+    Suspended,
+    /// What follows, up to the end marker, changed while nothing was journaled.
+    ResyncBegin,
+    /// The volume is again what the journal says.
+    ResyncEnd,
+}
+
+impl MarkerKind {
+    /// What follows is not in the order in which it happened, up to a marker that [`MarkerKind::ends_bracket`].
+    #[must_use]
+    pub fn begins_bracket(self) -> bool {
+        match self {
+            MarkerKind::AdoptBegin | MarkerKind::RecoveryBegin | MarkerKind::Suspended | MarkerKind::ResyncBegin => {
+                true
+            }
+            MarkerKind::Named
+            | MarkerKind::EpochStart
+            | MarkerKind::AcquisitionStart
+            | MarkerKind::AcquisitionStop
+            | MarkerKind::AdoptEnd
+            | MarkerKind::RecoveryEnd
+            | MarkerKind::ResyncEnd => false,
+        }
+    }
+
+    /// The volume is again what the journal says.
+    #[must_use]
+    pub fn ends_bracket(self) -> bool {
+        matches!(self, MarkerKind::AdoptEnd | MarkerKind::RecoveryEnd | MarkerKind::ResyncEnd)
+    }
 }

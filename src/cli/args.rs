@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{ColorChoice, Parser, Subcommand};
 
 use crate::cli::{
-    base, completions, demo, group, log, man, mark, mount, points, protect, restore, status, tape, umount,
+    base, completions, demo, group, log, man, mark, mount, pair, points, protect, restore, status, tape, umount,
 };
 
 const EXAMPLES: &str = "\
@@ -75,6 +75,9 @@ pub(crate) enum Verb {
     /// Write, list, show and verify tapes
     #[command(subcommand)]
     Tape(tape::TapeVerb),
+    /// Suspend a group, and bring it back with only what changed
+    #[command(subcommand)]
+    Pair(pair::PairVerb),
     /// What can I go back to: the window, gaps, base copies, markers
     Points(points::PointsArgs),
     /// What happened: every change, by whom and when

@@ -9,7 +9,7 @@ use crate::cli::Context;
 use crate::error::Result;
 use crate::group_file::GroupFile;
 use crate::output::Tone;
-use crate::points::History;
+use crate::points::{History, Uncertain};
 use crate::progress::Progress;
 use crate::restore::{self, Deck, Live};
 use crate::size::Size;
@@ -137,9 +137,10 @@ fn lines(history: &History, deck: &Deck) -> Vec<Line> {
     for bracket in &history.brackets {
         let first = Line::new("uncertain", history, bracket.first, bracket.since);
         let mut line = if bracket.end == Seq(u64::MAX) { first } else { first.until(bracket.end, bracket.until) };
-        line.note = match bracket.adoption {
-            true => "changed behind the mount".to_owned(),
-            false => "read back after an unclean stop".to_owned(),
+        line.note = match bracket.why {
+            Uncertain::Adopted => "changed behind the mount".to_owned(),
+            Uncertain::Recovered => "read back after an unclean stop".to_owned(),
+            Uncertain::Suspended => "suspended: changed while nothing was journaled".to_owned(),
         };
         points.push(line);
     }

@@ -1,11 +1,13 @@
 //! `reelfs status`: a short tree for each group, one fact a word.
 
 use reelfs_journal::GroupName;
+use reelfs_volume::{DirtyCounts, OnFull};
 use serde::Serialize;
 
 use crate::cli::Context;
 use crate::error::Result;
 use crate::output::{Output, Tone, count};
+use crate::pair;
 use crate::size::Size;
 use crate::status::{GroupStatus, PairState};
 use crate::when::rfc3339;
@@ -50,6 +52,7 @@ fn print(status: &GroupStatus, output: &Output) -> Result<()> {
         PairState::Pair if status.live.is_some() => Tone::Good,
         PairState::Pair => Tone::Faint,
         PairState::Smpl | PairState::Copy => Tone::Warning,
+        PairState::Susp => Tone::Bad,
     };
     let (name, word) = (output.paint(Tone::Strong, &format!("{:15}", file.name.as_str())), status.state().word());
     output.say(format!("{name} {}    {}", output.paint(tone, word), status.plain()))?;
@@ -108,6 +111,9 @@ struct Row {
     epoch: u32,
     state: &'static str,
     state_text: String,
+    reason: Option<&'static str>,
+    on_full: OnFull,
+    dirty: Option<DirtyCounts>,
     pvol: String,
     mount: Option<Mount>,
     journal: Option<Journal>,
@@ -171,6 +177,9 @@ impl Row {
             epoch: file.epoch.0,
             state: status.state().word(),
             state_text: status.plain(),
+            reason: status.suspension.map(|(suspension, _)| pair::word(suspension.reason)),
+            on_full: file.on_full,
+            dirty: status.suspension.map(|(_, counts)| counts),
             pvol: file.pvol.display().to_string(),
             mount: live.map(|live| Mount {
                 mountpoint: live.mountpoint.display().to_string(),

@@ -2,7 +2,7 @@
 
 use reelfs_journal::{Epoch, Seq, Timestamp};
 
-use super::{Base, Bracket, Glance, Glances, History, Mark, Run, Stretch};
+use super::{Base, Bracket, Glance, Glances, History, Mark, Run, Stretch, Uncertain};
 use crate::error::{Error, ErrorKind, Result};
 use crate::point::Point;
 use crate::when::Zone;
@@ -262,10 +262,16 @@ impl Resolver<'_> {
     }
 
     fn uncertain(&self, history: &History, asked: &str, bracket: &Bracket) -> Error {
-        let why = if bracket.adoption {
-            "lies where the volume was changed behind the mount: the order of those changes is not known"
-        } else {
-            "lies where the volume was read back after an unclean stop: no such state ever existed"
+        let why = match bracket.why {
+            Uncertain::Adopted => {
+                "lies where the volume was changed behind the mount: the order of those changes is not known"
+            }
+            Uncertain::Recovered => {
+                "lies where the volume was read back after an unclean stop: no such state ever existed"
+            }
+            Uncertain::Suspended => {
+                "lies where the group was suspended: the order of the changes made then is not known"
+            }
         };
         self.outside(history, asked, why, bracket.first)
     }

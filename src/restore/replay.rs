@@ -1,6 +1,6 @@
 //! Replays records one after the other into a tree that stands at the record before: what a secondary that follows does.
 
-use reelfs_journal::{Change, MarkerKind, Name, Seq};
+use reelfs_journal::{Change, Name, Seq};
 use reelfs_volume::{Bracket, Volume};
 use rustix::io::Errno;
 
@@ -29,10 +29,10 @@ pub fn replay(
         let fail = |errno| misfit(&step, errno);
         if let Change::Marker { kind, .. } = &step.change {
             match kind {
-                MarkerKind::AdoptBegin | MarkerKind::RecoveryBegin if bracket.is_none() => {
+                kind if kind.begins_bracket() && bracket.is_none() => {
                     bracket = Some(volume.bracket(scratch.clone()).map_err(fail)?);
                 }
-                MarkerKind::AdoptEnd | MarkerKind::RecoveryEnd => {
+                kind if kind.ends_bracket() => {
                     if let Some(open) = bracket.take() {
                         open.end().map_err(fail)?;
                     }

@@ -16,8 +16,8 @@ mod xattr;
 
 pub use bracket::Bracket;
 pub use primary::{
-    Adopted, DirEntry, Held, Identity, NewEpoch, OpenError, OpenOptions, Opened, Primary, Recovered, Requester,
-    Session, SetAttr, TimeSet, Visit, WalkError,
+    Adopted, DirEntry, DirtyCounts, Held, Identity, NewEpoch, OnFull, OpenError, OpenOptions, Opened, Primary, Reason,
+    Recovered, Requester, ResyncError, Resynced, Session, SetAttr, Suspension, TimeSet, Visit, WalkError, suspension,
 };
 pub use stat::Stat;
 pub use volume::{Side, Volume};

@@ -53,6 +53,8 @@ pub(crate) struct NodeState {
     pub(crate) size: Option<u64>,
     /// How it was found by the change that is about to set its attributes, under the node's order lock (primary).
     pub(crate) found: Option<Stat>,
+    /// Counted once among the lookups, because the dirty map speaks of it (primary).
+    pub(crate) kept: bool,
     /// Names that it got or lost since it became known (primary).
     pub(crate) renames: u64,
     /// Their count when the object was last synced whole: while that is the present one, its names are on disk, and what

@@ -10,19 +10,24 @@ mod attributes;
 mod committer;
 mod data;
 mod directory;
+mod dirty;
 mod lifecycle;
 mod names;
 mod recovery;
 mod redo;
+mod suspend;
 mod walk;
 
 pub use adopt::{Adopted, Identity};
 pub use attributes::{SetAttr, TimeSet};
 pub use directory::DirEntry;
+pub use dirty::{DirtyCounts, Reason, Suspension, suspension};
 pub use lifecycle::{NewEpoch, OpenError, OpenOptions, Opened, Session};
 pub use recovery::Recovered;
+pub use suspend::{OnFull, ResyncError, Resynced};
 pub use walk::{Visit, WalkError};
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
@@ -88,6 +93,14 @@ pub struct Primary {
     committer: committer::Committer,
     walk: walk::Announcements,
     failed: AtomicBool,
+    on_full: OnFull,
+    /// Where the group's state lives.
+    state: PathBuf,
+    suspended: AtomicBool,
+    /// How often it was suspended.
+    suspensions: AtomicU64,
+    /// What changed since, also while it is brought back.
+    dirty: Mutex<Option<dirty::DirtyMap>>,
     /// Wall time at which the last change of ours was applied: whatever carries a later change time is not ours.
     applied_at: AtomicI64,
     open_files: AtomicU64,
@@ -136,21 +149,42 @@ impl Primary {
         self.open_files.load(Ordering::Relaxed)
     }
 
+    /// How often the group was suspended since it was opened: what began before and ended after it is not whole.
+    #[must_use]
+    pub fn suspensions(&self) -> u64 {
+        self.suspensions.load(Ordering::SeqCst)
+    }
+
     /// Waits until the journal has room for an operation again; false when the time is over.
     #[must_use]
     pub fn wait_for_room(&self, payload: u64, timeout: Duration) -> bool {
         self.jvol.wait_for_room(payload + OPERATION_BYTES, OPERATION_RECORDS, timeout)
     }
 
-    /// Lets one change in, which is under way as long as what this gives is held. `EAGAIN` when the journal has no room for it:
-    /// the caller parks the request and tries again.
+    /// Lets one change in, which is under way as long as what this gives is held. When the journal has no room for it, the group
+    /// is suspended or the change refused, as its policy says; `EAGAIN`: the caller parks the request and tries again.
     fn admit(&self, payload: u64) -> Result<RwLockReadGuard<'_, ()>> {
-        let admitted = self.gate.read();
-        if self.failed.load(Ordering::Relaxed) {
-            return Err(Errno::ROFS);
+        loop {
+            let admitted = self.gate.read();
+            if self.failed.load(Ordering::Relaxed) {
+                return Err(Errno::ROFS);
+            }
+            if self.is_suspended() || self.has_room(payload) {
+                return Ok(admitted);
+            }
+            match self.on_full {
+                OnFull::Block => return Err(Errno::AGAIN),
+                OnFull::Fail => return Err(Errno::NOSPC),
+                OnFull::Suspend => {
+                    drop(admitted);
+                    self.suspend_when_full(payload)?;
+                }
+            }
         }
-        let has_room = self.jvol.has_room(payload + OPERATION_BYTES, OPERATION_RECORDS);
-        if has_room { Ok(admitted) } else { Err(Errno::AGAIN) }
+    }
+
+    fn has_room(&self, payload: u64) -> bool {
+        self.jvol.has_room(payload + OPERATION_BYTES, OPERATION_RECORDS)
     }
 
     /// Lets no change in, and none is under way, while what this gives is held; reads go on. At most `patience` is waited for
@@ -175,6 +209,9 @@ impl Primary {
 
     /// Journals the changes of one operation and applies them in order. Returns the bytes written by the last.
     fn commit(&self, slot: &Slot<'_>, who: &Requester, changes: &[Change<'_>]) -> Result<u64> {
+        if self.is_suspended() {
+            return self.commit_noted(changes);
+        }
         let first = self.journal(Some(slot), who, changes, Reserve::Keep)?.first;
         let result = self.apply_all(slot, who, changes, first);
         if self.volume.refused_times() {
@@ -213,6 +250,9 @@ impl Primary {
 
     /// Journals size and attributes of an object as they stand, where a change did not do just what its record says.
     fn read_back(&self, who: &Requester, id: FileId) {
+        if self.is_suspended() {
+            return; // a resync says how it stands
+        }
         let stat = self.volume.node(id).and_then(|node| self.volume.stat(&node));
         let Ok(stat) = stat else { return };
         let mut changes = Vec::new();
@@ -337,6 +377,11 @@ impl Primary {
     /// `EIO` when the journal cannot be made durable.
     pub fn seal(&self) -> Result<Seal> {
         loop {
+            if self.is_suspended()
+                && let Some((last, time)) = self.dirty.lock().as_ref().map(|map| map.sealed)
+            {
+                return Ok(Seal { last, time }); // durable since, and nothing speaks of what came later
+            }
             let (last, time) = self.jvol.tick(&*self.clock);
             while !self.in_flight.wait_settled(last, Duration::from_secs(1)) {}
             if self.last_amend.load(Ordering::SeqCst) <= last.0 {

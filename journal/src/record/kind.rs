@@ -35,6 +35,9 @@ pub(super) fn marker_code(kind: MarkerKind) -> u8 {
         MarkerKind::AdoptEnd => 5,
         MarkerKind::RecoveryBegin => 6,
         MarkerKind::RecoveryEnd => 7,
+        MarkerKind::Suspended => 8,
+        MarkerKind::ResyncBegin => 9,
+        MarkerKind::ResyncEnd => 10,
     }
 }
 
@@ -48,6 +51,9 @@ pub(super) fn marker_kind(code: u8) -> Result<MarkerKind, RecordError> {
         5 => MarkerKind::AdoptEnd,
         6 => MarkerKind::RecoveryBegin,
         7 => MarkerKind::RecoveryEnd,
+        8 => MarkerKind::Suspended,
+        9 => MarkerKind::ResyncBegin,
+        10 => MarkerKind::ResyncEnd,
         _ => return Err(RecordError::Range("marker kind")),
     })
 }

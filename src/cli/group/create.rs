@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use reelfs_journal::{GroupName, Jvol};
+use reelfs_volume::OnFull;
 use serde::Serialize;
 
 use crate::cli::Context;
@@ -16,8 +17,8 @@ Examples:
   reelfs group create docs --pvol /data/docs
   reelfs group create docs --pvol /data/docs --journal /mnt/ssd --size 20GiB
 
-The journal holds changes until they are on tapes; when it is full, writers wait. It is filled with zeros once, so
-that a sync never has to allocate. It is not encrypted.";
+The journal holds changes until they are on tapes. It is filled with zeros once, so that a sync never has to allocate.
+When it is full, applications go on and the changes are only noted, unless --on-full says otherwise. It is not encrypted.";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -33,6 +34,20 @@ pub(crate) struct CreateArgs {
     /// Size of the journal, 16 MiB at least
     #[arg(long, value_name = "SIZE", default_value = "1GiB")]
     pub size: Size,
+    /// What happens when the journal is full
+    #[arg(long, value_name = "POLICY", default_value = "suspend")]
+    pub on_full: Policy,
+}
+
+/// What happens when the journal is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Policy {
+    /// Applications go on, what changes is only noted; `reelfs pair resync` brings the pair back
+    Suspend,
+    /// Writers wait until an export makes room
+    Block,
+    /// Writers get "no space left on device"
+    Fail,
 }
 
 #[derive(Serialize)]
@@ -54,6 +69,11 @@ pub(crate) fn run(arguments: &CreateArgs, context: &Context) -> Result<()> {
         pvol: arguments.pvol.clone(),
         journal: arguments.journal.clone(),
         size: arguments.size,
+        on_full: match arguments.on_full {
+            Policy::Suspend => OnFull::Suspend,
+            Policy::Block => OnFull::Block,
+            Policy::Fail => OnFull::Fail,
+        },
         created: context.now(),
     };
     let mut progress = Progress::new(&context.output, "zero-fill");

@@ -125,18 +125,19 @@ fn log_entry(id: &FileId) -> [u8; LOG_ENTRY] {
 }
 
 /// A whole volume looked at, before it is mounted.
+#[derive(Default)]
 pub(super) struct Scan {
     /// Every directory there is.
     pub(super) directories: HashSet<FileId>,
-    changed_directories: Vec<Arc<Node>>,
-    changed: Vec<Found>,
+    pub(super) changed_directories: Vec<Arc<Node>>,
+    pub(super) changed: Vec<Found>,
     estimate: u64,
 }
 
-struct Found {
-    parent: Arc<Node>,
-    name: Name,
-    stat: Stat,
+pub(super) struct Found {
+    pub(super) parent: Arc<Node>,
+    pub(super) name: Name,
+    pub(super) stat: Stat,
 }
 
 /// What a scan looks for.
@@ -230,23 +231,27 @@ impl Primary {
 
     /// Journals what a scan found: all names first, then the bytes.
     pub(super) fn tell_scan(&self, scan: &Scan) -> Result<Adopted> {
-        let mut adopted = Adopted::default();
+        let mut adopted = Adopted { directories: self.tell_listings(scan)?, ..Adopted::default() };
+        for found in scan.changed.iter().filter(|found| !found.stat.is_directory()) {
+            adopted.files += 1;
+            adopted.bytes += self.tell_bytes(&Requester::reelfs(), found)?;
+        }
+        Ok(adopted)
+    }
+
+    /// Journals the names in changed directories, and the attributes of what else changed; gives how many directories.
+    pub(super) fn tell_listings(&self, scan: &Scan) -> Result<u64> {
         let who = Requester::reelfs();
         for directory in &scan.changed_directories {
-            adopted.directories += 1;
             self.tell(&who, Change::ListBegin { directory: directory.id })?;
             let path = self.volume.path(directory)?;
-            for entry in Dir::read_from(open_directory(&path)?)? {
-                let entry = entry?;
-                let Ok(name) = Name::new(entry.file_name().to_bytes()) else {
-                    continue;
-                };
-                let stat = Stat::identified(&*path, name.as_bytes())?;
-                if stat.file_system == self.volume.file_system {
-                    let entry = self.entry(directory.id, &path, &name, &stat)?;
-                    self.tell(&who, entry)?;
+            let mut result = Ok(());
+            self.each_entry(directory, &mut |name| {
+                if result.is_ok() {
+                    result = self.tell_entry(&who, directory.id, &path, &name);
                 }
-            }
+            })?;
+            result?;
             self.tell(&who, Change::ListEnd { directory: directory.id })?;
             if directory.id == self.volume.root_id() {
                 let entry = self.root_entry()?;
@@ -259,11 +264,27 @@ impl Primary {
             let entry = self.entry(found.parent.id, &path, &found.name, &found.stat)?;
             self.tell(&who, entry)?;
         }
-        for found in scan.changed.iter().filter(|found| !found.stat.is_directory()) {
-            adopted.files += 1;
-            adopted.bytes += self.tell_bytes(&who, found)?;
+        Ok(scan.changed_directories.len() as u64)
+    }
+
+    /// The names in a directory that can be replicated.
+    pub(super) fn each_entry(&self, directory: &Arc<Node>, each: &mut dyn FnMut(Name)) -> Result<()> {
+        let path = self.volume.path(directory)?;
+        for entry in Dir::read_from(open_directory(&path)?)? {
+            if let Ok(name) = Name::new(entry?.file_name().to_bytes()) {
+                each(name);
+            }
         }
-        Ok(adopted)
+        Ok(())
+    }
+
+    fn tell_entry(&self, who: &Requester, parent: FileId, path: &OwnedFd, name: &Name) -> Result<()> {
+        let stat = Stat::identified(path, name.as_bytes())?;
+        if stat.file_system != self.volume.file_system {
+            return Ok(());
+        }
+        let entry = self.entry(parent, path, name, &stat)?;
+        self.tell(who, entry)
     }
 
     pub(super) fn tell(&self, who: &Requester, change: Change<'_>) -> Result<()> {

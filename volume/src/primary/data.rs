@@ -48,7 +48,7 @@ impl Primary {
         // a file of a daemon without privileges may not be opened again once its mode has changed
         state.data = None;
         drop(state);
-        if nameless {
+        if nameless && !self.is_suspended() {
             let dropped = Change::Drop { file: node.id };
             match self.journal(None, &Requester::reelfs(), &[dropped], Reserve::Keep) {
                 // nobody needs to be told: nothing can bring it back
@@ -209,7 +209,7 @@ impl Primary {
         let node = self.node(ino)?;
         let directory = if node.is_directory() { Some(open_directory(&*self.volume.path(&node)?)?) } else { None };
         let _order = node.order.lock();
-        let upto = match self.journal(None, who, &[Change::Sync { file: node.id }], Reserve::Keep) {
+        let upto = match self.journal_sync(who, &node) {
             Ok(placed) => placed.last,
             // a full journal has no room for the boundary; the sync itself needs none
             Err(Errno::AGAIN) => self.jvol.pointers().next.previous(),
@@ -222,11 +222,20 @@ impl Primary {
             let state = node.state.lock();
             (state.renames, state.anchored)
         };
-        if anchored == Some(renames) {
+        if anchored == Some(renames) && !self.is_suspended() {
             return Ok(SyncPoint::Journal(upto));
         }
         let file = self.volume.data(&node, false)?;
         Ok(SyncPoint::File { node: node.clone(), file, renames, upto })
+    }
+}
+
+impl Primary {
+    fn journal_sync(&self, who: &Requester, node: &Arc<Node>) -> Result<reelfs_journal::Appended> {
+        if self.is_suspended() {
+            return Err(Errno::AGAIN);
+        }
+        self.journal(None, who, &[Change::Sync { file: node.id }], Reserve::Keep)
     }
 }
 

@@ -13,9 +13,11 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::adopt::{Adopted, Identity, KnownDirectories, ScanFor};
+use super::adopt::{Adopted, Identity, KnownDirectories, Scan, ScanFor};
+use super::dirty::DirtyMap;
 use super::recovery::{Recovered, Unsettled};
 use super::redo::{FirstAttempt, Lull, Window};
+use super::suspend::OnFull;
 use super::{Primary, committer, walk};
 use crate::volume::Volume;
 
@@ -55,6 +57,8 @@ pub struct OpenOptions {
     pub session: Option<Session>,
     /// Refuse instead of adopting what changed behind the mount.
     pub strict: bool,
+    /// What happens when the journal is full.
+    pub on_full: OnFull,
     /// Times.
     pub clock: Arc<dyn Clock>,
 }
@@ -167,6 +171,11 @@ impl Primary {
             known: Mutex::default(),
             walk: walk::Announcements::default(),
             failed: AtomicBool::new(false),
+            on_full: options.on_full,
+            state: options.state.clone(),
+            suspended: AtomicBool::new(false),
+            suspensions: AtomicU64::new(0),
+            dirty: Mutex::new(DirtyMap::load(&options.state).map_err(io_error("read the dirty map"))?),
             applied_at: AtomicI64::new(i64::MIN),
             open_files: AtomicU64::new(0),
         };
@@ -222,11 +231,16 @@ impl Primary {
         let unclean = last.is_some_and(|last| last.clean.is_none());
         let power_cut = same && unclean && last.is_some_and(|last| last.boot != session.boot);
         let unsettled = self.unsettled(states)?;
-        let window = match last.and_then(|last| last.first).filter(|_| power_cut) {
+        // while it was suspended every sync was of the file itself, and the journal is behind
+        let map = self.dirty.get_mut().take();
+        let window = match last.and_then(|last| last.first).filter(|_| power_cut && map.is_none()) {
             Some(first) => self.window(first)?,
             None => None,
         };
-        let wanted = window.as_ref().map_or_else(|| unsettled.wanted(), |window| window.wanted.clone());
+        let mut wanted = window.as_ref().map_or_else(|| unsettled.wanted(), |window| window.wanted.clone());
+        if let Some(map) = &map {
+            wanted.extend(map.objects.keys().chain(&map.directories).map(|id| id.ino));
+        }
         let since = match last {
             Some(last) if same => Some(self.news_since(last)?),
             _ => None,
@@ -244,26 +258,45 @@ impl Primary {
             Some(NewEpoch::PowerCut)
         } else if since.is_some_and(|since| session.started < since) {
             Some(NewEpoch::ClockWentBack)
-        } else if scan.estimate() > (pointers.data_size - pointers.data_used) / 2 {
+        } else if map.is_none() && scan.estimate() > (pointers.data_size - pointers.data_used) / 2 {
             Some(NewEpoch::TooMuchChanged)
         } else {
             None
         };
         if reason.is_some() {
             let recovered = self.bring_back(window.as_ref(), last, session, attempt)?;
-            return Ok(CaughtUp { recovered, ..self.new_epoch(session, scan.directories, reason)? });
+            let caught_up = CaughtUp { recovered, ..self.new_epoch(session, scan.directories, reason)? };
+            if let Some(map) = map {
+                self.jvol.sync(self.jvol.pointers().next.previous())?;
+                map.remove().map_err(io_error("remove the dirty map"))?;
+            }
+            return Ok(caught_up);
         }
-        let recovered = if unclean { Some(self.recover(&unsettled)?) } else { None };
+        if let Some(map) = map {
+            return self.stay_suspended(map, scan, &unsettled, !unclean);
+        }
+        self.adopt(&look, scan, unclean.then_some(&unsettled), session)
+    }
+
+    /// Settles what was in flight, if something was, and journals what changed behind the mount.
+    fn adopt(
+        &mut self,
+        look: &ScanFor<'_>,
+        scan: Scan,
+        unsettled: Option<&Unsettled>,
+        session: &Session,
+    ) -> Result<CaughtUp, OpenError> {
+        let recovered = unsettled.map(|unsettled| self.recover(unsettled)).transpose()?;
         // what recovery did again stands otherwise than it did when it was looked at
         let scan = match &recovered {
             Some(done) if *done != Recovered::default() => {
-                self.scan(&look).map_err(volume_error("look for changes behind the mount"))?
+                self.scan(look).map_err(volume_error("look for changes behind the mount"))?
             }
             _ => scan,
         };
         let mut adopted = Adopted::default();
         if !scan.is_empty() {
-            let since = since.unwrap_or_default();
+            let since = look.since.unwrap_or_default();
             let write = volume_error("journal what changed behind the mount");
             self.marker(MarkerKind::AdoptBegin, "", "", since).map_err(&write)?;
             adopted = match self.tell_scan(&scan) {
@@ -274,6 +307,33 @@ impl Primary {
             self.marker(MarkerKind::AdoptEnd, "", "", since).map_err(&write)?;
         }
         Ok(CaughtUp { directories: scan.directories, replaced: None, adopted, recovered })
+    }
+
+    /// Goes on without journaling, as it was left.
+    fn stay_suspended(
+        &self,
+        mut map: DirtyMap,
+        scan: Scan,
+        unsettled: &Unsettled,
+        was_clean: bool,
+    ) -> Result<CaughtUp, OpenError> {
+        let noted = io_error("write the dirty map");
+        // in the journal, while it was brought back, and perhaps not applied
+        for record in &unsettled.records {
+            map.note(&record.change).map_err(&noted)?;
+        }
+        for (parent, name) in &unsettled.creating {
+            map.note_whole(*parent, true).map_err(&noted)?;
+            if let Some(found) = self.unannounced(*parent, name).map_err(volume_error("look at what was made"))? {
+                for made in &found.changed {
+                    map.note_whole(made.stat.id, made.stat.is_directory()).map_err(&noted)?;
+                }
+            }
+        }
+        let reason = map.suspension.reason;
+        self.go_on_suspended(map, &scan, was_clean).map_err(&noted)?;
+        self.begin_suspension(reason).map_err(volume_error("write the journal"))?;
+        Ok(CaughtUp { directories: scan.directories, ..CaughtUp::default() })
     }
 
     /// Does again what a power cut may have taken.

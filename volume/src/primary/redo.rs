@@ -11,7 +11,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use reelfs_journal::{Amends, Change, ClockReading, FileId, FileTime, NodeKind, Record, Seq, Timestamp};
+use reelfs_journal::{Amends, Change, ClockReading, FileId, FileTime, MarkerKind, NodeKind, Record, Seq, Timestamp};
 use rustix::io::{Errno, Result};
 
 use super::{OpenError, Primary};
@@ -101,13 +101,18 @@ impl Primary {
             return Ok(None);
         }
         let (mut amends, mut wanted, mut end) = (Amends::default(), HashSet::new(), Timestamp(i64::MIN));
+        let mut begin = first;
         let window = Window { first, last, end, amends: Amends::default(), wanted: HashSet::new() };
         self.records(&window, |record| {
+            if matches!(record.change, Change::Marker { kind: MarkerKind::ResyncEnd, .. }) {
+                // the volume was on disk as a whole, and what was told before is not all that had changed
+                (amends, wanted, begin) = (Amends::default(), HashSet::new(), record.seq.next());
+            }
             amends.note(&record.change);
             wanted.insert(record.change.file().ino);
             end = end.max(record.wall);
         })?;
-        Ok(Some(Window { end, amends, wanted, ..window }))
+        Ok((begin <= last).then_some(Window { first: begin, end, amends, wanted, ..window }))
     }
 
     /// Does a window again. Its objects were made known by a scan before. What somebody has changed since the power came back

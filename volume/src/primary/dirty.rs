@@ -1,0 +1,335 @@
+//! The dirty map: what changed while the group is suspended and nothing is journaled.
+//!
+//! Bytes are kept by units of 64 KiB, names by directory, everything else by object. It lives in memory and in a log beside
+//! it, written before the change is applied: the page cache keeps it when the daemon is killed. Its first entry says since
+//! when, at which record and why; a log that is there is a group that is suspended.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use reelfs_journal::{Change, FileId, NodeKind, Seq, Timestamp};
+use serde::{Deserialize, Serialize};
+
+/// Bytes of a unit: what one random write costs at most when the group comes back (64 KiB).
+pub(super) const UNIT: u64 = 64 << 10;
+/// Bytes of one entry of the log: kind (8 bits), generation (32 bits at 4), inode number (64 at 8), a number (64 at 16), CRC-32C
+/// of all that (32 at 24), zeros to the end. Little-endian. The head has the record's number for an inode number and the
+/// time for the number.
+const ENTRY: usize = 32;
+
+const HEAD: u8 = 1;
+const DIRECTORY: u8 = 2;
+const OBJECT: u8 = 3;
+const BYTES: u8 = 4;
+const CUT: u8 = 5;
+
+/// Why nothing is journaled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reason {
+    /// Somebody split the pair.
+    User,
+    /// Bringing the pair back failed.
+    Error,
+    /// There was no room in the journal.
+    JournalFull,
+}
+
+/// Since when nothing is journaled, and why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Suspension {
+    /// Why.
+    pub reason: Reason,
+    /// The marker in the journal: what comes after it is not in order.
+    pub seq: Seq,
+    /// Its time: the last moment that can be restored.
+    pub time: Timestamp,
+}
+
+/// How much changed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DirtyCounts {
+    /// Directories whose names changed.
+    pub directories: u64,
+    /// Objects of which something else changed.
+    pub objects: u64,
+    /// Bytes to be told again at most, what was cut and written anew aside.
+    pub bytes: u64,
+}
+
+/// What of one object changed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Dirt {
+    /// Numbers of units.
+    pub(super) units: BTreeSet<u64>,
+    /// From this byte on everything.
+    pub(super) cut: Option<u64>,
+}
+
+#[derive(Debug)]
+pub(super) struct DirtyMap {
+    path: PathBuf,
+    log: File,
+    /// Of the first suspension, if it was brought back only in part.
+    pub(super) suspension: Suspension,
+    /// The last record that may leave the machine, and the time until which it speaks: of the last suspension.
+    pub(super) sealed: (Seq, Timestamp),
+    pub(super) directories: HashSet<FileId>,
+    pub(super) objects: HashMap<FileId, Dirt>,
+}
+
+impl DirtyMap {
+    fn place(state: &Path) -> PathBuf {
+        state.join("dirty")
+    }
+
+    fn empty(path: PathBuf, log: File, suspension: Suspension) -> DirtyMap {
+        let sealed = (suspension.seq, suspension.time);
+        DirtyMap { path, log, suspension, sealed, directories: HashSet::new(), objects: HashMap::new() }
+    }
+
+    /// Starts a map, durably.
+    pub(super) fn create(state: &Path, suspension: Suspension) -> io::Result<DirtyMap> {
+        let path = DirtyMap::place(state);
+        let mut log = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+        let head = FileId { ino: suspension.seq.0, generation: suspension.reason as u32 };
+        log.write_all(&entry(HEAD, head, suspension.time.0.cast_unsigned()))?;
+        log.sync_all()?;
+        File::open(state)?.sync_all()?;
+        Ok(DirtyMap::empty(path, log, suspension))
+    }
+
+    /// The map that a suspended group has.
+    pub(super) fn load(state: &Path) -> io::Result<Option<DirtyMap>> {
+        let path = DirtyMap::place(state);
+        let mut log = match OpenOptions::new().read(true).append(true).open(&path) {
+            Ok(log) => log,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let mut bytes = Vec::new();
+        log.read_to_end(&mut bytes)?;
+        // an entry cut short is of a change that was never made
+        log.set_len((bytes.len() - bytes.len() % ENTRY) as u64)?;
+        DirtyMap::read(path, log, &bytes).map(Some)
+    }
+
+    fn read(path: PathBuf, log: File, bytes: &[u8]) -> io::Result<DirtyMap> {
+        let mut entries = bytes.chunks_exact(ENTRY);
+        let broken = || io::Error::new(io::ErrorKind::InvalidData, "the dirty map is damaged");
+        let suspension = entries.next().and_then(read_head).ok_or_else(broken)?;
+        let mut map = DirtyMap::empty(path, log, suspension);
+        for bytes in entries {
+            let (kind, id, number) = read_entry(bytes).ok_or_else(broken)?;
+            map.take(kind, id, number);
+        }
+        Ok(map)
+    }
+
+    /// The group is no longer suspended.
+    pub(super) fn remove(&self) -> io::Result<()> {
+        fs::remove_file(&self.path)?;
+        self.path.parent().map_or(Ok(()), |state| File::open(state)?.sync_all())
+    }
+
+    /// Notes what a change is about to do. Nothing may be applied when this fails.
+    pub(super) fn note(&mut self, change: &Change<'_>) -> io::Result<()> {
+        match change {
+            Change::Write { file, offset, data, .. } => self.bytes(*file, *offset, data.len() as u64),
+            Change::Zero { file, offset, length, .. } | Change::Punch { file, offset, length, .. } => {
+                self.bytes(*file, *offset, *length)
+            }
+            Change::SetSize { file, size, .. } => self.add(CUT, *file, *size),
+            Change::Create { parent, file, kind, .. } => {
+                self.add(DIRECTORY, *parent, 0)?;
+                match kind {
+                    NodeKind::Directory => self.add(DIRECTORY, *file, 0),
+                    _ => self.add(CUT, *file, 0),
+                }
+            }
+            Change::Link { parent, .. } | Change::Unlink { parent, .. } => self.add(DIRECTORY, *parent, 0),
+            Change::Rename { parent, new_parent, .. } => {
+                self.add(DIRECTORY, *parent, 0)?;
+                self.add(DIRECTORY, *new_parent, 0)
+            }
+            Change::Allocate { file, .. }
+            | Change::SetAttr { file, .. }
+            | Change::SetXattr { file, .. }
+            | Change::RemoveXattr { file, .. } => self.add(OBJECT, *file, 0),
+            Change::Drop { .. }
+            | Change::Sync { .. }
+            | Change::Amend { .. }
+            | Change::BaseBegin { .. }
+            | Change::Entry { .. }
+            | Change::BaseData { .. }
+            | Change::BaseEnd { .. }
+            | Change::ListBegin { .. }
+            | Change::ListEnd { .. }
+            | Change::Marker { .. } => Ok(()),
+        }
+    }
+
+    /// Everything about a directory, or about an object: nobody knows what of it changed.
+    pub(super) fn note_whole(&mut self, id: FileId, is_directory: bool) -> io::Result<()> {
+        if is_directory { self.add(DIRECTORY, id, 0) } else { self.add(CUT, id, 0) }
+    }
+
+    pub(super) fn counts(&self) -> DirtyCounts {
+        let bytes = self.objects.values().map(|dirt| dirt.units.len() as u64 * UNIT).sum();
+        DirtyCounts { directories: self.directories.len() as u64, objects: self.objects.len() as u64, bytes }
+    }
+
+    fn bytes(&mut self, file: FileId, offset: u64, length: u64) -> io::Result<()> {
+        if length == 0 {
+            return Ok(());
+        }
+        (offset / UNIT..=(offset + length - 1) / UNIT).try_for_each(|unit| self.add(BYTES, file, unit))
+    }
+
+    fn add(&mut self, kind: u8, id: FileId, number: u64) -> io::Result<()> {
+        if self.take(kind, id, number) { self.log.write_all(&entry(kind, id, number)) } else { Ok(()) }
+    }
+
+    /// Takes in one entry; false when the map has it already.
+    fn take(&mut self, kind: u8, id: FileId, number: u64) -> bool {
+        if kind == DIRECTORY {
+            return self.directories.insert(id);
+        }
+        let is_new = !self.objects.contains_key(&id);
+        let dirt = self.objects.entry(id).or_default();
+        let covered = dirt.cut.is_some_and(|cut| cut <= number);
+        match kind {
+            BYTES => dirt.cut.is_none_or(|cut| cut > number * UNIT) && dirt.units.insert(number),
+            CUT if covered => is_new,
+            CUT => {
+                dirt.cut = Some(number);
+                dirt.units.split_off(&number.div_ceil(UNIT));
+                true
+            }
+            _ => is_new,
+        }
+    }
+}
+
+/// Whether and why a group is suspended, for whoever only wants to tell; it may be written meanwhile.
+///
+/// # Errors
+/// The map is there and cannot be read.
+pub fn suspension(state: &Path) -> io::Result<Option<(Suspension, DirtyCounts)>> {
+    let path = DirtyMap::place(state);
+    let mut log = match File::open(&path) {
+        Ok(log) => log,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let mut bytes = Vec::new();
+    log.read_to_end(&mut bytes)?;
+    let map = DirtyMap::read(path, log, &bytes)?;
+    Ok(Some((map.suspension, map.counts())))
+}
+
+fn entry(kind: u8, id: FileId, number: u64) -> [u8; ENTRY] {
+    let mut bytes = [0; ENTRY];
+    bytes[0] = kind;
+    bytes[4..8].copy_from_slice(&id.generation.to_le_bytes());
+    bytes[8..16].copy_from_slice(&id.ino.to_le_bytes());
+    bytes[16..24].copy_from_slice(&number.to_le_bytes());
+    let checksum = crc32c::crc32c(&bytes[..24]);
+    bytes[24..28].copy_from_slice(&checksum.to_le_bytes());
+    bytes
+}
+
+fn read_entry(bytes: &[u8]) -> Option<(u8, FileId, u64)> {
+    let long = |at: usize| bytes.get(at..at + 8).and_then(|part| part.try_into().ok()).map(u64::from_le_bytes);
+    let short = |at: usize| bytes.get(at..at + 4).and_then(|part| part.try_into().ok()).map(u32::from_le_bytes);
+    let is_whole = crc32c::crc32c(bytes.get(..24)?) == short(24)?;
+    is_whole.then_some((bytes[0], FileId { ino: long(8)?, generation: short(4)? }, long(16)?))
+}
+
+fn read_head(bytes: &[u8]) -> Option<Suspension> {
+    let (kind, id, time) = read_entry(bytes)?;
+    let reason = match id.generation {
+        0 => Reason::User,
+        1 => Reason::Error,
+        2 => Reason::JournalFull,
+        _ => return None,
+    };
+    let head = Suspension { reason, seq: Seq(id.ino), time: Timestamp(time.cast_signed()) };
+    (kind == HEAD).then_some(head)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::borrow::Cow;
+
+    use reelfs_journal::FileTime;
+
+    use super::*;
+
+    const SUSPENSION: Suspension =
+        Suspension { reason: Reason::JournalFull, seq: Seq(77), time: Timestamp(-5_000_000_000) };
+
+    fn id(ino: u64) -> FileId {
+        FileId { ino, generation: 9 }
+    }
+
+    fn write(ino: u64, offset: u64, length: usize) -> Change<'static> {
+        let mtime = FileTime::default();
+        Change::Write { file: id(ino), offset, data: Cow::Owned(vec![1; length]), size: 0, mtime }
+    }
+
+    fn set_size(ino: u64, size: u64) -> Change<'static> {
+        Change::SetSize { file: id(ino), size, mtime: FileTime::default() }
+    }
+
+    #[test]
+    fn a_map_comes_back_as_it_was_and_an_entry_cut_short_is_left_out() {
+        let state = tempfile::tempdir().expect("a directory");
+        assert!(DirtyMap::load(state.path()).expect("none").is_none());
+        let mut map = DirtyMap::create(state.path(), SUSPENSION).expect("a map");
+        for change in
+            [write(1, UNIT - 1, 2), write(1, 0, 1), write(2, 0, 10), set_size(2, UNIT + 1), write(3, 5 * UNIT, 1)]
+        {
+            map.note(&change).expect("noted");
+        }
+        map.note(&set_size(3, 4 * UNIT)).expect("noted");
+        map.note(&write(3, 6 * UNIT, 1)).expect("after the cut everything is dirty already");
+        let length = fs::metadata(&map.path).expect("the log").len();
+        OpenOptions::new().append(true).open(&map.path).and_then(|mut log| log.write_all(&[7; 5])).expect("torn");
+        let again = DirtyMap::load(state.path()).expect("readable").expect("there");
+        assert_eq!((again.suspension, &again.objects), (SUSPENSION, &map.objects));
+        assert_eq!(fs::metadata(&map.path).expect("the log").len(), length);
+        assert_eq!(again.objects[&id(1)], Dirt { units: [0, 1].into(), cut: None });
+        assert_eq!(again.objects[&id(2)], Dirt { units: [0].into(), cut: Some(UNIT + 1) });
+        assert_eq!(again.objects[&id(3)], Dirt { units: [].into(), cut: Some(4 * UNIT) });
+        assert_eq!(again.counts(), DirtyCounts { directories: 0, objects: 3, bytes: 3 * UNIT });
+        again.remove().expect("removed");
+        assert!(suspension(state.path()).expect("none").is_none());
+    }
+
+    #[test]
+    fn what_is_dirty_already_is_not_written_again() {
+        let state = tempfile::tempdir().expect("a directory");
+        let mut map = DirtyMap::create(state.path(), SUSPENSION).expect("a map");
+        for _ in 0..3 {
+            map.note(&write(1, 3 * UNIT, 100)).expect("noted");
+            map.note(&set_size(2, 10)).expect("noted");
+            map.note(&set_size(2, 20)).expect("noted");
+        }
+        assert_eq!(fs::metadata(&map.path).expect("the log").len() as usize, 3 * ENTRY);
+    }
+
+    #[test]
+    fn a_bent_entry_is_refused() {
+        let state = tempfile::tempdir().expect("a directory");
+        let mut map = DirtyMap::create(state.path(), SUSPENSION).expect("a map");
+        map.note(&write(1, 0, 1)).expect("noted");
+        let mut bytes = fs::read(&map.path).expect("the log");
+        bytes[ENTRY + 9] ^= 1;
+        fs::write(&map.path, bytes).expect("bent");
+        assert!(DirtyMap::load(state.path()).is_err());
+    }
+}

@@ -1,0 +1,445 @@
+//! Suspension and resync: applications go on while nothing is journaled, and the journal gets what changed when it has room.
+//!
+//! While suspended, a change is noted in the dirty map and applied. A resync tells the names of dirty directories and the
+//! attributes of dirty objects while no change is under way, journals again from then on, and tells the dirty bytes
+//! piece by piece, each under the lock that orders its file's changes. So every record says what stood at its place in the order, and
+//! at the end the volume is what the journal says.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use reelfs_journal::{Change, DATA_MAX, FileId, MarkerKind, Reserve};
+use rustix::fs::FileType;
+use rustix::io::{Errno, Result};
+use serde::{Deserialize, Serialize};
+
+use super::adopt::{Found, Scan};
+use super::dirty::{Dirt, DirtyCounts, DirtyMap, Reason, Suspension, UNIT};
+use super::{Primary, Requester};
+use crate::node::Node;
+use crate::xattr;
+
+/// What happens when the journal is full.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnFull {
+    /// Nothing is journaled any more; what changes is noted, and a resync tells it.
+    Suspend,
+    /// Writers wait for room.
+    #[default]
+    Block,
+    /// Writers get `ENOSPC`.
+    Fail,
+}
+
+/// What a resync told.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resynced {
+    /// Directories, with all their names.
+    pub directories: u64,
+    /// Other objects.
+    pub objects: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// Why a group is still suspended.
+#[derive(Debug, thiserror::Error)]
+pub enum ResyncError {
+    /// It is not.
+    #[error("the group is not suspended")]
+    NotSuspended,
+    /// There is no room in the journal, and nobody makes any.
+    #[error("the journal has no room for what changed")]
+    NoRoom,
+    /// The names alone need more room than the journal has when it is empty.
+    #[error("{0} names changed, more than this journal can ever hold")]
+    TooMuch(u64),
+    /// It filled again while it was brought back.
+    #[error("the journal filled again, and the group is suspended again")]
+    Again,
+    /// The volume, the journal, or the dirty map.
+    #[error("{what}: {source}")]
+    Failed {
+        /// What was tried.
+        what: &'static str,
+        /// What the system said.
+        source: Errno,
+    },
+}
+
+/// Journal bytes that telling one name takes, about.
+const NAME_BYTES: u64 = 1024;
+
+impl Primary {
+    /// Since when nothing is journaled, why, and how much changed since; `None` when everything is.
+    #[must_use]
+    pub fn suspension(&self) -> Option<(Suspension, DirtyCounts)> {
+        self.is_suspended().then(|| self.dirty.lock().as_ref().map(|map| (map.suspension, map.counts()))).flatten()
+    }
+
+    pub(super) fn is_suspended(&self) -> bool {
+        self.suspended.load(Ordering::SeqCst)
+    }
+
+    /// Stops journaling; what changes from now on is noted. Everything until now is on disk first, journal and volume.
+    ///
+    /// # Errors
+    /// The journal, the volume or the dirty map cannot be written.
+    pub fn suspend(&self, reason: Reason) -> Result<()> {
+        self.suspend_unless(reason, &|| false)
+    }
+
+    /// The same, unless there is room again for so much.
+    pub(super) fn suspend_when_full(&self, payload: u64) -> Result<()> {
+        self.suspend_unless(Reason::JournalFull, &|| self.has_room(payload))
+    }
+
+    fn suspend_unless(&self, reason: Reason, needless: &dyn Fn() -> bool) -> Result<()> {
+        if self.is_suspended() || needless() {
+            return Ok(());
+        }
+        // most of it while changes go on
+        self.sync_volume()?;
+        let _held = self.gate.write();
+        if self.is_suspended() || needless() {
+            return Ok(());
+        }
+        self.sync_volume()?;
+        self.begin_suspension(reason)
+    }
+
+    /// The marker, and the map if there is none; no change is under way.
+    pub(super) fn begin_suspension(&self, reason: Reason) -> Result<()> {
+        let mut dirty = self.dirty.lock();
+        let why = match reason {
+            Reason::User => "split by a user",
+            Reason::Error => "after an error",
+            Reason::JournalFull => "the journal was full",
+        };
+        let placed = self.place(MarkerKind::Suspended, "", why, self.clock.read().wall)?;
+        self.jvol.sync(placed.last).map_err(|_| Errno::IO)?;
+        match dirty.as_mut() {
+            Some(map) => map.sealed = (placed.last, placed.time),
+            None => {
+                let suspension = Suspension { reason, seq: placed.last, time: placed.time };
+                *dirty = Some(DirtyMap::create(&self.state, suspension).map_err(failed_map)?);
+            }
+        }
+        self.suspensions.fetch_add(1, Ordering::SeqCst);
+        self.suspended.store(true, Ordering::SeqCst);
+        tracing::warn!(?reason, "suspended: nothing is journaled any more, what changes is noted");
+        Ok(())
+    }
+
+    /// Applies a change without journaling it.
+    pub(super) fn commit_noted(&self, changes: &[Change<'_>]) -> Result<u64> {
+        let mut done = 0;
+        for change in changes {
+            if let Some(map) = self.dirty.lock().as_mut()
+                && let Err(error) = map.note(change)
+            {
+                // a change that is not noted would be missing for ever
+                tracing::error!(%error, "the dirty map cannot be written: the mount takes no more changes");
+                self.failed.store(true, Ordering::Relaxed);
+                return Err(Errno::IO);
+            }
+            super::touched(change).into_iter().chain([change.file()]).for_each(|id| self.keep_known(id));
+            // EAGAIN is our own word for a full journal
+            done = self.volume.apply(change).map_err(|error| if error == Errno::AGAIN { Errno::IO } else { error })?;
+            match change {
+                Change::Unlink { file, .. } => self.let_go(*file),
+                Change::Rename { replaced, .. } => self.let_go(*replaced),
+                _ => {}
+            }
+        }
+        self.note_applied();
+        Ok(done)
+    }
+
+    /// Journals again, and tells what changed meanwhile. `make_room` exports, say, and tells whether that freed anything.
+    ///
+    /// # Errors
+    /// See [`ResyncError`]; the group stays suspended, and nothing of what changed is forgotten.
+    pub fn resync(
+        &self,
+        make_room: &mut dyn FnMut() -> bool,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> std::result::Result<Resynced, ResyncError> {
+        let mut resynced = Resynced::default();
+        let pending = loop {
+            if let Some(pending) = self.tell_names(&mut resynced)? {
+                break pending;
+            }
+            if !make_room() {
+                return Err(ResyncError::NoRoom);
+            }
+        };
+        let total = pending.len() as u64;
+        for (number, (file, dirt)) in pending.iter().enumerate() {
+            progress(number as u64, total);
+            resynced.bytes += self.tell_dirt(*file, dirt, make_room)?;
+        }
+        self.finish_resync()?;
+        progress(total, total);
+        Ok(resynced)
+    }
+
+    /// The names, while no change is under way; then everything is journaled again. `None` when there is no room.
+    fn tell_names(&self, resynced: &mut Resynced) -> std::result::Result<Option<HashMap<FileId, Dirt>>, ResyncError> {
+        let failed = |what| move |source| ResyncError::Failed { what, source };
+        let _held = self.gate.write();
+        let _names = self.names.write();
+        let mut dirty = self.dirty.lock();
+        let Some(map) = dirty.as_mut().filter(|_| self.is_suspended()) else { return Err(ResyncError::NotSuspended) };
+        let (scan, names) = self.dirty_scan(map).map_err(failed("look at what changed"))?;
+        let room = NAME_BYTES * (names + 64);
+        let pointers = self.jvol.pointers();
+        if room > pointers.data_size / 2 {
+            return Err(ResyncError::TooMuch(names));
+        }
+        if !self.jvol.has_room(room, 3 * names + 64) {
+            return Ok(None);
+        }
+        let since = map.suspension.time;
+        self.marker(MarkerKind::ResyncBegin, "", "", since).map_err(failed("write the journal"))?;
+        let told = match self.tell_listings(&scan) {
+            Err(Errno::AGAIN) => return Ok(None),
+            told => told.map_err(failed("journal the names"))?,
+        };
+        let pending = map.objects.clone();
+        for (id, dirt) in &pending {
+            self.tell_size(*id, dirt).map_err(failed("journal the sizes"))?;
+        }
+        (resynced.directories, resynced.objects) = (told, pending.len() as u64);
+        self.suspended.store(false, Ordering::SeqCst);
+        Ok(Some(pending))
+    }
+
+    /// Dirty objects that still have a name, as a scan would have found them; and how many names that is to tell.
+    fn dirty_scan(&self, map: &DirtyMap) -> Result<(Scan, u64)> {
+        let mut scan = Scan::default();
+        let mut names = 0;
+        for id in &map.directories {
+            let Some(node) = self.named(*id) else { continue };
+            names += self.count_names(&node)?;
+            scan.changed_directories.push(node);
+        }
+        for id in map.directories.iter().chain(map.objects.keys().filter(|id| !map.directories.contains(id))) {
+            let Some(node) = self.named(*id) else { continue };
+            let links = node.state.lock().links.clone();
+            let Some(link) = links.into_iter().next() else { continue };
+            names += 1;
+            let stat = self.volume.stat(&node)?;
+            scan.changed.push(Found { parent: link.parent, name: link.name, stat });
+        }
+        Ok((scan, names))
+    }
+
+    fn named(&self, id: FileId) -> Option<Arc<Node>> {
+        self.volume.nodes.get(id).filter(|node| !node.state.lock().nameless)
+    }
+
+    fn count_names(&self, directory: &Arc<Node>) -> Result<u64> {
+        let mut names = 0;
+        self.each_entry(directory, &mut |_| names += 1)?;
+        Ok(names)
+    }
+
+    /// The size of a file, everything from its cut on gone.
+    fn tell_size(&self, id: FileId, dirt: &Dirt) -> Result<()> {
+        let Some(node) = self.named(id).filter(|node| node.file_type == FileType::RegularFile) else { return Ok(()) };
+        let stat = self.volume.stat(&node)?;
+        if let Some(cut) = dirt.cut.filter(|cut| *cut < stat.size) {
+            self.tell(&Requester::reelfs(), Change::SetSize { file: id, size: cut, mtime: stat.mtime })?;
+        }
+        self.tell(&Requester::reelfs(), Change::SetSize { file: id, size: stat.size, mtime: stat.mtime })
+    }
+
+    /// The dirty bytes of a file, and its attributes again, for writing takes some away.
+    fn tell_dirt(
+        &self,
+        id: FileId,
+        dirt: &Dirt,
+        make_room: &mut dyn FnMut() -> bool,
+    ) -> std::result::Result<u64, ResyncError> {
+        let Some(node) = self.volume.nodes.get(id).filter(|node| node.file_type == FileType::RegularFile) else {
+            return Ok(0);
+        };
+        let mut told = 0;
+        for (start, end) in stretches(dirt) {
+            let mut at = start;
+            while at < end {
+                let length = (end - at).min(DATA_MAX as u64);
+                match self.tell_piece(&node, at, length)? {
+                    Piece::Told(0) => break,
+                    Piece::Told(bytes) => (told, at) = (told + bytes, at + bytes),
+                    Piece::NoRoom if make_room() => {}
+                    Piece::NoRoom => {
+                        let _ = self.suspend(Reason::JournalFull);
+                        return Err(ResyncError::NoRoom);
+                    }
+                }
+            }
+        }
+        let _names = self.names.read();
+        let _order = node.order.lock();
+        if node.state.lock().nameless {
+            return Ok(told);
+        }
+        self.tell_attributes(&node).map_err(|source| ResyncError::Failed { what: "journal attributes", source })?;
+        Ok(told)
+    }
+
+    /// One piece, as it stands now; nothing at the end of the file.
+    fn tell_piece(&self, node: &Arc<Node>, at: u64, length: u64) -> std::result::Result<Piece, ResyncError> {
+        let failed = |source| ResyncError::Failed { what: "journal what changed", source };
+        let _names = self.names.read();
+        let _order = node.order.lock();
+        if self.is_suspended() {
+            return Err(ResyncError::Again);
+        }
+        if node.state.lock().nameless {
+            return Ok(Piece::Told(0));
+        }
+        let length = usize::try_from(length).map_err(|_| failed(Errno::INVAL))?;
+        let bytes = self.read(node.id.ino, at, length).map_err(failed)?;
+        if bytes.is_empty() {
+            return Ok(Piece::Told(0));
+        }
+        // half of the journal is the applications'
+        if !self.has_room(bytes.len() as u64 + self.jvol.geometry().data_size / 2) {
+            return Ok(Piece::NoRoom);
+        }
+        let stat = self.volume.stat(node).map_err(failed)?;
+        let told = bytes.len() as u64;
+        let (data, size, mtime) = (bytes.into(), stat.size, stat.mtime);
+        match self.tell(&Requester::reelfs(), Change::Write { file: node.id, offset: at, data, size, mtime }) {
+            Ok(()) => Ok(Piece::Told(told)),
+            Err(Errno::AGAIN) => Ok(Piece::NoRoom),
+            Err(error) => Err(failed(error)),
+        }
+    }
+
+    fn tell_attributes(&self, node: &Arc<Node>) -> Result<()> {
+        let who = Requester::reelfs();
+        let attributes = self.volume.stat(node)?.attributes();
+        self.journal(None, &who, &[Change::SetAttr { file: node.id, attributes }], Reserve::Use)?;
+        let xattrs = xattr::all(&*self.volume.path(node)?)?;
+        let capability = xattrs.into_iter().find(|xattr| xattr.name == b"security.capability");
+        capability.map_or(Ok(()), |xattr| self.tell(&who, Change::SetXattr { file: node.id, xattr }))
+    }
+
+    /// The volume is what the journal says: so says the journal, and the map goes.
+    fn finish_resync(&self) -> std::result::Result<(), ResyncError> {
+        let failed = |what| move |source| ResyncError::Failed { what, source };
+        let _held = self.gate.write();
+        if self.is_suspended() {
+            return Err(ResyncError::Again);
+        }
+        // a redo after a power cut begins behind this marker
+        self.volume.sync().map_err(failed("sync the volume"))?;
+        let mut dirty = self.dirty.lock();
+        let Some(map) = dirty.take() else { return Err(ResyncError::NotSuspended) };
+        let end =
+            self.marker(MarkerKind::ResyncEnd, "", "", map.suspension.time).map_err(failed("write the journal"))?;
+        self.jvol.sync(end).map_err(|_| failed("sync the journal")(Errno::IO))?;
+        map.remove().map_err(|error| failed("remove the dirty map")(failed_map(error)))?;
+        for id in map.directories.iter().chain(map.objects.keys().filter(|id| !map.directories.contains(id))) {
+            self.forget_kept(*id);
+        }
+        tracing::info!("the pair is back: everything is journaled");
+        Ok(())
+    }
+
+    /// What an opening finds of a suspended group: objects of the map made known and kept known, and what changed behind
+    /// the mount noted with them.
+    pub(super) fn go_on_suspended(
+        &self,
+        mut map: DirtyMap,
+        scan: &Scan,
+        was_clean: bool,
+    ) -> std::io::Result<DirtyCounts> {
+        for directory in &scan.changed_directories {
+            map.note_whole(directory.id, true)?;
+        }
+        for found in scan.changed.iter().filter(|found| !found.stat.is_directory()) {
+            // after a kill the change times of what the map has are of our own making
+            if was_clean || !map.objects.contains_key(&found.stat.id) {
+                map.note_whole(found.stat.id, false)?;
+                let node = self.volume.nodes.intern(found.stat.id, found.stat.file_type, 0);
+                node.add_link(&found.parent, &found.name);
+            }
+        }
+        for id in map.directories.iter().chain(map.objects.keys()) {
+            self.keep_known(*id);
+        }
+        let counts = map.counts();
+        *self.dirty.lock() = Some(map);
+        self.suspended.store(true, Ordering::SeqCst);
+        Ok(counts)
+    }
+
+    /// An object without a name need not be found again.
+    fn let_go(&self, id: FileId) {
+        if let Some(node) = self.volume.nodes.get(id) {
+            let mut state = node.state.lock();
+            if state.nameless && state.kept {
+                state.kept = false;
+                state.lookups = state.lookups.saturating_sub(1);
+            }
+        }
+    }
+
+    /// A dirty object must be found again by its id, so it stays known.
+    pub(super) fn keep_known(&self, id: FileId) {
+        if let Some(node) = self.volume.nodes.get(id) {
+            let mut state = node.state.lock();
+            if !state.kept {
+                state.kept = true;
+                state.lookups += 1;
+            }
+        }
+    }
+}
+
+impl Primary {
+    fn forget_kept(&self, id: FileId) {
+        let Some(node) = self.volume.nodes.by_ino(id.ino) else { return };
+        {
+            let mut state = node.state.lock();
+            // one that took over the number took over what was owed for it
+            if node.id == id && !std::mem::take(&mut state.kept) {
+                return;
+            }
+        }
+        self.forget(id.ino, 1);
+    }
+}
+
+enum Piece {
+    Told(u64),
+    NoRoom,
+}
+
+/// Bytes from and to, neighbours together.
+fn stretches(dirt: &Dirt) -> Vec<(u64, u64)> {
+    let mut stretches: Vec<(u64, u64)> = Vec::new();
+    for unit in &dirt.units {
+        let (start, end) = (unit * UNIT, (unit + 1) * UNIT);
+        match stretches.last_mut() {
+            Some(last) if last.1 == start => last.1 = end,
+            _ => stretches.push((start, end)),
+        }
+    }
+    if let Some(cut) = dirt.cut {
+        stretches.push((cut, u64::MAX));
+    }
+    stretches
+}
+
+fn failed_map(error: std::io::Error) -> Errno {
+    tracing::error!(%error, "the dirty map cannot be written");
+    Errno::from_io_error(&error).unwrap_or(Errno::IO)
+}
