@@ -93,6 +93,24 @@ fn an_edit_while_the_daemon_closes_is_adopted() {
 }
 
 #[test]
+fn an_edit_that_follows_the_unmount_at_once_is_adopted() {
+    let sandbox = Sandbox::new();
+    let (pvol, tapes) = (sandbox.directory("pvol"), sandbox.directory("tapes"));
+    with_history(&sandbox, &pvol, &tapes);
+    let mut mount = sandbox.mount("behind", "mnt");
+    for round in 0..20 {
+        // the last change through the mount, and an edit within one tick of the clock of file times
+        fs::write(mount.join("d0/f0"), format!("{round} through the mount")).unwrap();
+        drop(mount.umount());
+        fs::write(pvol.join("d0/f0"), format!("{round} at once")).unwrap();
+        mount = sandbox.mount("behind", "mnt");
+        assert!(mount.log().contains("changed behind the mount and adopted"), "round {round}: {}", mount.log());
+    }
+    drop(mount.umount());
+    caught_up(&sandbox, &pvol, &tapes);
+}
+
+#[test]
 fn each_edit_alone_is_adopted() {
     let sandbox = Sandbox::new();
     let (pvol, tapes) = (sandbox.directory("pvol"), sandbox.directory("tapes"));

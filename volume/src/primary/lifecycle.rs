@@ -418,6 +418,7 @@ impl Primary {
         }
         // not the time of closing: the volume may have been edited since our last change, or since it was scanned
         let applied = self.applied_at.load(Ordering::Relaxed);
+        wait_for_file_times(Timestamp(applied));
         let clean = Timestamp(applied.max(session.started.0.saturating_sub(TIME_GRAIN)));
         Ok(Session { clean: Some(clean), ..session.clone() })
     }
@@ -430,6 +431,19 @@ struct CaughtUp {
     replaced: Option<NewEpoch>,
     adopted: Adopted,
     recovered: Option<Recovered>,
+}
+
+/// Waits until new change times are later than this. The kernel takes them from a clock that only ticks (4 to 10 ms): an edit that
+/// follows at once would look older than our own last change.
+#[expect(clippy::disallowed_methods, reason = "the clock of file times ticks, and tells nobody")]
+fn wait_for_file_times(after: Timestamp) {
+    for _ in 0..=TIME_GRAIN / 1_000_000 {
+        let tick = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
+        if tick.tv_sec.saturating_mul(Timestamp::SECOND).saturating_add(tick.tv_nsec) > after.0 {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 /// The boot alone.
