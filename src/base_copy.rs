@@ -18,7 +18,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::export::{self, Destination, Exported, Made, tape_error};
 use crate::group_file::{Base, Target};
 use crate::open_group::OpenGroup;
-use crate::pair;
+use crate::pair_state::{self, PairState, PairVerb};
 
 /// Makes a base copy and exports the records that complete it.
 ///
@@ -34,7 +34,9 @@ pub fn base_copy(group: &OpenGroup, to: &Destination, progress: &mut dyn FnMut(u
 /// Writes the base tape alone and journals its end.
 pub(crate) fn write_base(group: &OpenGroup, to: &Destination, progress: &mut dyn FnMut(u64, u64)) -> Result<Made> {
     let (file, primary) = (group.file(), group.primary());
-    pair::refuse_suspended(group, "a base copy stands on journaled changes")?;
+    if primary.suspension().is_some() {
+        pair_state::admit(file.name.as_str(), PairState::Susp, PairVerb::BaseCopy)?;
+    }
     let suspensions = primary.suspensions();
     let base = new_base_id();
     let journal = |error: Errno| Error::io("journal the base copy", error.into());

@@ -20,6 +20,7 @@ pub mod open_group;
 pub mod output;
 pub mod overlap;
 pub mod pair;
+pub mod pair_state;
 pub mod point;
 pub mod points;
 pub mod progress;

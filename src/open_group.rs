@@ -3,6 +3,7 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 use reelfs_journal::{JournalError, SystemClock};
@@ -15,6 +16,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::group_file::GroupFile;
 use crate::lock::GroupLock;
 use crate::output::{Output, count};
+use crate::pair_state::PairState;
 use crate::state::GroupDir;
 
 /// A locked, open group.
@@ -26,7 +28,19 @@ pub struct OpenGroup {
     session: Mutex<Session>,
     /// One export or base copy at a time.
     tapes: Mutex<()>,
+    /// A base copy or a resync is running.
+    copying: AtomicBool,
     _lock: GroupLock,
+}
+
+/// A copy that is running, until this is dropped.
+#[derive(Debug)]
+pub struct Copying<'g>(&'g AtomicBool);
+
+impl Drop for Copying<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::SeqCst);
+    }
 }
 
 impl OpenGroup {
@@ -68,6 +82,7 @@ impl OpenGroup {
             device,
             session: Mutex::new(opened.session),
             tapes: Mutex::new(()),
+            copying: AtomicBool::new(false),
             _lock: lock,
         })
     }
@@ -104,6 +119,27 @@ impl OpenGroup {
         let mut file = self.file.lock();
         change(&mut file);
         file.store(&self.dir)
+    }
+
+    /// The state of the pair.
+    #[must_use]
+    pub fn state(&self) -> PairState {
+        if self.copying.load(Ordering::SeqCst) {
+            PairState::Copy
+        } else if self.primary.suspension().is_some() {
+            PairState::Susp
+        } else if self.file.lock().base.is_some() {
+            PairState::Pair
+        } else {
+            PairState::Smpl
+        }
+    }
+
+    /// A copy begins; the caller holds off others.
+    #[must_use]
+    pub fn begin_copy(&self) -> Copying<'_> {
+        self.copying.store(true, Ordering::SeqCst);
+        Copying(&self.copying)
     }
 
     /// Holds off other exports and base copies.

@@ -8,11 +8,12 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, ErrorKind, Result};
 use crate::export::{self, Destination};
 use crate::open_group::OpenGroup;
+use crate::pair_state::{self, PairVerb};
 
-/// What a split did.
+/// What was done: nothing, when it was so already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Split {
-    /// It was suspended already, and nothing was done.
+pub struct Done {
+    /// It was so already.
     pub already: bool,
 }
 
@@ -29,23 +30,24 @@ pub fn word(reason: Reason) -> &'static str {
 /// Stops journaling.
 ///
 /// # Errors
-/// 16 without a base copy; what the journal, the PVOL or the state directory says.
-pub fn split(group: &OpenGroup) -> Result<Split> {
-    let file = group.file();
-    if file.base.is_none() {
-        let message = format!("group {} has no base copy yet: there is no pair to split", file.name);
-        return Err(Error::new(ErrorKind::State, message).hint(format!("reelfs base copy {} --to DIR", file.name)));
+/// 16 without a base copy and while one runs; what the journal, the PVOL or the state directory says.
+pub fn split(group: &OpenGroup) -> Result<Done> {
+    if !admit(group, PairVerb::Split)? {
+        return Ok(Done { already: true });
     }
-    let already = group.primary().suspension().is_some();
     group.primary().suspend(Reason::User).map_err(|error| Error::io("suspend the group", error.into()))?;
-    Ok(Split { already })
+    Ok(Done { already: false })
 }
 
 /// Journals again and tells what changed; exports to the directories that the group knows whenever the journal is full.
 ///
 /// # Errors
-/// 16 when it is not suspended, 22 when nobody makes room in the journal. It stays suspended, and nothing is forgotten.
+/// 16 without a base copy, 22 when nobody makes room in the journal. It stays suspended, and nothing is forgotten.
 pub fn resync(group: &OpenGroup, mountpoint: Option<&Path>, progress: &mut dyn FnMut(u64, u64)) -> Result<Resynced> {
+    if !admit(group, PairVerb::Resync)? {
+        return Ok(Resynced::default());
+    }
+    let _copying = group.begin_copy();
     let name = group.file().name;
     let mut troubles = Vec::new();
     let mut make_room = || {
@@ -78,15 +80,10 @@ pub fn resync(group: &OpenGroup, mountpoint: Option<&Path>, progress: &mut dyn F
     })
 }
 
-/// While nothing is journaled, some verbs promise what nobody can keep.
+/// Whether there is something to do for a verb in the pair's state.
 ///
 /// # Errors
-/// 16 when the group is suspended.
-pub fn refuse_suspended(group: &OpenGroup, why: &str) -> Result<()> {
-    let Some((suspension, _)) = group.primary().suspension() else {
-        return Ok(());
-    };
-    let (name, reason) = (group.file().name, word(suspension.reason));
-    Err(Error::new(ErrorKind::State, format!("group {name} is suspended ({reason}): {why}"))
-        .hint(format!("bring it back: reelfs pair resync {name}")))
+/// 16 when the state refuses it.
+pub fn admit(group: &OpenGroup, verb: PairVerb) -> Result<bool> {
+    pair_state::admit(group.file().name.as_str(), group.state(), verb)
 }

@@ -14,6 +14,7 @@ use crate::group_file::LastMarker;
 use crate::open_group::OpenGroup;
 use crate::output::Output;
 use crate::pair;
+use crate::pair_state::PairVerb;
 use crate::state::GroupDir;
 
 /// One request, as it travels over the control socket.
@@ -166,6 +167,8 @@ pub fn perform(
         Request::BaseCopy { to } => {
             let destination = Destination::check(&group.file(), group.device(), mountpoint, to)?;
             let _alone = group.alone();
+            pair::admit(group, PairVerb::BaseCopy)?;
+            let _copying = group.begin_copy();
             to_json(&base_copy::base_copy(group, &destination, &mut step)?)
         }
         Request::Export { to } => {
@@ -184,7 +187,7 @@ pub fn perform(
 
 fn mark(group: &OpenGroup, name: &str, note: &str) -> Result<Marked> {
     crate::point::check_marker_name(name)?;
-    pair::refuse_suspended(group, "a marker set now could not be restored to")?;
+    pair::admit(group, PairVerb::Mark)?;
     let set = group.primary().mark(name, note);
     let (seq, time) = set.map_err(|error| Error::io("write the marker to the journal", error.into()))?;
     group.update(|file| file.last_marker = Some(LastMarker { name: name.to_owned(), seq, time }))?;

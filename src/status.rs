@@ -13,34 +13,9 @@ use crate::lock::GroupLock;
 use crate::mounts::{self, MountEntry};
 use crate::output::count;
 use crate::pair;
+use crate::pair_state::PairState;
 use crate::request::{self, Request};
 use crate::state::GroupDir;
-
-/// State of a group, in the words of storage people.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PairState {
-    /// No base copy yet: the tapes lead nowhere.
-    Smpl,
-    /// The base copy is running.
-    Copy,
-    /// Changes are journaled and can be restored.
-    Pair,
-    /// Nothing is journaled; what changes is noted.
-    Susp,
-}
-
-impl PairState {
-    /// The word.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            PairState::Smpl => "SMPL",
-            PairState::Copy => "COPY",
-            PairState::Pair => "PAIR",
-            PairState::Susp => "SUSP",
-        }
-    }
-}
 
 /// A group as it is now.
 #[derive(Debug)]

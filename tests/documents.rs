@@ -47,3 +47,10 @@ fn the_architecture_lists_every_file() {
     }
     assert!(complaints.is_empty(), "docs/ARCHITECTURE.md, \"Files\":\n  {}", complaints.join("\n  "));
 }
+
+#[test]
+fn the_table_of_states_is_the_one_that_the_program_goes_by() {
+    let text = fs::read_to_string(root().join("docs/SEMANTICS.md")).expect("the page is there");
+    let table = reelfs::pair_state::table();
+    assert!(text.contains(&table), "docs/SEMANTICS.md, \"States of a pair\", should hold:\n{table}");
+}

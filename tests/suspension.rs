@@ -9,6 +9,7 @@ use std::io::Write;
 use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
+use reelfs::pair_state::{PairState, PairVerb, Verdict, verdict};
 use serde_json::Value;
 use support::{Mount, Outcome, Random, Sandbox, Tree, tools};
 
@@ -100,13 +101,15 @@ fn a_split_pair_comes_back_with_only_what_changed() {
     fs::write(site.point.join("before"), "journaled").unwrap();
     let before = site.sandbox.mark("susp", "before");
     assert!(before.stdout.contains("before"), "{before}");
-    site.sandbox.reelfs(["pair", "resync", "susp"]).refused(16, &["is not suspended"]);
+    assert!(site.sandbox.reelfs(["pair", "resync", "susp"]).ok().stdout.contains("nothing had to be told again"));
     site.sandbox.reelfs(["pair", "split", "susp"]).ok();
     assert!(site.sandbox.reelfs(["pair", "split", "susp"]).ok().stdout.contains("already"));
     let state = site.status();
     assert_eq!((&state["state"], &state["reason"]), (&"SUSP".into(), &"user".into()));
-    site.sandbox.reelfs(["mark", "susp", "never"]).refused(16, &["is suspended (user)", "reelfs pair resync susp"]);
-    site.sandbox.reelfs(["base", "copy", "susp", "--to", text(&site.tapes)]).refused(16, &["is suspended"]);
+    site.sandbox.reelfs(["mark", "susp", "never"]).refused(16, &["is SUSP", "reelfs pair resync susp"]);
+    site.sandbox
+        .reelfs(["base", "copy", "susp", "--to", text(&site.tapes)])
+        .refused(16, &["is SUSP", "stands on journaled changes"]);
     change_everything(&site.point);
     // what was journaled until then can be exported and restored meanwhile, and the tape vouches for no more
     site.sandbox.export("susp", &site.tapes);
@@ -236,6 +239,44 @@ fn the_policy_fail_answers_enospc_and_reads_go_on() {
     fs::write(site.point.join("room-again"), "room").unwrap();
     site.assert_twin("after room was made");
     mount.umount();
+}
+
+#[test]
+fn every_verb_does_in_every_state_what_the_table_says() {
+    for state in [PairState::Smpl, PairState::Pair, PairState::Susp] {
+        for verb in PairVerb::ALL {
+            let sandbox = Sandbox::new();
+            let (pvol, tapes) = (sandbox.directory("pvol"), sandbox.directory("tapes"));
+            let (group, tapes) = ("cell", text(&tapes));
+            sandbox.group_of_size(group, &pvol, "16MiB");
+            if state != PairState::Smpl {
+                sandbox.reelfs(["base", "copy", group, "--to", tapes]).ok();
+            }
+            if state == PairState::Susp {
+                sandbox.reelfs(["pair", "split", group]).ok();
+            }
+            let outcome = match verb {
+                PairVerb::BaseCopy => sandbox.reelfs(["base", "copy", group, "--to", tapes]),
+                PairVerb::Split => sandbox.reelfs(["pair", "split", group]),
+                PairVerb::Resync => sandbox.reelfs(["pair", "resync", group]),
+                PairVerb::Mark => sandbox.reelfs(["mark", group, "here"]),
+                PairVerb::Export => sandbox.reelfs(["tape", "export", group, "--to", tapes]),
+            };
+            let word = || sandbox.reelfs(["status", group, "--json"]).ok().json()["groups"][0]["state"].clone();
+            match verdict(state, verb) {
+                Verdict::Accepted => drop(outcome.ok()),
+                Verdict::NoOp => {
+                    let said = outcome.ok().stdout;
+                    assert!(said.contains("already") || said.contains("nothing had to be"), "{said}");
+                    assert_eq!(word(), state.word());
+                }
+                Verdict::Refused(why) => {
+                    outcome.refused(16, &[state.word(), why]);
+                    assert_eq!(word(), state.word());
+                }
+            }
+        }
+    }
 }
 
 /// The document, after the lines of progress.

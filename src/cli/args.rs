@@ -76,7 +76,7 @@ pub(crate) enum Verb {
     #[command(subcommand)]
     Tape(tape::TapeVerb),
     /// Suspend a group, and bring it back with only what changed
-    #[command(subcommand)]
+    #[command(subcommand, after_help = crate::pair_state::help())]
     Pair(pair::PairVerb),
     /// What can I go back to: the window, gaps, base copies, markers
     Points(points::PointsArgs),

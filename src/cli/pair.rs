@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::cli::Context;
 use crate::error::Result;
 use crate::output::count;
-use crate::pair::Split;
+use crate::pair::Done;
 use crate::progress::Progress;
 use crate::request::{self, Request, Step};
 use crate::size::Size;
@@ -47,7 +47,7 @@ pub(crate) fn run(verb: &PairVerb, context: &Context) -> Result<()> {
 
 fn split(name: &GroupName, context: &Context) -> Result<()> {
     let group = context.state.existing(name)?;
-    let split: Split = request::run(&group, &Request::Split, &context.output, &mut |_| {})?;
+    let split: Done = request::run(&group, &Request::Split, &context.output, &mut |_| {})?;
     context.output.document(&Report { group: name, state: "SUSP", what: split })?;
     context.output.confirm(match split.already {
         true => format!("{name} is suspended already"),
@@ -65,6 +65,9 @@ fn resync(name: &GroupName, context: &Context) -> Result<()> {
     drop(progress);
     context.output.document(&Report { group: name, state: "PAIR", what: resynced })?;
     let (directories, objects) = (count(resynced.directories, "directory"), count(resynced.objects, "object"));
+    if resynced == Resynced::default() {
+        return context.output.confirm(format!("{name} is PAIR; nothing had to be told again"));
+    }
     context.output.confirm(format!(
         "{name}: SUSP -> COPY -> PAIR; told again: the names in {directories}, {objects}, {}",
         Size(resynced.bytes)

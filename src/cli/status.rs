@@ -8,8 +8,9 @@ use crate::cli::Context;
 use crate::error::Result;
 use crate::output::{Output, Tone, count};
 use crate::pair;
+use crate::pair_state::PairState;
 use crate::size::Size;
-use crate::status::{GroupStatus, PairState};
+use crate::status::GroupStatus;
 use crate::when::rfc3339;
 
 #[derive(Debug, clap::Args)]

@@ -1,0 +1,170 @@
+//! The state of a pair, and what each verb may do in it: one table, for the program, for the documents and for the test.
+//!
+//! ```text
+//!            base copy            ends well
+//!     SMPL ------------> COPY -----------------> PAIR
+//!       ^                 | ^                    |  ^
+//!       | a new epoch     | | resync      split, |  | nothing to tell
+//!       |          fails  v |       journal full v  |
+//!       +---------------- SUSP <------------------- +
+//! ```
+
+use std::fmt;
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// State of a pair, in the words of storage people.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PairState {
+    /// No base copy yet: the tapes lead nowhere.
+    Smpl,
+    /// A base copy or a resync is running.
+    Copy,
+    /// Changes are journaled and can be restored.
+    Pair,
+    /// Nothing is journaled; what changes is noted.
+    Susp,
+}
+
+/// A verb that a state may refuse.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PairVerb {
+    /// `reelfs base copy`
+    BaseCopy,
+    /// `reelfs pair split`
+    Split,
+    /// `reelfs pair resync`
+    Resync,
+    /// `reelfs mark`
+    Mark,
+    /// `reelfs tape export`
+    Export,
+}
+
+/// What a state says to a verb.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is done.
+    Accepted,
+    /// It is so already: nothing is done, and that is no error.
+    NoOp,
+    /// It would promise what nobody can keep: exit code 16, and nothing is changed.
+    Refused(&'static str),
+}
+
+impl PairState {
+    /// All of them.
+    pub const ALL: [PairState; 4] = [PairState::Smpl, PairState::Copy, PairState::Pair, PairState::Susp];
+
+    /// The word.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            PairState::Smpl => "SMPL",
+            PairState::Copy => "COPY",
+            PairState::Pair => "PAIR",
+            PairState::Susp => "SUSP",
+        }
+    }
+}
+
+impl PairVerb {
+    /// All of them.
+    pub const ALL: [PairVerb; 5] =
+        [PairVerb::BaseCopy, PairVerb::Split, PairVerb::Resync, PairVerb::Mark, PairVerb::Export];
+
+    /// As it is typed.
+    #[must_use]
+    pub fn typed(self) -> &'static str {
+        match self {
+            PairVerb::BaseCopy => "base copy",
+            PairVerb::Split => "pair split",
+            PairVerb::Resync => "pair resync",
+            PairVerb::Mark => "mark",
+            PairVerb::Export => "tape export",
+        }
+    }
+}
+
+/// The table.
+#[must_use]
+pub fn verdict(state: PairState, verb: PairVerb) -> Verdict {
+    use Verdict::{Accepted, NoOp, Refused};
+    match (state, verb) {
+        (PairState::Smpl, PairVerb::BaseCopy | PairVerb::Mark | PairVerb::Export) => Accepted,
+        (PairState::Smpl, PairVerb::Split) => Refused("there is no base copy yet, so there is no pair to split"),
+        (PairState::Smpl, PairVerb::Resync) => Refused("there is no base copy yet, so there is no pair to bring back"),
+        // one copy after the other: the second waits for the first
+        (PairState::Copy, PairVerb::BaseCopy | PairVerb::Resync | PairVerb::Export | PairVerb::Mark) => Accepted,
+        (PairState::Copy, PairVerb::Split) => Refused("a copy is running, and a split would make it worthless"),
+        (PairState::Pair, PairVerb::BaseCopy | PairVerb::Split | PairVerb::Mark | PairVerb::Export) => Accepted,
+        (PairState::Pair, PairVerb::Resync) => NoOp,
+        (PairState::Susp, PairVerb::BaseCopy) => Refused("a base copy stands on journaled changes"),
+        (PairState::Susp, PairVerb::Split) => NoOp,
+        (PairState::Susp, PairVerb::Resync | PairVerb::Export) => Accepted,
+        (PairState::Susp, PairVerb::Mark) => Refused("a marker set now could not be restored to"),
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Verdict::Accepted => f.write_str("accepted"),
+            Verdict::NoOp => f.write_str("no-op"),
+            Verdict::Refused(why) => write!(f, "refused: {why}"),
+        }
+    }
+}
+
+/// Whether there is something to do; a refusal as a sentence.
+///
+/// # Errors
+/// 16 when the state refuses the verb.
+pub fn admit(group: &str, state: PairState, verb: PairVerb) -> Result<bool> {
+    match verdict(state, verb) {
+        Verdict::Accepted => Ok(true),
+        Verdict::NoOp => Ok(false),
+        Verdict::Refused(why) => {
+            let error = Error::new(ErrorKind::State, format!("group {group} is {}: {why}", state.word()));
+            Err(error.hint(match state {
+                PairState::Smpl => format!("reelfs base copy {group} --to DIR"),
+                PairState::Copy => format!("how far it is: reelfs status {group}"),
+                PairState::Pair | PairState::Susp => format!("bring it back: reelfs pair resync {group}"),
+            }))
+        }
+    }
+}
+
+/// The table for people, in Markdown.
+#[must_use]
+pub fn table() -> String {
+    let mut text = format!("| verb | {} |\n|---|{}\n", words().join(" | "), "---|".repeat(PairState::ALL.len()));
+    for verb in PairVerb::ALL {
+        let cells = PairState::ALL.map(|state| verdict(state, verb).to_string());
+        text.push_str(&format!("| `{}` | {} |\n", verb.typed(), cells.join(" | ")));
+    }
+    text
+}
+
+/// The table without its reasons, for a terminal.
+#[must_use]
+pub fn help() -> String {
+    let row = |first: &str, cells: [&str; 4]| {
+        let cells: Vec<String> = cells.iter().map(|cell| format!("{cell:10}")).collect();
+        format!("  {first:12} {}", cells.join("")).trim_end().to_owned() + "\n"
+    };
+    let mut text = "What each state says to a verb:\n".to_owned() + &row("", words());
+    for verb in PairVerb::ALL {
+        let cells = PairState::ALL.map(|state| match verdict(state, verb) {
+            Verdict::Accepted => "accepted",
+            Verdict::NoOp => "no-op",
+            Verdict::Refused(_) => "refused",
+        });
+        text.push_str(&row(verb.typed(), cells));
+    }
+    text
+}
+
+fn words() -> [&'static str; 4] {
+    PairState::ALL.map(PairState::word)
+}
