@@ -196,7 +196,7 @@ fn what_was_edited_since_the_power_came_back_stays_and_a_redo_cut_off_goes_on() 
             // cut off half-way: begun long ago, and what it did carries later times than the boot
             let ago = boot.elapsed() - after_the_edit;
             let begun = SystemClock.read().wall.0 - i64::try_from(ago.as_nanos()).unwrap();
-            fs::write(sandbox.state().join("redo"), format!("{begun}\n")).unwrap();
+            fs::write(sandbox.state().join("redo"), format!("0 {begun}\n")).unwrap();
             fs::write(pvol.join("kept"), "half-way").unwrap();
             wait::pause(Duration::from_millis(50));
             let again = try_start(&sandbox, Some(session.clone()), boot.elapsed()).unwrap();
