@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use model::Door;
 use model::step::sequence;
-use reelfs_journal::{Clock, ClockReading, Epoch, Jvol, SystemClock};
+use reelfs_journal::{Clock, ClockReading, Digest, Epoch, Jvol, SystemClock};
 use reelfs_volume::{NewEpoch, OpenError, OpenOptions, Opened, Primary, Requester, Session};
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, XattrFlags};
 use support::{Disk, FileSystem, Mount, Random, Sandbox, Tree, tools, tree, wait};
@@ -151,6 +151,14 @@ fn any_pages_lost_come_back_from_the_journal() {
             fs::write(path, random.bytes(9_000)).expect("an edit behind the mount");
         }
         let second = start(&sandbox, Some(closed));
+        // with an export on the way, which brings the volume to its disk and frees what was there before the export began
+        let (exported, after) = after.split_at(after.len() * (number % 3) / 4);
+        let (before, meanwhile) = exported.split_at(exported.len() / 2);
+        play(&second, &pvol, before);
+        let kept = second.primary.jvol().pointers().next;
+        play(&second, &pvol, meanwhile);
+        second.primary.sync_volume().expect("a volume in memory");
+        second.primary.jvol().free(kept, Digest::ZERO).expect("nothing else uses it");
         let history = play(&second, &pvol, after);
         let stood = Tree::of(&pvol);
         let session = Session { boot: "another".to_owned(), ..second.session.clone() };

@@ -259,9 +259,15 @@ fn a_clock_that_was_ahead_before_the_power_cut_takes_nothing() {
 
 #[test]
 fn what_the_disk_refused_after_a_sync_comes_back() {
-    if !tools::root() {
-        return;
+    if tools::root() {
+        refuse(|opened, _| drop(opened.primary.close(&opened.session).unwrap_err()));
+        // killed before anybody was told
+        refuse(|_, file| drop(File::open(file).and_then(|file| file.sync_all()).unwrap_err()));
     }
+}
+
+/// Lets the disk refuse what was synced, and `end`s the daemon.
+fn refuse(end: impl FnOnce(&Opened, &Path)) {
     // a disk whose room below it goes
     let outer = Sandbox::new();
     let below = Memory::new(outer.directory("below"), "size=40M");
@@ -275,11 +281,11 @@ fn what_the_disk_refused_after_a_sync_comes_back() {
     let bytes = vec![7; 4 << 20];
     write(&opened, file, 0, &bytes);
     assert_eq!(sync(&opened, file), Ok(()), "the journal has it");
-    opened.primary.close(&opened.session).unwrap_err();
+    let path = site.pvol.join("file");
+    end(&opened, &path);
     let session = opened.session.clone();
     drop(opened);
     tools::run("mount", &["-o", "remount,size=200M", below.0.to_str().unwrap()]);
-    let path = site.pvol.join("file");
     rustix::fs::fadvise(File::open(&path).unwrap(), 0, None, rustix::fs::Advice::DontNeed).unwrap();
     assert!(fs::read(&path).unwrap() != bytes, "the disk refused nothing");
     let again = site.open(Some(session), wait::now()).unwrap();
