@@ -296,6 +296,34 @@ fn refuse(end: impl FnOnce(&Opened, &Path)) {
     assert_eq!(site.open(Some(closed), wait::now()).unwrap().replaced, None);
 }
 
+#[test]
+fn what_leaves_the_journal_has_left_the_cache_of_the_disk() {
+    if !tools::root() {
+        return;
+    }
+    for file_system in [FileSystem::Ext4, FileSystem::Xfs] {
+        let site = Site::on_disk(file_system, 320);
+        let opened = site.first();
+        let file = create(&opened, "file", 0o644);
+        write(&opened, file, 0, &[1; 4096]);
+        opened.primary.sync_volume().unwrap();
+        write(&opened, file, 0, &[2; 4096]);
+        // the log of the file system gets the time of that write, which leaves XFS nothing to flush for
+        File::create(site.pvol.join("other")).and_then(|other| other.sync_all()).unwrap();
+        let before = flushes(&site.pvol);
+        opened.primary.sync_volume().unwrap();
+        assert!(flushes(&site.pvol) > before);
+    }
+}
+
+/// How often the disk below a file was told to empty its cache.
+fn flushes(path: &Path) -> u64 {
+    let device = path.metadata().unwrap().dev();
+    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+    let figures = fs::read_to_string(format!("/sys/dev/block/{major}:{minor}/stat")).unwrap();
+    figures.split_whitespace().nth(15).expect("Linux 5.5").parse().unwrap()
+}
+
 /// So much memory with a file system of its own.
 struct Memory(PathBuf);
 
