@@ -218,12 +218,14 @@ fn tell(file: &GroupFile, opened: &Opened, output: &Output) {
         let why = match reason {
             NewEpoch::OtherVolume => "the PVOL is another directory than it was",
             NewEpoch::PowerCut => "the machine stopped without closing the PVOL",
+            NewEpoch::DiskRefused => "the disk of the PVOL refused what had been written to it",
             NewEpoch::ClockWentBack => "the clock shows a time before the PVOL was last closed",
             NewEpoch::TooMuchChanged => "more changed behind the mount than the journal can take",
         };
         output.warn(format!("{name}: {why}: epoch {} begins, and the next export writes a new base", opened.epoch));
     }
-    if let Some(recovered) = opened.recovered.filter(|_| opened.replaced == Some(NewEpoch::PowerCut)) {
+    let lost = matches!(opened.replaced, Some(NewEpoch::PowerCut | NewEpoch::DiskRefused));
+    if let Some(recovered) = opened.recovered.filter(|_| lost) {
         let redone = count(recovered.redone, "change");
         output.note(format!("{name}: {redone} of the journal done again on the PVOL"));
         if recovered.left > 0 {

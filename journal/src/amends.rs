@@ -17,6 +17,12 @@ impl Amends {
         }
     }
 
+    /// Whether a record was amended.
+    #[must_use]
+    pub fn has(&self, seq: Seq) -> bool {
+        self.0.contains_key(&seq)
+    }
+
     /// The record's change as it really was; `None` when it was nothing.
     #[must_use]
     pub fn real<'a>(&self, record: Record<'a>) -> Option<Change<'a>> {

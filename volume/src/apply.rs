@@ -247,9 +247,15 @@ impl Volume {
         }
         if (owner_differs || present.mode != wanted.mode) && node.file_type != FileType::Symlink {
             node.state.lock().harmless = false;
-            rustix::fs::chmodat(CWD, proc_path(object.as_fd()), Mode::from_raw_mode(wanted.mode), AtFlags::empty())?;
+            self.set_mode(&node, wanted.mode)?;
         }
         rustix::fs::utimensat(&*object, c"", &only_mtime(wanted.mtime), AtFlags::EMPTY_PATH)
+    }
+
+    /// Sets the permission bits of anything but a symbolic link.
+    pub(crate) fn set_mode(&self, node: &Arc<Node>, mode: u32) -> Result<()> {
+        let object = self.descriptor(node)?;
+        rustix::fs::chmodat(CWD, proc_path(object.as_fd()), Mode::from_raw_mode(mode), AtFlags::empty())
     }
 
     /// Makes the extended attributes and ACLs be exactly these.

@@ -12,9 +12,11 @@ mod data;
 mod directory;
 mod dirty;
 mod lifecycle;
+mod lull;
 mod names;
 mod recovery;
 mod redo;
+mod superseded;
 mod suspend;
 mod walk;
 
@@ -82,6 +84,7 @@ pub struct Primary {
     jvol: Arc<Jvol>,
     in_flight: InFlight,
     clock: Arc<dyn Clock>,
+    due: lull::DueRedo,
     epoch: Epoch,
     /// Changes read; who must have none under way writes.
     gate: RwLock<()>,
@@ -365,9 +368,19 @@ impl Primary {
         if self.failed.load(Ordering::Relaxed) {
             return Err(Errno::IO);
         }
-        self.volume.sync().inspect_err(|error| {
+        self.sync_or_note().inspect_err(|error| {
             tracing::error!(%error, "the volume cannot be synced: the mount takes no more changes");
             self.failed.store(true, Ordering::Relaxed);
+        })
+    }
+
+    /// Brings the whole volume to its disk. What the disk refuses the kernel tells once and then throws away, so the next
+    /// opening must do it again.
+    fn sync_or_note(&self) -> Result<()> {
+        self.volume.sync().inspect_err(|_| {
+            if let Err(error) = self.due.note() {
+                tracing::error!(%error, "that the volume has lost something could not be noted");
+            }
         })
     }
 

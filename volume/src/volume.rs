@@ -123,7 +123,7 @@ impl Volume {
         }
     }
 
-    /// Writes everything of the file system to disk (`syncfs`).
+    /// Writes everything of the file system to disk (`syncfs`), and out of the disk's own cache.
     ///
     /// # Errors
     /// What the system says; the error is reported once.
@@ -133,6 +133,16 @@ impl Volume {
         match rustix::fs::syncfs(&*root) {
             Err(Errno::BADF) => rustix::fs::syncfs(open_directory(&root)?),
             result => result,
+        }?;
+        // XFS tells the disk to empty its cache only if its own log had something to write; an fsync always does. Where no
+        // file without a name can be made there is nothing better than what was done.
+        let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
+        match rustix::fs::openat(&*root, c".", flags, Mode::RUSR | Mode::WUSR) {
+            Ok(file) => rustix::fs::fsync(file),
+            Err(error) => {
+                tracing::debug!(%error, "the cache of the volume's disk is left to the file system");
+                Ok(())
+            }
         }
     }
 

@@ -15,8 +15,9 @@ use uuid::Uuid;
 
 use super::adopt::{Adopted, Identity, KnownDirectories, Scan, ScanFor};
 use super::dirty::DirtyMap;
+use super::lull::{DueRedo, Lull};
 use super::recovery::{Recovered, Unsettled};
-use super::redo::{FirstAttempt, Lull, Window};
+use super::redo::Window;
 use super::suspend::OnFull;
 use super::{Primary, committer, walk};
 use crate::volume::Volume;
@@ -78,6 +79,8 @@ pub enum NewEpoch {
     /// The machine stopped without closing it: what of the volume reached the disk, and what of the journal, the kernel
     /// decided for each page by itself.
     PowerCut,
+    /// The disk of the volume refused what had been written to it: the kernel may have thrown that away.
+    DiskRefused,
     /// The clock shows a time before the last session: change times say nothing.
     ClockWentBack,
     /// Telling what changed behind the mount would fill more than half of the journal.
@@ -164,6 +167,7 @@ impl Primary {
             jvol,
             in_flight,
             clock: options.clock,
+            due: DueRedo::new(&options.state),
             epoch: options.epoch,
             gate: RwLock::new(()),
             names: RwLock::new(()),
@@ -181,14 +185,7 @@ impl Primary {
         };
         let boot = boot_id(&primary.volume).map_err(volume_error("look at the volume"))?;
         let mut session = Session { identity, started: primary.clock.read().wall, boot, first: None, clean: None };
-        let found = primary.catch_up(
-            options.session.as_ref(),
-            &session,
-            states,
-            &known,
-            options.strict,
-            &FirstAttempt::new(&options.state),
-        );
+        let found = primary.catch_up(options.session.as_ref(), &session, states, &known, options.strict);
         let found = match found {
             Ok(found) => found,
             Err(error) => {
@@ -201,7 +198,8 @@ impl Primary {
         known.add(primary.volume.root_id());
         primary.known = Mutex::new(known);
         // what a power cut takes from now on, the journal has (redo.rs)
-        primary.volume.sync().map_err(volume_error("sync the volume"))?;
+        primary.sync_or_note().map_err(volume_error("sync the volume"))?;
+        primary.due.forget().map_err(io_error("note the redo"))?;
         let started = primary.marker(MarkerKind::AcquisitionStart, "", "", session.started);
         let started = started.map_err(volume_error("write the journal"))?;
         primary.jvol.sync(started)?;
@@ -225,15 +223,14 @@ impl Primary {
         states: Vec<InFlightState>,
         known: &HashSet<reelfs_journal::FileId>,
         strict: bool,
-        attempt: &FirstAttempt,
     ) -> Result<CaughtUp, OpenError> {
         let same = last.is_none_or(|last| last.identity == session.identity);
         let unclean = last.is_some_and(|last| last.clean.is_none());
-        let power_cut = same && unclean && last.is_some_and(|last| last.boot != session.boot);
+        let lost = if same && unclean { self.lost(last, session) } else { None };
         let unsettled = self.unsettled(states)?;
         // while it was suspended every sync was of the file itself, and the journal is behind
         let map = self.dirty.get_mut().take();
-        let window = match last.and_then(|last| last.first).filter(|_| power_cut && map.is_none()) {
+        let window = match last.and_then(|last| last.first).filter(|_| lost.is_some() && map.is_none()) {
             Some(first) => self.window(first)?,
             None => None,
         };
@@ -254,8 +251,8 @@ impl Primary {
         let pointers = self.jvol.pointers();
         let reason = if !same {
             Some(NewEpoch::OtherVolume)
-        } else if power_cut {
-            Some(NewEpoch::PowerCut)
+        } else if lost.is_some() {
+            lost
         } else if since.is_some_and(|since| session.started < since) {
             Some(NewEpoch::ClockWentBack)
         } else if map.is_none() && scan.estimate() > (pointers.data_size - pointers.data_used) / 2 {
@@ -264,7 +261,7 @@ impl Primary {
             None
         };
         if reason.is_some() {
-            let recovered = self.bring_back(window.as_ref(), last, session, attempt)?;
+            let recovered = self.bring_back(window.as_ref(), last, session)?;
             let caught_up = CaughtUp { recovered, ..self.new_epoch(session, scan.directories, reason)? };
             if let Some(map) = map {
                 self.jvol.sync(self.jvol.pointers().next.previous())?;
@@ -336,24 +333,31 @@ impl Primary {
         Ok(CaughtUp { directories: scan.directories, ..CaughtUp::default() })
     }
 
+    /// Why the volume may have lost something since the last session began, if so.
+    fn lost(&self, last: Option<&Session>, session: &Session) -> Option<NewEpoch> {
+        if last.is_some_and(|last| last.boot != session.boot) {
+            return Some(NewEpoch::PowerCut);
+        }
+        // what the disk refused after the daemon was killed, the kernel tells now
+        (self.due.is_noted() || self.volume.sync().is_err()).then_some(NewEpoch::DiskRefused)
+    }
+
     /// Does again what a power cut may have taken.
     fn bring_back(
         &self,
         window: Option<&Window>,
         last: Option<&Session>,
         session: &Session,
-        attempt: &FirstAttempt,
     ) -> Result<Option<Recovered>, OpenError> {
         let mut recovered = None;
         if let Some(window) = window {
             let same_boot = last.is_some_and(|last| boot_of(&last.boot) == boot_of(&session.boot));
             let began = window.lull_began(self.clock.read(), same_boot);
             let ended = Timestamp(session.started.0.saturating_sub(TIME_GRAIN));
-            let ended = attempt.at(ended).map_err(io_error("note the redo"))?;
-            let redone = self.redo_window(window, Lull { began, ended })?;
+            let lulls = self.due.lulls(Lull { began, ended }, same_boot).map_err(io_error("note the redo"))?;
+            let redone = self.redo_window(window, &lulls)?;
             recovered = Some(Recovered { redone: redone.changes, left: redone.left, ..Recovered::default() });
         }
-        attempt.forget().map_err(io_error("note the redo"))?;
         Ok(recovered)
     }
 
@@ -410,7 +414,7 @@ impl Primary {
         let stop = stop.map_err(volume_error("write the journal"))?;
         while !self.in_flight.wait_settled(stop, Duration::from_secs(1)) {}
         self.committer.stop();
-        self.volume.sync().map_err(volume_error("sync the volume"))?;
+        self.sync_or_note().map_err(volume_error("sync the volume"))?;
         let durable: Seq = self.jvol.sync(stop)?;
         tracing::debug!(%durable, "closed");
         if self.failed.load(Ordering::Relaxed) {

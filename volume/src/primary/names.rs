@@ -214,6 +214,8 @@ impl Primary {
             Err(error) => return Err(error),
         }
         self.walk.moved(&node);
+        // what a failed link leaves is read back and journaled with the file's size
+        let _order = node.order.lock();
         let slot = self.in_flight.begin();
         let parent_mtime = self.now();
         self.commit(&slot, who, &[Change::Link { file: node.id, parent: parent.id, name, parent_mtime }])?;

@@ -7,13 +7,12 @@
 //! file that never was synced whole may be gone, and its records with it.
 
 use std::collections::HashSet;
-use std::fs;
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
 
-use reelfs_journal::{Amends, Change, ClockReading, FileId, FileTime, MarkerKind, NodeKind, Record, Seq, Timestamp};
+use reelfs_journal::{Amends, Change, ClockReading, FileId, MarkerKind, NodeKind, Record, Seq, Timestamp};
 use rustix::io::{Errno, Result};
 
+use super::lull::Lull;
+use super::superseded::Superseded;
 use super::{OpenError, Primary};
 use crate::apply::is_about_content;
 
@@ -25,19 +24,12 @@ const LAST_WORDS: i64 = 60_000_000_000;
 pub(super) struct Window {
     first: Seq,
     last: Seq,
-    /// Wall time of the last record.
+    /// Wall time of the last change.
     end: Timestamp,
     amends: Amends,
+    superseded: Superseded,
     /// Inode numbers of all objects in it.
     pub(super) wanted: HashSet<u64>,
-}
-
-/// The time in which nobody of ours could change the volume: from the end of the machine, or of its disk, to the first attempt to
-/// bring things back.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Lull {
-    pub(super) began: Timestamp,
-    pub(super) ended: Timestamp,
 }
 
 /// What was done again.
@@ -51,44 +43,11 @@ pub(super) struct Redone {
 
 impl Window {
     /// When the lull after this window began: with the boot of the machine, or, in the same boot, when the daemon had nothing
-    /// more to say.
+    /// more to say; then too when the clock says that the machine was booted before that. It was ahead, and all that was
+    /// written would look like edits.
     pub(super) fn lull_began(&self, now: ClockReading, same_boot: bool) -> Timestamp {
-        if same_boot {
-            return Timestamp(self.end.0.saturating_add(LAST_WORDS));
-        }
-        Timestamp(now.wall.0.saturating_sub(i64::try_from(now.boot.as_nanos()).unwrap_or(i64::MAX)))
-    }
-}
-
-/// When a redo was begun, kept until it is done: what changed after that was changed by the redo itself, which may have been
-/// cut off half-way.
-pub(super) struct FirstAttempt {
-    path: PathBuf,
-}
-
-impl FirstAttempt {
-    pub(super) fn new(state: &Path) -> FirstAttempt {
-        FirstAttempt { path: state.join("redo") }
-    }
-
-    /// When it was; `now` if this is the first.
-    pub(super) fn at(&self, now: Timestamp) -> io::Result<Timestamp> {
-        let noted = fs::read_to_string(&self.path).ok().and_then(|text| text.trim().parse().ok());
-        if let Some(noted) = noted {
-            return Ok(Timestamp(noted));
-        }
-        let mut file = fs::File::create(&self.path)?;
-        file.write_all(format!("{}\n", now.0).as_bytes())?;
-        file.sync_all()?;
-        Ok(now)
-    }
-
-    /// Done, or not needed.
-    pub(super) fn forget(&self) -> io::Result<()> {
-        match fs::remove_file(&self.path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            result => result,
-        }
+        let boot = now.wall.0.saturating_sub(i64::try_from(now.boot.as_nanos()).unwrap_or(i64::MAX));
+        Timestamp(if same_boot || boot <= self.end.0 { self.end.0.saturating_add(LAST_WORDS) } else { boot })
     }
 }
 
@@ -100,19 +59,30 @@ impl Primary {
         if first > last {
             return Ok(None);
         }
-        let (mut amends, mut wanted, mut end) = (Amends::default(), HashSet::new(), Timestamp(i64::MIN));
-        let mut begin = first;
-        let window = Window { first, last, end, amends: Amends::default(), wanted: HashSet::new() };
-        self.records(&window, |record| {
+        let empty = |first| Window {
+            first,
+            last,
+            end: Timestamp(i64::MIN),
+            amends: Amends::default(),
+            superseded: Superseded::default(),
+            wanted: HashSet::new(),
+        };
+        let mut window = empty(first);
+        self.records((first, last), |record| {
             if matches!(record.change, Change::Marker { kind: MarkerKind::ResyncEnd, .. }) {
                 // the volume was on disk as a whole, and what was told before is not all that had changed
-                (amends, wanted, begin) = (Amends::default(), HashSet::new(), record.seq.next());
+                window = empty(record.seq.next());
             }
-            amends.note(&record.change);
-            wanted.insert(record.change.file().ino);
-            end = end.max(record.wall);
+            window.amends.note(&record.change);
+            window.superseded.note(&record);
+            window.wanted.insert(record.change.file().ino);
+            // a marker may be an opening's that came to nothing
+            if !matches!(record.change, Change::Marker { .. }) {
+                window.end = window.end.max(record.wall);
+            }
         })?;
-        Ok((begin <= last).then_some(Window { first: begin, end, amends, wanted, ..window }))
+        window.superseded.finish(&window.amends);
+        Ok((window.first <= last).then_some(window))
     }
 
     /// Does a window again. Its objects were made known by a scan before. What somebody has changed since the power came back
@@ -120,15 +90,17 @@ impl Primary {
     ///
     /// # Errors
     /// What the file system says, `ENOSPC` when it is full; it can be tried again.
-    pub(super) fn redo_window(&self, window: &Window, lull: Lull) -> std::result::Result<Redone, OpenError> {
+    pub(super) fn redo_window(&self, window: &Window, lulls: &[Lull]) -> std::result::Result<Redone, OpenError> {
         let failed = |source| OpenError::Volume { what: "do again what the journal holds", source };
         let mut redone = Redone::default();
-        let edited = self.edited(lull).map_err(failed)?;
+        let edited = self.edited(lulls).map_err(failed)?;
         let mut left = HashSet::new();
         self.volume.set_converging(true);
         let mut outcome = Ok(());
-        self.records(window, |record| {
-            let Some(change) = window.amends.real(record) else { return };
+        self.records((window.first, window.last), |record| {
+            let seq = record.seq;
+            let real = window.amends.real(record).and_then(|change| window.superseded.lasting(seq, change));
+            let Some(change) = real else { return };
             if edited.contains(&change.file()) {
                 if left.insert(change.file()) {
                     tracing::warn!(file = %change.file(), "changed since the power came back: left as it is");
@@ -144,18 +116,19 @@ impl Primary {
             }
         })?;
         self.volume.set_converging(false);
+        self.volume.refused_times(); // of others' files: what stands is what the journal said
         outcome?;
-        self.volume.sync().map_err(failed)?;
+        self.sync_or_note().map_err(failed)?;
         redone.left = left.len() as u64;
         Ok(redone)
     }
 
-    /// Objects that were changed in the lull.
-    fn edited(&self, lull: Lull) -> Result<HashSet<FileId>> {
+    /// Objects that were changed in a lull.
+    fn edited(&self, lulls: &[Lull]) -> Result<HashSet<FileId>> {
         let mut edited = HashSet::new();
         for node in self.volume.nodes.all() {
             let changed = self.volume.stat(&node)?.ctime;
-            if FileTime::from(lull.began) <= changed && changed < FileTime::from(lull.ended) {
+            if lulls.iter().any(|lull| lull.contains(changed)) {
                 edited.insert(node.id);
             }
         }
@@ -171,13 +144,21 @@ impl Primary {
         if !self.volume.knows(change.file()) {
             return Ok(false);
         }
+        match self.repeat_on(change) {
+            // a daemon without privileges, and a file that had its last mode early
+            Err(Errno::ACCESS) => self.with_access(change, || self.repeat_on(change)),
+            result => result,
+        }
+    }
+
+    fn repeat_on(&self, change: &Change<'_>) -> Result<bool> {
         match change {
             Change::Create { file, kind, attributes, xattrs, .. } => {
                 if *kind == NodeKind::File {
                     self.volume.put_size(*file, 0)?; // made empty: what stands there comes again
                 }
-                self.volume.set_attributes(*file, attributes)?;
                 self.volume.set_xattrs_exact(*file, xattrs)?;
+                self.volume.or_refused(self.volume.set_attributes(*file, attributes))?;
             }
             Change::RemoveXattr { .. } => match self.volume.apply(change) {
                 Ok(_) | Err(Errno::NODATA) => {}
@@ -188,6 +169,9 @@ impl Primary {
                     return Err(Errno::NOSPC);
                 }
             }
+            Change::SetAttr { file, attributes } => {
+                self.volume.or_refused(self.volume.set_attributes(*file, attributes))?;
+            }
             change if is_about_content(change) => {
                 self.volume.apply(change)?;
             }
@@ -196,8 +180,24 @@ impl Primary {
         Ok(true)
     }
 
-    fn records(&self, window: &Window, mut each: impl FnMut(Record<'_>)) -> std::result::Result<(), OpenError> {
-        let mut reader = self.jvol.read(window.first, window.last)?;
+    /// Does something with an object that its owner, who we are, may not do by its present mode.
+    fn with_access(&self, change: &Change<'_>, act: impl FnOnce() -> Result<bool>) -> Result<bool> {
+        let node = self.volume.node(change.file())?;
+        let before = self.volume.stat(&node)?;
+        self.volume.set_mode(&node, before.mode | 0o600).map_err(|_| Errno::ACCESS)?;
+        let done = act();
+        if done.is_err() || !matches!(change, Change::Create { .. } | Change::SetAttr { .. }) {
+            self.volume.set_mode(&node, before.mode)?;
+        }
+        done
+    }
+
+    fn records(
+        &self,
+        (first, last): (Seq, Seq),
+        mut each: impl FnMut(Record<'_>),
+    ) -> std::result::Result<(), OpenError> {
+        let mut reader = self.jvol.read(first, last)?;
         while let Some(record) = reader.next() {
             let (control, data) = record?;
             let record = Record::decode(control, data).map_err(|error| {
