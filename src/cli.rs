@@ -5,6 +5,7 @@ mod base;
 mod completions;
 mod demo;
 mod group;
+mod journal;
 mod log;
 mod man;
 mod mark;
@@ -100,6 +101,7 @@ fn run(verb: Verb, context: &Context) -> Result<()> {
         Verb::Base(verb) => base::run(&verb, context),
         Verb::Tape(verb) => tape::run(&verb, context),
         Verb::Pair(verb) => pair::run(&verb, context),
+        Verb::Journal(verb) => journal::run(&verb, context),
         Verb::Points(arguments) => points::run(&arguments, context),
         Verb::Log(arguments) => log::run(&arguments, context),
         Verb::Restore(arguments) => restore::run(&arguments, context),

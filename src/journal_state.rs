@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use reelfs_journal::{Jvol, JvolPointers, Record, Seq, Timestamp};
+use reelfs_journal::{CONTROL_LEN, Jvol, JvolPointers, Record, Seq, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
@@ -21,6 +21,10 @@ pub struct JournalState {
     pub used: f64,
     /// Journal data held.
     pub data_bytes: u64,
+    /// Every record up to here is known to be durable.
+    pub durable: Seq,
+    /// Time of the first record held; absent when none is.
+    pub first_time: Option<Timestamp>,
     /// Time of the last record; absent when there never was one.
     pub last_time: Option<Timestamp>,
     /// What each directory lacks.
@@ -56,9 +60,22 @@ impl JournalState {
             size_bytes: pointers.size,
             used: pointers.occupancy(),
             data_bytes: pointers.data_used,
+            durable: pointers.durable,
+            first_time: first_time(jvol, &pointers)?,
             last_time: (pointers.last_time != Timestamp(i64::MIN)).then_some(pointers.last_time),
             waiting,
         })
+    }
+
+    /// Seconds until the journal is full, if it goes on filling as it did since the first record held; `None` while nobody can
+    /// say.
+    #[must_use]
+    pub fn full_in_seconds(&self) -> Option<u64> {
+        let (first, last) = (self.first_time?, self.last_time?);
+        let seconds = last.0.saturating_sub(first.0) as f64 / Timestamp::SECOND as f64;
+        // of a few records in a moment nothing can be told
+        let rate = (seconds >= 1.0 && self.used > 0.0).then(|| self.used / seconds)?;
+        Some(((1.0 - self.used).max(0.0) / rate) as u64)
     }
 
     /// Records held.
@@ -66,6 +83,15 @@ impl JournalState {
     pub fn records(&self) -> u64 {
         (self.last.0 + 1).saturating_sub(self.first.0)
     }
+}
+
+fn first_time(jvol: &Jvol, pointers: &JvolPointers) -> Result<Option<Timestamp>> {
+    if pointers.next <= pointers.out {
+        return Ok(None);
+    }
+    let mut controls = jvol.controls(pointers.out, pointers.out)?;
+    let time = |control: std::result::Result<&[u8; CONTROL_LEN], _>| control.map(|control| Record::peek(control).1);
+    Ok(controls.next().map(time).transpose()?)
 }
 
 fn waiting(jvol: &Jvol, pointers: &JvolPointers, target: &Target) -> Result<Waiting> {

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use clap::{ColorChoice, Parser, Subcommand};
 
 use crate::cli::{
-    base, completions, demo, group, log, man, mark, mount, pair, points, protect, restore, status, tape, umount,
+    base, completions, demo, group, journal, log, man, mark, mount, pair, points, protect, restore, status, tape,
+    umount,
 };
 
 const EXAMPLES: &str = "\
@@ -78,6 +79,9 @@ pub(crate) enum Verb {
     /// Suspend a group, and bring it back with only what changed
     #[command(subcommand, after_help = crate::pair_state::help())]
     Pair(pair::PairVerb),
+    /// The journal volume in numbers
+    #[command(subcommand)]
+    Journal(journal::JournalVerb),
     /// What can I go back to: the window, gaps, base copies, markers
     Points(points::PointsArgs),
     /// What happened: every change, by whom and when
