@@ -17,6 +17,7 @@ mod restore;
 mod status;
 mod tape;
 mod umount;
+mod wait;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -102,6 +103,7 @@ fn run(verb: Verb, context: &Context) -> Result<()> {
         Verb::Tape(verb) => tape::run(&verb, context),
         Verb::Pair(verb) => pair::run(&verb, context),
         Verb::Journal(verb) => journal::run(&verb, context),
+        Verb::Wait(arguments) => wait::run(&arguments, context),
         Verb::Points(arguments) => points::run(&arguments, context),
         Verb::Log(arguments) => log::run(&arguments, context),
         Verb::Restore(arguments) => restore::run(&arguments, context),

@@ -42,7 +42,7 @@ pub fn split(group: &OpenGroup) -> Result<Done> {
 /// Journals again and tells what changed; exports to the directories that the group knows whenever the journal is full.
 ///
 /// # Errors
-/// 16 without a base copy, 22 when nobody makes room in the journal. It stays suspended, and nothing is forgotten.
+/// 16 without a base copy, 20 when nobody makes room in the journal. It stays suspended, and nothing is forgotten.
 pub fn resync(group: &OpenGroup, mountpoint: Option<&Path>, progress: &mut dyn FnMut(u64, u64)) -> Result<Resynced> {
     if !admit(group, PairVerb::Resync)? {
         return Ok(Resynced::default());
@@ -67,7 +67,7 @@ pub fn resync(group: &OpenGroup, mountpoint: Option<&Path>, progress: &mut dyn F
         ResyncError::NotSuspended => Error::new(ErrorKind::State, format!("group {name} is not suspended")),
         ResyncError::NoRoom => {
             let message = format!("the journal of {name} has no room for what changed; it stays suspended");
-            let error = Error::new(ErrorKind::NoSpace, message);
+            let error = Error::new(ErrorKind::JournalFull, message);
             let hint = format!("reelfs tape export {name} --to DIR for every directory of it, then again");
             troubles.pop().into_iter().fold(error, Error::because).hint(hint)
         }

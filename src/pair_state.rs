@@ -10,6 +10,7 @@
 //! ```
 
 use std::fmt;
+use std::str::FromStr;
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -50,6 +51,15 @@ pub enum Verdict {
     NoOp,
     /// It would promise what nobody can keep: exit code 16, and nothing is changed.
     Refused(&'static str),
+}
+
+impl FromStr for PairState {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<PairState, String> {
+        let known = |state: &&PairState| state.word().eq_ignore_ascii_case(text);
+        PairState::ALL.iter().find(known).copied().ok_or_else(|| format!("a state is one of {}", words().join(", ")))
+    }
 }
 
 impl PairState {

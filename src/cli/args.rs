@@ -6,7 +6,7 @@ use clap::{ColorChoice, Parser, Subcommand};
 
 use crate::cli::{
     base, completions, demo, group, journal, log, man, mark, mount, pair, points, protect, restore, status, tape,
-    umount,
+    umount, wait,
 };
 
 const EXAMPLES: &str = "\
@@ -92,6 +92,8 @@ pub(crate) enum Verb {
     Protect(protect::ProtectArgs),
     /// How the groups are
     Status(status::StatusArgs),
+    /// Wait until a group is in a state
+    Wait(wait::WaitArgs),
     /// The whole story on temporary directories, in under a minute
     Demo(demo::DemoArgs),
     /// Completions for a shell, on stdout

@@ -1,17 +1,20 @@
-//! `reelfs pair`: split and resync.
+//! `reelfs pair`: split, resync, show and list.
 
 use clap::Subcommand;
 use reelfs_journal::GroupName;
-use reelfs_volume::Resynced;
+use reelfs_volume::{DirtyCounts, OnFull, Resynced};
 use serde::Serialize;
 
 use crate::cli::Context;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::output::count;
-use crate::pair::Done;
+use crate::pair::{self, Done};
+use crate::pair_state::PairState;
 use crate::progress::Progress;
 use crate::request::{self, Request, Step};
 use crate::size::Size;
+use crate::status::GroupStatus;
+use crate::when::rfc3339;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum PairVerb {
@@ -22,6 +25,25 @@ pub(crate) enum PairVerb {
     #[command(after_help = "Example:\n  reelfs pair resync docs\n\nMoments between the suspension and the end of the \
                             resync cannot be restored.")]
     Resync(PairArgs),
+    /// The state of a pair, and why
+    #[command(
+        after_help = "Examples:\n  reelfs pair show docs\n  reelfs pair show docs --check PAIR && echo journaled"
+    )]
+    Show(ShowArgs),
+    /// The states of all pairs
+    List(ListArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ListArgs {}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ShowArgs {
+    /// The group
+    pub group: GroupName,
+    /// Exit with 16 when the state is another one
+    #[arg(long, value_name = "STATE")]
+    pub check: Option<PairState>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -42,7 +64,68 @@ pub(crate) fn run(verb: &PairVerb, context: &Context) -> Result<()> {
     match verb {
         PairVerb::Split(arguments) => split(&arguments.group, context),
         PairVerb::Resync(arguments) => resync(&arguments.group, context),
+        PairVerb::Show(arguments) => show(arguments, context),
+        PairVerb::List(ListArgs {}) => list(context),
     }
+}
+
+#[derive(Serialize)]
+struct Row {
+    group: String,
+    state: &'static str,
+    reason: Option<&'static str>,
+    since: Option<String>,
+    on_full: OnFull,
+    dirty: Option<DirtyCounts>,
+}
+
+impl Row {
+    fn of(status: &GroupStatus) -> Row {
+        let suspension = status.suspension.map(|(suspension, _)| suspension);
+        Row {
+            group: status.file.name.to_string(),
+            state: status.state().word(),
+            reason: suspension.map(|suspension| pair::word(suspension.reason)),
+            since: suspension.map(|suspension| rfc3339(suspension.time)),
+            on_full: status.file.on_full,
+            dirty: status.suspension.map(|(_, counts)| counts),
+        }
+    }
+}
+
+fn line(status: &GroupStatus, context: &Context) -> String {
+    let since =
+        status.suspension.map(|(suspension, _)| format!(", since {}", context.output.zone.text(suspension.time)));
+    let (name, word) = (status.file.name.as_str(), status.state().word());
+    format!("{name:15} {word}    {}{}", status.plain(), since.unwrap_or_default())
+}
+
+fn show(arguments: &ShowArgs, context: &Context) -> Result<()> {
+    let status = GroupStatus::of(&context.state.existing(&arguments.group)?)?;
+    context.output.say(line(&status, context))?;
+    context.output.document(&Row::of(&status))?;
+    match arguments.check {
+        Some(wanted) if wanted != status.state() => {
+            let (name, is) = (&arguments.group, status.state().word());
+            Err(Error::new(ErrorKind::State, format!("{name} is {is}, not {}", wanted.word())))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn list(context: &Context) -> Result<()> {
+    let mut pairs = Vec::new();
+    for group in context.state.groups()? {
+        let status = GroupStatus::of(&group)?;
+        context.output.say(line(&status, context))?;
+        pairs.push(Row::of(&status));
+    }
+    context.output.document(&Rows { pairs })
+}
+
+#[derive(Serialize)]
+struct Rows {
+    pairs: Vec<Row>,
 }
 
 fn split(name: &GroupName, context: &Context) -> Result<()> {

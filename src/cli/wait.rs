@@ -1,0 +1,60 @@
+//! `reelfs wait`: back when a group is in a state.
+
+use std::time::Duration;
+
+use reelfs_journal::{GroupName, Timestamp};
+use serde::Serialize;
+
+use crate::cli::Context;
+use crate::error::{Error, ErrorKind, Result};
+use crate::pair_state::PairState;
+use crate::status::GroupStatus;
+
+/// How often it looks.
+const EVERY: Duration = Duration::from_millis(200);
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  reelfs wait docs --state PAIR --timeout 10m && echo everything is journaled")]
+pub(crate) struct WaitArgs {
+    /// The group
+    pub group: GroupName,
+    /// The state to wait for: SMPL, COPY, PAIR or SUSP
+    #[arg(long, value_name = "STATE")]
+    pub state: PairState,
+    /// How long to wait; then the exit code is 17
+    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = humantime::parse_duration)]
+    pub timeout: Duration,
+}
+
+#[derive(Serialize)]
+struct Reached<'a> {
+    group: &'a GroupName,
+    state: &'static str,
+}
+
+pub(crate) fn run(arguments: &WaitArgs, context: &Context) -> Result<()> {
+    let (name, wanted) = (&arguments.group, arguments.state);
+    let group = context.state.existing(name)?;
+    let limit = i64::try_from(arguments.timeout.as_nanos()).unwrap_or(i64::MAX);
+    let until = Timestamp(context.now().0.saturating_add(limit));
+    loop {
+        let state = GroupStatus::of(&group)?.state();
+        if state == wanted {
+            return context.output.document(&Reached { group: name, state: state.word() });
+        }
+        if context.now() >= until {
+            let waited = humantime::format_duration(arguments.timeout);
+            let message = format!("{name} is {} after {waited}, not {}", state.word(), wanted.word());
+            return Err(Error::new(ErrorKind::TimedOut, message).hint(format!("why: reelfs status {name}")));
+        }
+        pause();
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a state is looked at now and then: it may be reached without any process"
+)]
+fn pause() {
+    std::thread::sleep(EVERY);
+}
