@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use reelfs_journal::{Seq, Timestamp};
+use reelfs_journal::{Seq, Tags, Timestamp};
 use reelfs_transport::control::{Answer, Connection, ControlError};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -27,6 +27,8 @@ pub enum Request {
         name: String,
         /// A line about it.
         note: String,
+        /// What programs say about it.
+        tags: Tags,
     },
     /// A base tape of what is there now, and the changes that make it exact.
     BaseCopy {
@@ -155,7 +157,7 @@ pub fn perform(
 ) -> Result<serde_json::Value> {
     let mut step = |done, total| progress(Step { done, total });
     match request {
-        Request::Mark { name, note } => to_json(&mark(group, name, note)?),
+        Request::Mark { name, note, tags } => to_json(&mark(group, name, note, tags)?),
         Request::BaseCopy { to } => {
             let destination = Destination::check(&group.file(), group.device(), mountpoint, to)?;
             let _alone = group.alone();
@@ -170,9 +172,9 @@ pub fn perform(
     }
 }
 
-fn mark(group: &OpenGroup, name: &str, note: &str) -> Result<Marked> {
+fn mark(group: &OpenGroup, name: &str, note: &str, tags: &Tags) -> Result<Marked> {
     crate::point::check_marker_name(name)?;
-    let set = group.primary().mark(name, note);
+    let set = group.primary().mark(name, note, tags);
     let (seq, time) = set.map_err(|error| Error::io("write the marker to the journal", error.into()))?;
     group.update(|file| file.last_marker = Some(LastMarker { name: name.to_owned(), seq, time }))?;
     Ok(Marked { seq, time })
@@ -180,4 +182,17 @@ fn mark(group: &OpenGroup, name: &str, note: &str) -> Result<Marked> {
 
 fn to_json<T: Serialize>(value: &T) -> Result<serde_json::Value> {
     serde_json::to_value(value).map_err(|error| Error::failed("write the answer").because(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tags_travel_in_order_and_are_checked_on_arrival() {
+        let line = r#"{"verb":"mark","name":"m","note":"","tags":[["z","1"],["a","2"]]}"#;
+        let request: Request = serde_json::from_str(line).expect("a request");
+        assert_eq!(serde_json::to_string(&request).expect("a line"), line);
+        assert!(serde_json::from_str::<Request>(&line.replace("\"a\"", "\"z\"")).is_err());
+    }
 }
