@@ -48,7 +48,7 @@ pub fn main() -> Result<(), Box<dyn Error>> {
     let (who, price) = (Requester::reelfs(), primary.lookup(primary.root(), OsStr::new("price.txt"))?.id.ino);
     primary.write(&who, price, 0, b"120", false)?;
     let raised = primary.jvol().pointers();
-    let (_, noticed) = primary.mark("before-the-mistake", "", &Tags::default())?;
+    let (_, noticed) = primary.mark("before-the-mistake", "", &Tags::default(), None)?;
     primary.write(&who, price, 0, b"0.1", false)?;
     export::export(&open, &to, None, &mut |_, _| {})?;
     open.close()?;

@@ -4,18 +4,33 @@
 
 mod support;
 
-use std::fs;
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
+use reelfs_journal::{Epoch, Jvol, SystemClock, Tags};
+use reelfs_volume::{OpenOptions, Primary, Requester};
 use serde_json::{Value, json};
-use support::{Outcome, Sandbox};
+use support::{Disk, FileSystem, Outcome, Sandbox, tools, wait};
+use uuid::Uuid;
+
+/// What a writer may wait for a frozen marker.
+const BLOCKED_MAX: Duration = Duration::from_secs(1);
 
 /// A group `docs` with a directory and a base copy in `disk`.
 fn group() -> Sandbox {
+    group_of_size("16MiB")
+}
+
+fn group_of_size(size: &str) -> Sandbox {
     let sandbox = Sandbox::new();
     let (pvol, disk) = (sandbox.directory("pvol"), sandbox.directory("disk"));
     fs::write(pvol.join("file"), "first").unwrap();
-    sandbox.group_of_size("docs", &pvol, "16MiB");
+    sandbox.group_of_size("docs", &pvol, size);
     sandbox.base("docs", &disk);
     sandbox
 }
@@ -82,4 +97,184 @@ fn bad_tags_are_usage_errors_and_nothing_is_marked() {
     mark(&sandbox, &words.collect::<Vec<_>>()).ok();
     assert_eq!(markers(&sandbox)[0]["tags"].as_object().unwrap().len(), 32);
     assert_eq!(markers(&sandbox)[0]["tags"][format!("31{}", &fits[2..])], json!(fits));
+}
+
+#[test]
+fn while_changes_are_held_none_is_journaled_and_the_marker_lets_them_go() {
+    let sandbox = Sandbox::in_memory();
+    let (pvol, jvol, group) = (sandbox.directory("pvol"), sandbox.path("jvol"), Uuid::from_u128(1));
+    Jvol::create(&jvol, Jvol::SIZE_MIN, group, &mut |_, _| {}).unwrap();
+    let opened = Primary::start(OpenOptions {
+        root: File::open(&pvol).unwrap().into(),
+        jvol,
+        group,
+        state: sandbox.state(),
+        epoch: Epoch(1),
+        session: None,
+        strict: false,
+        clock: Arc::new(SystemClock),
+    })
+    .unwrap();
+    let (primary, who) = (&opened.primary, Requester::reelfs());
+    let file = primary.create(&who, primary.root(), OsStr::new("file"), 0o644, 0).unwrap().id.ino;
+    primary.write(&who, file, 0, b"old", false).unwrap();
+    let has_written = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let held = primary.hold_changes(Duration::from_secs(1)).expect("nothing is under way");
+        assert!(primary.hold_changes(Duration::from_millis(20)).is_none(), "held twice");
+        let next = primary.jvol().pointers().next;
+        scope.spawn(|| {
+            primary.write(&who, file, 0, b"new", false).unwrap();
+            has_written.store(true, Ordering::SeqCst);
+        });
+        wait::pause(Duration::from_millis(300));
+        assert!(!has_written.load(Ordering::SeqCst), "a change went through");
+        assert_eq!(primary.read(file, 0, 3).unwrap(), b"old", "reads go on, and nothing is made ahead of the journal");
+        assert_eq!(primary.jvol().pointers().next, next, "nothing is journaled");
+        let (seq, _) = primary.mark("m", "", &Tags::default(), Some(held)).unwrap();
+        assert_eq!(seq, next, "the marker is the next record");
+        assert!(wait::until(Duration::from_secs(5), || has_written.load(Ordering::SeqCst)), "still held");
+    });
+    primary.close(&opened.session).unwrap();
+}
+
+/// What one writer does: the same number to a first and then to a second file, as one request each.
+struct Pair {
+    files: [File; 2],
+    written: AtomicU64,
+}
+
+impl Pair {
+    /// Bytes of one write: several pages, and one request.
+    const LENGTH: usize = 16 << 10;
+    /// Most writes of one pair: two of them leave room in a journal of 256 MiB.
+    const WRITES_MAX: u64 = 3_500;
+
+    fn new(root: &Path, name: &str) -> Pair {
+        let open = |half: &str| File::create(root.join(format!("{name}.{half}"))).unwrap();
+        let pair = Pair { files: [open("a"), open("b")], written: AtomicU64::new(0) };
+        pair.write(1);
+        pair
+    }
+
+    /// Gives how long the slower write took.
+    fn write(&self, number: u64) -> Duration {
+        let bytes = number.to_le_bytes().repeat(Pair::LENGTH / 8);
+        let slowest = self.files.iter().map(|file| {
+            let begin = wait::now();
+            assert_eq!(file.write_at(&bytes, 0).unwrap(), Pair::LENGTH, "one request");
+            begin.elapsed()
+        });
+        let slowest = slowest.max().unwrap_or_default();
+        self.written.store(number, Ordering::SeqCst);
+        slowest
+    }
+
+    /// The number in a restored file, all of it the same.
+    fn read(root: &Path, name: &str, half: &str) -> u64 {
+        let bytes = fs::read(root.join(format!("{name}.{half}"))).unwrap();
+        assert_eq!(bytes.len(), Pair::LENGTH, "{name}.{half}");
+        let mut words = bytes.chunks(8).map(|word| u64::from_le_bytes(word.try_into().unwrap()));
+        let first = words.next().unwrap();
+        assert!(words.all(|word| word == first), "half a write in {name}.{half}");
+        first
+    }
+}
+
+#[test]
+fn a_frozen_marker_has_no_write_half_and_holds_writers_up_for_a_moment() {
+    let sandbox = group_of_size("256MiB");
+    let mount = sandbox.mount("docs", "mnt");
+    let pairs = ["one", "two"].map(|name| Pair::new(mount.path(), name));
+    let is_over = AtomicBool::new(false);
+    let slowest = std::thread::scope(|scope| {
+        let writers = [0, 1].map(|index| {
+            let (pair, is_over) = (&pairs[index], &is_over);
+            scope.spawn(move || {
+                let until_over = (2..Pair::WRITES_MAX).take_while(|_| !is_over.load(Ordering::Relaxed));
+                let slowest = until_over.map(|number| {
+                    wait::pause(Duration::from_millis(2));
+                    pair.write(number)
+                });
+                slowest.max().unwrap_or_default()
+            })
+        });
+        let written = || pairs.iter().map(|pair| pair.written.load(Ordering::SeqCst)).min().unwrap_or_default();
+        for round in 0..5 {
+            mark(&sandbox, &[&format!("m{round}"), "--freeze"]).ok();
+            let then = written();
+            assert!(wait::until(BLOCKED_MAX, || written() > then), "writers do not go on after m{round}");
+        }
+        is_over.store(true, Ordering::Relaxed);
+        writers.map(|writer| writer.join().unwrap()).into_iter().max().unwrap()
+    });
+    assert!(slowest < BLOCKED_MAX, "a write took {slowest:?}");
+    drop(pairs);
+    sandbox.export("docs", &sandbox.path("disk"));
+    mount.umount();
+    let mut last = [0; 2];
+    for round in 0..5 {
+        let root = sandbox.restore(&sandbox.path("disk"), &format!("marker:m{round}"), &format!("m{round}"));
+        for (index, name) in ["one", "two"].into_iter().enumerate() {
+            let (a, b) = (Pair::read(&root, name, "a"), Pair::read(&root, name, "b"));
+            assert!(b <= a && a <= b + 1, "{name} at m{round}: {a} and {b}");
+            assert!(b >= last[index], "{name} went back at m{round}");
+            last[index] = b;
+        }
+    }
+}
+
+#[test]
+fn a_frozen_marker_without_a_mount_is_a_marker() {
+    let sandbox = group();
+    mark(&sandbox, &["m", "--freeze"]).ok();
+    sandbox.export("docs", &sandbox.path("disk"));
+    assert_eq!(fs::read(sandbox.restore(&sandbox.path("disk"), "marker:m", "to").join("file")).unwrap(), b"first");
+}
+
+/// A file system that takes no writes until this is dropped.
+struct Stuck<'d>(&'d Disk);
+
+impl<'d> Stuck<'d> {
+    fn new(disk: &'d Disk) -> Stuck<'d> {
+        tools::run("fsfreeze", &["-f", text(disk.path())]);
+        Stuck(disk)
+    }
+}
+
+impl Drop for Stuck<'_> {
+    fn drop(&mut self) {
+        tools::run("fsfreeze", &["-u", text(self.0.path())]);
+    }
+}
+
+#[test]
+fn a_change_that_does_not_end_is_waited_for_ten_seconds_and_then_nothing_is_marked() {
+    if !tools::root() || !tools::present(&["fsfreeze", "mkfs.ext4"]) {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let disk = Disk::new(&sandbox, "small", FileSystem::Ext4, 64);
+    sandbox.group_of_size("docs", &disk.directory("pvol"), "16MiB");
+    sandbox.base("docs", &sandbox.directory("disk"));
+    let mount = sandbox.mount("docs", "mnt");
+    let file = File::create(mount.join("file")).unwrap();
+    std::thread::scope(|scope| {
+        let stuck = Stuck::new(&disk);
+        let writer = scope.spawn(|| file.write_at(b"late", 0).unwrap());
+        wait::pause(Duration::from_millis(300));
+        let begin = wait::now();
+        mark(&sandbox, &["frozen", "--freeze"]).refused(17, &["did not end within 10 s", "frozen was not placed"]);
+        let took = begin.elapsed();
+        assert!((Duration::from_secs(9)..Duration::from_secs(20)).contains(&took), "{took:?}");
+        assert_eq!(markers(&sandbox), Vec::<Value>::new());
+        assert!(!writer.is_finished());
+        drop(stuck);
+        assert_eq!(writer.join().unwrap(), 4);
+    });
+    file.write_at(b"again", 0).unwrap();
+    drop(file);
+    mark(&sandbox, &["frozen", "--freeze"]).ok();
+    assert_eq!(markers(&sandbox).len(), 1);
+    mount.umount();
 }

@@ -27,6 +27,9 @@ pub(crate) struct MarkArgs {
     /// What a program wants to find again; may be given up to 32 times
     #[arg(long = "tag", value_name = "KEY=VALUE")]
     pub tags: Vec<String>,
+    /// Let changes under way end first, and no new one begin, for the moment in which the marker is placed
+    #[arg(long)]
+    pub freeze: bool,
 }
 
 #[derive(Serialize)]
@@ -41,7 +44,8 @@ pub(crate) fn run(arguments: &MarkArgs, context: &Context) -> Result<()> {
     check_marker_name(&arguments.name)?;
     let tags = tags(&arguments.tags)?;
     let group = context.state.existing(&arguments.group)?;
-    let request = Request::Mark { name: arguments.name.clone(), note: arguments.note.clone(), tags };
+    let (name, note) = (arguments.name.clone(), arguments.note.clone());
+    let request = Request::Mark { name, note, tags, freeze: arguments.freeze };
     let marked: Marked = request::run(&group, &request, &context.output, &mut |_| {})?;
     told(arguments, marked, context)
 }

@@ -287,12 +287,13 @@ impl Primary {
         }
     }
 
-    /// Sets a named point.
+    /// Sets a named point. What holds changes for it is given up as soon as the point has its place: nobody waits for the disk.
     ///
     /// # Errors
     /// `EIO` when the journal cannot be written or made durable.
-    pub fn mark(&self, name: &str, note: &str, tags: &Tags) -> Result<(Seq, Timestamp)> {
+    pub fn mark(&self, name: &str, note: &str, tags: &Tags, held: Option<Held<'_>>) -> Result<(Seq, Timestamp)> {
         let placed = self.place(MarkerKind::Named, (name, note, tags), self.clock.read().wall)?;
+        drop(held);
         self.jvol.sync(placed.last).map_err(|_| Errno::IO)?;
         Ok((placed.last, placed.time))
     }
