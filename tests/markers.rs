@@ -278,3 +278,149 @@ fn a_change_that_does_not_end_is_waited_for_ten_seconds_and_then_nothing_is_mark
     assert_eq!(markers(&sandbox).len(), 1);
     mount.umount();
 }
+
+/// Whether a process still runs whose command line holds this.
+fn runs(words: &str) -> bool {
+    fs::read_dir("/proc").unwrap().any(|entry| {
+        let line = fs::read(entry.unwrap().path().join("cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&line).replace('\0', " ").contains(words)
+    })
+}
+
+/// What was killed may take a moment to go.
+#[track_caller]
+fn none_runs(words: &str) {
+    assert!(wait::until(Duration::from_secs(5), || !runs(words)), "a hook left processes: {words}");
+}
+
+#[test]
+fn a_hook_knows_what_for_holds_on_while_the_marker_is_placed_and_goes_on_after_it() {
+    let sandbox = group();
+    let mount = sandbox.mount("docs", "mnt");
+    let hook = format!(
+        r#"cd {} && echo "$REELFS_GROUP $REELFS_MARKER" >held && echo READY && cat && echo more && rm held"#,
+        mount.path().display()
+    );
+    let outcome = mark(&sandbox, &["m", "--freeze", "--exec", &hook]).ok();
+    assert_eq!(outcome.stderr, "", "nothing to complain about");
+    assert!(!mount.join("held").exists(), "the hook was waited for");
+    sandbox.export("docs", &sandbox.path("disk"));
+    let root = sandbox.restore(&sandbox.path("disk"), "marker:m", "to");
+    assert_eq!(fs::read_to_string(root.join("held")).unwrap(), "docs m\n");
+    // a hook that has more to say than a pipe holds is no reason to wait for ever
+    mark(&sandbox, &["loud", "--exec", "echo READY && cat && head -c 1000000 /dev/zero"]).ok();
+    let early = mark(&sandbox, &["early", "--exec", "echo READY; exec >&-; sleep 0"]);
+    assert_eq!(early.code, 0, "{early}");
+    mount.umount();
+}
+
+#[test]
+fn a_hook_that_does_not_become_ready_is_ended_and_nothing_is_marked() {
+    let sandbox = group();
+    let refused = |code: i32, hook: &str, sentence: &str| {
+        let outcome = mark(&sandbox, &["m", "--timeout", "1s", "--exec", hook]);
+        outcome.refused(code, &[sentence, "no marker was placed"]);
+    };
+    refused(1, "exit 7", "the hook ended with exit code 7 before it said READY");
+    refused(1, "true", "the hook ended with exit code 0 before it said READY");
+    refused(1, "kill -9 $$", "the hook was killed by signal 9");
+    refused(1, "echo READY STEADY; cat", "the hook said `READY STEADY` instead of READY");
+    refused(1, "echo locked; echo READY; cat", "the hook said `locked` instead of READY");
+    refused(1, "exec >&-; sleep 4711.1", "closed its output before it said READY");
+    refused(17, "sleep 4711.2 & sleep 4711.2", "the hook did not say READY within 1s");
+    // not even asked politely
+    refused(17, "trap '' TERM; (trap '' TERM; sleep 4711.3) & sleep 4711.3; sleep 4711.3", "within 1s");
+    refused(1, "sleep 4711.4 >/dev/null & exit 5", "exit code 5");
+    none_runs("sleep 4711.");
+    assert_eq!(markers(&sandbox), Vec::<Value>::new());
+    mark(&sandbox, &["m", "--timeout", "1s"]).refused(2, &["--exec"]);
+    mark(&sandbox, &["m~", "--exec", "touch started"]).refused(2, &[]);
+    mark(&sandbox, &["m", "--tag", "=", "--exec", "touch started"]).refused(2, &[]);
+    assert!(!Path::new("started").exists(), "a hook ran for a marker that cannot be");
+}
+
+#[test]
+fn a_hook_that_fails_after_the_marker_leaves_it_standing() {
+    let sandbox = group();
+    let incomplete = |name: &str, hook: &str, sentence: &str| {
+        let outcome = mark(&sandbox, &[name, "--timeout", "1s", "--exec", hook]);
+        outcome.refused(3, &[&format!("marker {name} stands at seq"), sentence]);
+    };
+    incomplete("a", "echo READY; cat; exit 9", "the hook ended with exit code 9");
+    incomplete("b", "echo READY; cat; kill -9 $$", "the hook was killed by signal 9");
+    incomplete("c", "echo READY; sleep 4712.1", "the hook was ended, for it took longer than 1s");
+    none_runs("sleep 4712.");
+    let names: Vec<Value> = markers(&sandbox).iter().map(|marker| marker["name"].clone()).collect();
+    assert_eq!(names, ["a", "b", "c"]);
+}
+
+#[test]
+fn an_interrupted_mark_ends_its_hook() {
+    let sandbox = group();
+    let started = sandbox.path("started");
+    let hook = format!("echo >{}; sleep 4713.1", started.display());
+    let words = ["mark", "docs", "m", "--exec", &hook];
+    let mut command =
+        support::program::with_environment(&mut std::process::Command::new(support::program::BINARY), &sandbox.state())
+            .args(words)
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+    assert!(wait::until(Duration::from_secs(20), || started.exists()));
+    rustix::process::kill_process(rustix::process::Pid::from_child(&command), rustix::process::Signal::INT).unwrap();
+    assert_eq!(command.wait().unwrap().code(), Some(130));
+    none_runs("sleep 4713.");
+    assert_eq!(markers(&sandbox), Vec::<Value>::new());
+}
+
+/// The hook of `reelfs mark --help`.
+fn sqlite_hook(database: &Path) -> String {
+    format!("sqlite3 {} 'BEGIN IMMEDIATE' '.shell echo READY' '.shell cat' 'COMMIT'", database.display())
+}
+
+#[test]
+fn while_a_hook_of_sqlite_holds_the_lock_nobody_else_commits() {
+    if !tools::present(&["sqlite3"]) {
+        return;
+    }
+    let sandbox = group();
+    let mount = sandbox.mount("docs", "mnt");
+    let database = mount.join("app.db");
+    let sqlite = |command: &str| {
+        let output = std::process::Command::new("sqlite3").arg(&database).arg(command).output().unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.success(), String::from_utf8_lossy(&text).trim().to_owned())
+    };
+    assert!(sqlite("CREATE TABLE t (n); INSERT INTO t VALUES (1)").0);
+    assert!(mark(&sandbox, &["help", "--help"]).ok().stdout.contains(&sqlite_hook(Path::new("/srv/app/app.db"))));
+
+    // the same hook, but before it lets go another writer tries
+    let tried = sandbox.path("tried");
+    let insert = format!("sqlite3 {} 'INSERT INTO t VALUES (2)' 2>{}", database.display(), tried.display());
+    let hook = sqlite_hook(&database).replace("'.shell cat'", &format!("'.shell cat' \".shell {insert}\""));
+    mark(&sandbox, &["held", "--freeze", "--exec", &hook]).ok();
+    has(&fs::read_to_string(&tried).unwrap(), "database is locked");
+    assert!(sqlite("INSERT INTO t VALUES (3)").0, "the lock was let go");
+    assert_eq!(sqlite("SELECT group_concat(n) FROM t"), (true, "1,3".to_owned()));
+
+    // somebody else holds the lock: no marker
+    let mut other = std::process::Command::new("sh")
+        .args(["-c", &sqlite_hook(&database)])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut ready = [0; 6];
+    std::io::Read::read_exact(other.stdout.as_mut().unwrap(), &mut ready).unwrap();
+    mark(&sandbox, &["locked", "--exec", &sqlite_hook(&database)])
+        .refused(1, &["database is locked", "before it said READY"]);
+    drop(other.stdin.take());
+    assert!(other.wait().unwrap().success());
+    let names: Vec<Value> = markers(&sandbox).iter().map(|marker| marker["name"].clone()).collect();
+    assert_eq!(names, ["held"]);
+
+    sandbox.export("docs", &sandbox.path("disk"));
+    mount.umount();
+    let restored = sandbox.restore(&sandbox.path("disk"), "marker:held", "to").join("app.db");
+    assert_eq!(tools::run("sqlite3", &[text(&restored), "PRAGMA integrity_check; SELECT n FROM t"]), "ok\n1\n");
+}

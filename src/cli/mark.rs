@@ -1,18 +1,33 @@
 //! `reelfs mark`: names this moment.
 
+use std::time::Duration;
+
 use reelfs_journal::{GroupName, Tags};
 use serde::Serialize;
 
 use crate::cli::Context;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
+use crate::hook::Hook;
 use crate::point::check_marker_name;
 use crate::request::{self, Marked, Request};
 use crate::when::rfc3339;
 
 const EXAMPLES: &str = "\
-Example:
+Examples:
   reelfs mark docs before-upgrade --note 'pg 17' --tag release=17 --tag by=cron
-  reelfs restore --tapes DIR --at marker:before-upgrade --to ~/back";
+  reelfs restore --tapes DIR --at marker:before-upgrade --to ~/back
+
+A hook (--exec) brings a database to rest and prints the line READY. Then the marker is placed,
+and the hook's input ends: it lets the database go on, and ends with exit code 0. Whatever else it
+says or does before READY, there is no marker. It finds REELFS_GROUP and REELFS_MARKER in its
+environment.
+
+  SQLite: nobody else writes between BEGIN and COMMIT
+  reelfs mark app nightly --freeze --exec \\
+    \"sqlite3 /srv/app/app.db 'BEGIN IMMEDIATE' '.shell echo READY' '.shell cat' 'COMMIT'\"
+
+  PostgreSQL: a checkpoint makes its recovery after a restore short
+  reelfs mark db nightly --freeze --exec 'psql -c CHECKPOINT >&2 && echo READY && cat'";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -30,6 +45,13 @@ pub(crate) struct MarkArgs {
     /// Let changes under way end first, and no new one begin, for the moment in which the marker is placed
     #[arg(long)]
     pub freeze: bool,
+    /// Run `sh -c CMD`, wait for its line READY, place the marker, close its input and wait for its end
+    #[arg(long, value_name = "CMD")]
+    pub exec: Option<String>,
+    /// How long the hook may take until READY, and again until its end
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = humantime::parse_duration)]
+    #[arg(requires = "exec")]
+    pub timeout: Duration,
 }
 
 #[derive(Serialize)]
@@ -46,11 +68,37 @@ pub(crate) fn run(arguments: &MarkArgs, context: &Context) -> Result<()> {
     let group = context.state.existing(&arguments.group)?;
     let (name, note) = (arguments.name.clone(), arguments.note.clone());
     let request = Request::Mark { name, note, tags, freeze: arguments.freeze };
-    let marked: Marked = request::run(&group, &request, &context.output, &mut |_| {})?;
-    told(arguments, marked, context)
+    let place = || request::run(&group, &request, &context.output, &mut |_| {});
+    let Some(command) = &arguments.exec else {
+        return tell(arguments, &place()?, context);
+    };
+    let mut hook = Hook::start(command, group.name(), &arguments.name, arguments.timeout)?;
+    hook.check()?;
+    let placed = place();
+    let let_go = hook.let_go();
+    let marked = match placed {
+        Ok(marked) => marked,
+        Err(error) => {
+            if let Err(reason) = let_go {
+                context.output.warn(reason);
+            }
+            return Err(error);
+        }
+    };
+    // the marker stands, whoever reads of it
+    let told = tell(arguments, &marked, context);
+    let stands = |but: Error| format!("marker {} stands at seq {}, but {}", arguments.name, marked.seq, but.chain());
+    match let_go {
+        Ok(true) => told,
+        Ok(false) => {
+            context.output.warn("the hook had ended before the marker was placed: it held nothing for it");
+            told
+        }
+        Err(error) => Err(Error::new(ErrorKind::Incomplete, stands(error))),
+    }
 }
 
-fn told(arguments: &MarkArgs, marked: Marked, context: &Context) -> Result<()> {
+fn tell(arguments: &MarkArgs, marked: &Marked, context: &Context) -> Result<()> {
     context.output.document(&MarkedAt {
         group: &arguments.group,
         marker: &arguments.name,
