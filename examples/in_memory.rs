@@ -7,7 +7,7 @@ use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::sync::Arc;
 
-use reelfs_journal::{Epoch, Jvol, NodeKind, Record, SystemClock};
+use reelfs_journal::{Epoch, Jvol, NodeKind, Record, SystemClock, Tags};
 use reelfs_volume::{OnFull, OpenOptions, Primary, Requester, Volume, compare};
 use uuid::Uuid;
 
@@ -69,6 +69,6 @@ fn work(primary: &Primary) -> Result<(), Box<dyn Error>> {
     let (from, to) = ((letters.id.ino, OsStr::new("draft")), (letters.id.ino, OsStr::new("letter")));
     primary.rename(&who, from, to, 0)?;
     primary.link(&who, file.id.ino, root, OsStr::new("same-letter"))?;
-    primary.mark("sent", "by the morning post")?;
+    primary.mark("sent", "by the morning post", &Tags::default(), None)?;
     Ok(())
 }

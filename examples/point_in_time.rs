@@ -18,7 +18,7 @@ use reelfs::restore::{self, Deck, Plan, Request};
 use reelfs::size::Size;
 use reelfs::state::StateDir;
 use reelfs::when::Zone;
-use reelfs_journal::{Clock, GroupName, Jvol, SystemClock};
+use reelfs_journal::{Clock, GroupName, Jvol, SystemClock, Tags};
 use reelfs_volume::OnFull;
 use reelfs_volume::Requester;
 
@@ -50,7 +50,7 @@ pub fn main() -> Result<(), Box<dyn Error>> {
     let (who, price) = (Requester::reelfs(), primary.lookup(primary.root(), OsStr::new("price.txt"))?.id.ino);
     primary.write(&who, price, 0, b"120", false)?;
     let raised = primary.jvol().pointers();
-    let (_, noticed) = primary.mark("before-the-mistake", "")?;
+    let (_, noticed) = primary.mark("before-the-mistake", "", &Tags::default(), None)?;
     primary.write(&who, price, 0, b"0.1", false)?;
     export::export(&open, &to, None, &mut |_, _| {})?;
     open.close()?;

@@ -9,6 +9,7 @@ pub mod error;
 pub mod export;
 pub mod group;
 pub mod group_file;
+pub mod hook;
 pub mod journal_state;
 pub mod lock;
 pub mod log;

@@ -1,7 +1,7 @@
 //! What happened, record by record, with the paths that names had at that time.
 
 use globset::{GlobBuilder, GlobMatcher};
-use reelfs_journal::{Change, FileId, Name, NodeKind, Seq, Timestamp};
+use reelfs_journal::{Change, FileId, Name, NodeKind, Seq, Tags, Timestamp};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -26,6 +26,8 @@ pub struct Event {
     pub range: Option<(u64, u64)>,
     /// Anything else worth saying.
     pub note: String,
+    /// What programs say about a named point.
+    pub tags: Tags,
 }
 
 /// What of it to show.
@@ -194,8 +196,8 @@ impl<'d> Names<'d> {
 
     /// What a record says to a person; bookkeeping says nothing.
     fn event(&self, who: Who, change: &Change<'_>) -> Option<Event> {
-        let mut event =
-            Event { who, op: change.verb(), path: Vec::new(), other: None, range: None, note: String::new() };
+        let (op, path, tags) = (change.verb(), Vec::new(), Tags::default());
+        let mut event = Event { who, op, path, other: None, range: None, note: String::new(), tags };
         match change {
             Change::Write { file, offset, data, .. } => {
                 (event.path, event.range) = (self.path(*file), Some((*offset, data.len() as u64)));
@@ -234,7 +236,8 @@ impl<'d> Names<'d> {
             Change::Sync { file } if *file != FileId::NONE => event.path = self.path(*file),
             Change::Sync { .. } => {}
             Change::Entry { parent, name, .. } => event.path = self.path_in(*parent, name),
-            Change::Marker { kind, name, note, .. } => {
+            Change::Marker { kind, name, note, tags, .. } => {
+                event.tags = tags.clone();
                 event.note = format!("{} {name} {note}", crate::points::kind_word(*kind)).trim().to_owned();
             }
             Change::BaseBegin { .. } | Change::BaseEnd { .. } => {}

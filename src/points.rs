@@ -1,7 +1,7 @@
 //! What can be gone back to: windows, gaps, bases, markers and uncertain stretches of one epoch's history, worked out
 //! from what tapes (or the journal) say about themselves.
 
-use reelfs_journal::{Change, Epoch, MarkerKind, Record, Seq, Timestamp};
+use reelfs_journal::{Change, Epoch, MarkerKind, Record, Seq, Tags, Timestamp};
 use uuid::Uuid;
 
 use crate::error::Result;
@@ -69,6 +69,8 @@ pub enum What {
         name: String,
         /// Free text.
         note: String,
+        /// What programs say about a named point.
+        tags: Tags,
         /// Since when the state is uncertain (begin markers).
         since: Timestamp,
     },
@@ -80,8 +82,9 @@ impl Happening {
     pub fn of(record: &Record<'_>) -> Option<Happening> {
         let what = match &record.change {
             Change::BaseEnd { base, began, digest } => What::BaseEnd { base: *base, began: *began, digest: *digest },
-            Change::Marker { kind, name, note, since, .. } => {
-                What::Marker { kind: *kind, name: name.clone(), note: note.clone(), since: *since }
+            Change::Marker { kind, name, note, tags, since, .. } => {
+                let (name, note, tags) = (name.clone(), note.clone(), tags.clone());
+                What::Marker { kind: *kind, name, note, tags, since: *since }
             }
             _ => return None,
         };
@@ -100,6 +103,8 @@ pub struct Mark {
     pub name: String,
     /// Free text.
     pub note: String,
+    /// What programs say about it.
+    pub tags: Tags,
 }
 
 /// A base copy whose end is known.
@@ -245,8 +250,8 @@ impl History {
                 let tape = tapes.iter().find(right).map(|tape| tape.name.clone());
                 self.bases.push(Base { base, began, ended: seq, time, tape });
             }
-            What::Marker { kind: MarkerKind::Named, name, note, .. } => {
-                self.marks.push(Mark { seq, time, name, note });
+            What::Marker { kind: MarkerKind::Named, name, note, tags, .. } => {
+                self.marks.push(Mark { seq, time, name, note, tags });
             }
             What::Marker { kind, since, .. } if kind.begins_bracket() && self.in_bracket() => {
                 // killed in the middle of a bracket: the next one goes on where this one stopped

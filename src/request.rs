@@ -1,9 +1,11 @@
 //! What can be asked of a group: done by the process that has it mounted, or right here when nobody has.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use reelfs_journal::{Seq, Timestamp};
+use reelfs_journal::{Seq, Tags, Timestamp};
 use reelfs_transport::control::{Answer, Connection, ControlError};
+use reelfs_volume::Held;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +19,9 @@ use crate::pair;
 use crate::pair_state::PairVerb;
 use crate::state::GroupDir;
 
+/// How long a frozen marker waits for the changes that are under way, and holds up new ones meanwhile.
+const FREEZE_PATIENCE: Duration = Duration::from_secs(10);
+
 /// One request, as it travels over the control socket.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "verb", rename_all = "kebab-case")]
@@ -29,6 +34,10 @@ pub enum Request {
         name: String,
         /// A line about it.
         note: String,
+        /// What programs say about it.
+        tags: Tags,
+        /// With no change under way.
+        freeze: bool,
     },
     /// A base tape of what is there now, and the changes that make it exact.
     BaseCopy {
@@ -163,7 +172,7 @@ pub fn perform(
 ) -> Result<serde_json::Value> {
     let mut step = |done, total| progress(Step { done, total });
     match request {
-        Request::Mark { name, note } => to_json(&mark(group, name, note)?),
+        Request::Mark { name, note, tags, freeze } => to_json(&mark(group, (name, note, tags), *freeze)?),
         Request::BaseCopy { to } => {
             let destination = Destination::check(&group.file(), group.device(), mountpoint, to)?;
             let _alone = group.alone();
@@ -185,15 +194,38 @@ pub fn perform(
     }
 }
 
-fn mark(group: &OpenGroup, name: &str, note: &str) -> Result<Marked> {
+fn mark(group: &OpenGroup, (name, note, tags): (&str, &str, &Tags), freeze: bool) -> Result<Marked> {
     crate::point::check_marker_name(name)?;
     pair::admit(group, PairVerb::Mark)?;
-    let set = group.primary().mark(name, note);
+    let held = if freeze { Some(hold(group, name)?) } else { None };
+    let set = group.primary().mark(name, note, tags, held);
     let (seq, time) = set.map_err(|error| Error::io("write the marker to the journal", error.into()))?;
     group.update(|file| file.last_marker = Some(LastMarker { name: name.to_owned(), seq, time }))?;
     Ok(Marked { seq, time })
 }
 
+fn hold<'g>(group: &'g OpenGroup, name: &str) -> Result<Held<'g>> {
+    group.primary().hold_changes(FREEZE_PATIENCE).ok_or_else(|| {
+        let waited = FREEZE_PATIENCE.as_secs();
+        let message = format!("changes under way did not end within {waited} s: marker {name} was not placed");
+        Error::new(ErrorKind::TimedOut, message)
+            .hint("is the disk of the PVOL stuck or very busy? try again, or without --freeze")
+    })
+}
+
 fn to_json<T: Serialize>(value: &T) -> Result<serde_json::Value> {
     serde_json::to_value(value).map_err(|error| Error::failed("write the answer").because(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tags_travel_in_order_and_are_checked_on_arrival() {
+        let line = r#"{"verb":"mark","name":"m","note":"","tags":[["z","1"],["a","2"]],"freeze":true}"#;
+        let request: Request = serde_json::from_str(line).expect("a request");
+        assert_eq!(serde_json::to_string(&request).expect("a line"), line);
+        assert!(serde_json::from_str::<Request>(&line.replace("\"a\"", "\"z\"")).is_err());
+    }
 }

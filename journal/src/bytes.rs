@@ -1,6 +1,6 @@
 //! Bounded little-endian reading and writing of record fields.
 
-use crate::{FileId, FileTime, Name, RecordError, Xattr};
+use crate::{FileId, FileTime, Name, RecordError, Tags, Xattr};
 
 /// Appends fields to a buffer.
 pub(crate) struct Writer<'a>(pub(crate) &'a mut Vec<u8>);
@@ -52,6 +52,18 @@ impl Writer<'_> {
         for xattr in xattrs {
             self.blob(&xattr.name);
             self.blob(&xattr.value);
+        }
+    }
+
+    /// Nothing for no tags: such a marker has the bytes that it had before there were tags.
+    pub(crate) fn tags(&mut self, tags: &Tags) {
+        if tags.is_empty() {
+            return;
+        }
+        self.u8(u8::try_from(tags.iter().len()).unwrap_or(u8::MAX));
+        for text in tags.iter().flat_map(|(key, value)| [key, value]) {
+            self.u8(u8::try_from(text.len()).unwrap_or(u8::MAX));
+            self.0.extend_from_slice(text.as_bytes());
         }
     }
 }
@@ -127,6 +139,28 @@ impl<'a> Reader<'a> {
             xattrs.push(Xattr { name, value });
         }
         Ok(xattrs)
+    }
+
+    fn short_text(&mut self, what: &'static str) -> Result<String, RecordError> {
+        let length = self.u8(what)?;
+        String::from_utf8(self.take(usize::from(length), what)?.to_vec()).map_err(|_| RecordError::Range(what))
+    }
+
+    /// Nothing left is no tags; a count of zero is no other spelling of that.
+    pub(crate) fn tags(&mut self, what: &'static str) -> Result<Tags, RecordError> {
+        if self.0.is_empty() {
+            return Ok(Tags::default());
+        }
+        let count = self.u8(what)?;
+        let mut pairs = Vec::new();
+        for _ in 0..count {
+            pairs.push((self.short_text(what)?, self.short_text(what)?));
+        }
+        if pairs.is_empty() {
+            Err(RecordError::Range(what))
+        } else {
+            Tags::new(pairs).map_err(|_| RecordError::Range(what))
+        }
     }
 
     pub(crate) fn end(&self) -> Result<(), RecordError> {

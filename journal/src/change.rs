@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use uuid::Uuid;
 
-use crate::{Attributes, Epoch, FileId, FileTime, MarkerKind, Name, NodeKind, Seq, Timestamp, Xattr};
+use crate::{Attributes, Epoch, FileId, FileTime, MarkerKind, Name, NodeKind, Seq, Tags, Timestamp, Xattr};
 
 /// `renameat2`: fail when the new name exists.
 pub const RENAME_NOREPLACE: u32 = 1;
@@ -250,6 +250,8 @@ pub enum Change<'a> {
         name: String,
         /// Free text, may be empty.
         note: String,
+        /// What programs say about a named point.
+        tags: Tags,
         /// The time since when the bracket's state is uncertain (begin markers), else the marker's own time.
         since: Timestamp,
     },
@@ -354,7 +356,9 @@ impl Change<'_> {
             Change::BaseEnd { base, began, digest } => Change::BaseEnd { base, began, digest },
             Change::ListBegin { directory } => Change::ListBegin { directory },
             Change::ListEnd { directory } => Change::ListEnd { directory },
-            Change::Marker { kind, epoch, name, note, since } => Change::Marker { kind, epoch, name, note, since },
+            Change::Marker { kind, epoch, name, note, tags, since } => {
+                Change::Marker { kind, epoch, name, note, tags, since }
+            }
         }
     }
 }

@@ -21,6 +21,7 @@ mod name;
 mod node;
 mod record;
 mod seal;
+mod tags;
 mod time;
 
 pub use amends::Amends;
@@ -38,4 +39,5 @@ pub use name::{Name, NameError};
 pub use node::{Attributes, NodeKind, Xattr};
 pub use record::{CONTROL_LEN, DATA_MAX, EncodedRecord, FLAG_MORE, RECORD_DATA_MAX, Record};
 pub use seal::Seal;
+pub use tags::{TAG_TEXT_MAX, TAGS_MAX, Tags, TagsError};
 pub use time::{FileTime, Timestamp};

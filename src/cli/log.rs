@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use reelfs_journal::GroupName;
+use reelfs_journal::{GroupName, Tags};
 use serde::Serialize;
 
 use crate::cli::Context;
@@ -70,12 +70,12 @@ pub(crate) fn run(arguments: &LogArgs, context: &Context) -> Result<()> {
 }
 
 fn text(event: &Event, context: &Context) -> String {
-    let Event { who, op, path, other, range, note } = event;
+    let Event { who, op, path, other, range, note, tags } = event;
     let lossy = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let mut what = vec![lossy(path)];
     what.extend(other.as_deref().map(|other| format!("-> {}", lossy(other))));
     what.extend(range.map(|(offset, length)| format!("{offset}+{length}")));
-    what.push(note.clone());
+    what.extend([note.clone(), tags.to_string()]);
     let who_asked = if who.pid == 0 { String::new() } else { format!("uid {} pid {}", who.uid, who.pid) };
     what.push(who_asked);
     what.retain(|part| !part.is_empty());
@@ -99,6 +99,8 @@ struct Line {
     len: Option<u64>,
     #[serde(skip_serializing_if = "String::is_empty")]
     note: String,
+    #[serde(skip_serializing_if = "Tags::is_empty", serialize_with = "Tags::as_object")]
+    tags: Tags,
     uid: u32,
     pid: u32,
 }
@@ -116,6 +118,7 @@ fn line(event: &Event) -> Line {
         off: event.range.map(|(offset, _)| offset),
         len: event.range.map(|(_, length)| length),
         note: event.note.clone(),
+        tags: event.tags.clone(),
         uid: event.who.uid,
         pid: event.who.pid,
     }

@@ -1,18 +1,33 @@
 //! `reelfs mark`: names this moment.
 
-use reelfs_journal::GroupName;
+use std::time::Duration;
+
+use reelfs_journal::{GroupName, Tags};
 use serde::Serialize;
 
 use crate::cli::Context;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
+use crate::hook::Hook;
 use crate::point::check_marker_name;
 use crate::request::{self, Marked, Request};
 use crate::when::rfc3339;
 
 const EXAMPLES: &str = "\
-Example:
-  reelfs mark docs before-upgrade --note 'pg 17'
-  reelfs restore --tapes DIR --at marker:before-upgrade --to ~/back";
+Examples:
+  reelfs mark docs before-upgrade --note 'pg 17' --tag release=17 --tag by=cron
+  reelfs restore --tapes DIR --at marker:before-upgrade --to ~/back
+
+A hook (--exec) brings a database to rest and prints the line READY. Then the marker is placed,
+and the hook's input ends: it lets the database go on, and ends with exit code 0. Whatever else it
+says or does before READY, there is no marker. It finds REELFS_GROUP and REELFS_MARKER in its
+environment.
+
+  SQLite: nobody else writes between BEGIN and COMMIT
+  reelfs mark app nightly --freeze --exec \\
+    \"sqlite3 /srv/app/app.db 'BEGIN IMMEDIATE' '.shell echo READY' '.shell cat' 'COMMIT'\"
+
+  PostgreSQL: a checkpoint makes its recovery after a restore short
+  reelfs mark db nightly --freeze --exec 'psql -c CHECKPOINT >&2 && echo READY && cat'";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -24,6 +39,19 @@ pub(crate) struct MarkArgs {
     /// A line about it
     #[arg(long, value_name = "TEXT", default_value = "")]
     pub note: String,
+    /// What a program wants to find again; may be given up to 32 times
+    #[arg(long = "tag", value_name = "KEY=VALUE")]
+    pub tags: Vec<String>,
+    /// Let changes under way end first, and no new one begin, for the moment in which the marker is placed
+    #[arg(long)]
+    pub freeze: bool,
+    /// Run `sh -c CMD`, wait for its line READY, place the marker, close its input and wait for its end
+    #[arg(long, value_name = "CMD")]
+    pub exec: Option<String>,
+    /// How long the hook may take until READY, and again until its end
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = humantime::parse_duration)]
+    #[arg(requires = "exec")]
+    pub timeout: Duration,
 }
 
 #[derive(Serialize)]
@@ -36,9 +64,41 @@ struct MarkedAt<'a> {
 
 pub(crate) fn run(arguments: &MarkArgs, context: &Context) -> Result<()> {
     check_marker_name(&arguments.name)?;
+    let tags = tags(&arguments.tags)?;
     let group = context.state.existing(&arguments.group)?;
-    let request = Request::Mark { name: arguments.name.clone(), note: arguments.note.clone() };
-    let marked: Marked = request::run(&group, &request, &context.output, &mut |_| {})?;
+    let (name, note) = (arguments.name.clone(), arguments.note.clone());
+    let request = Request::Mark { name, note, tags, freeze: arguments.freeze };
+    let place = || request::run(&group, &request, &context.output, &mut |_| {});
+    let Some(command) = &arguments.exec else {
+        return tell(arguments, &place()?, context);
+    };
+    let mut hook = Hook::start(command, group.name(), &arguments.name, arguments.timeout)?;
+    hook.check()?;
+    let placed = place();
+    let let_go = hook.let_go();
+    let marked = match placed {
+        Ok(marked) => marked,
+        Err(error) => {
+            if let Err(reason) = let_go {
+                context.output.warn(reason);
+            }
+            return Err(error);
+        }
+    };
+    // the marker stands, whoever reads of it
+    let told = tell(arguments, &marked, context);
+    let stands = |but: Error| format!("marker {} stands at seq {}, but {}", arguments.name, marked.seq, but.chain());
+    match let_go {
+        Ok(true) => told,
+        Ok(false) => {
+            context.output.warn("the hook had ended before the marker was placed: it held nothing for it");
+            told
+        }
+        Err(error) => Err(Error::new(ErrorKind::Incomplete, stands(error))),
+    }
+}
+
+fn tell(arguments: &MarkArgs, marked: &Marked, context: &Context) -> Result<()> {
     context.output.document(&MarkedAt {
         group: &arguments.group,
         marker: &arguments.name,
@@ -47,4 +107,14 @@ pub(crate) fn run(arguments: &MarkArgs, context: &Context) -> Result<()> {
     })?;
     let at = context.output.zone.text(marked.time);
     context.output.confirm(format!("marker {} at {at} seq {}", arguments.name, marked.seq))
+}
+
+fn tags(words: &[String]) -> Result<Tags> {
+    let usage = |what: String| Error::usage(what).hint("write --tag KEY=VALUE, once for each key");
+    let pair = |word: &String| match word.split_once('=') {
+        Some((key, value)) => Ok((key.to_owned(), value.to_owned())),
+        None => Err(usage(format!("--tag `{}` has no `=`", word.escape_debug()))),
+    };
+    let pairs: Vec<(String, String)> = words.iter().map(pair).collect::<Result<_>>()?;
+    Tags::new(pairs).map_err(|error| usage(format!("--tag: {error}")))
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use reelfs_journal::{GroupName, Seq, Timestamp};
+use reelfs_journal::{GroupName, Seq, Tags, Timestamp};
 use serde::Serialize;
 
 use crate::cli::Context;
@@ -67,6 +67,8 @@ struct Line {
     to_time: Option<String>,
     name: String,
     note: String,
+    #[serde(skip_serializing_if = "Tags::is_empty", serialize_with = "Tags::as_object")]
+    tags: Tags,
     tape: String,
     reachable: bool,
     #[serde(skip)]
@@ -86,6 +88,7 @@ impl Line {
             to_time: None,
             name: String::new(),
             note: String::new(),
+            tags: Tags::default(),
             tape: history.stretch(seq).map_or_else(String::new, |stretch| stretch.name.clone()),
             reachable: history.base_for(seq).is_some() && history.bracket(seq).is_none() && !in_journal(history, seq),
             at: time,
@@ -131,7 +134,7 @@ fn lines(history: &History, deck: &Deck) -> Vec<Line> {
     }
     for mark in &history.marks {
         let mut line = Line::new("marker", history, mark.seq, mark.time);
-        (line.name, line.note) = (mark.name.clone(), mark.note.clone());
+        (line.name, line.note, line.tags) = (mark.name.clone(), mark.note.clone(), mark.tags.clone());
         points.push(line);
     }
     for bracket in &history.brackets {
@@ -179,13 +182,15 @@ fn tell(deck: &Deck, lines: &[Line], context: &Context) -> Result<()> {
             _ => "",
         };
         let until = line.to_seq.map_or_else(String::new, |to| format!(", to seq {to}"));
+        let said: Vec<String> =
+            [line.note.clone(), line.tags.to_string()].into_iter().filter(|part| !part.is_empty()).collect();
         let text = format!(
             "{:36}  {:>10}  {:9}  {:width$}  {}{until}{remark}",
             zone.text(line.at),
             line.seq,
             line.kind,
             line.name,
-            line.note
+            said.join("  ")
         );
         output.say(text.trim_end())?;
     }

@@ -36,7 +36,8 @@ fn unlink(parent: FileId, text: &str, file: FileId) -> Change<'static> {
 
 fn marker(kind: MarkerKind) -> Change<'static> {
     let (name, note) = (String::new(), String::new());
-    Change::Marker { kind, epoch: reelfs_journal::Epoch(1), name, note, since: reelfs_journal::Timestamp(0) }
+    let (epoch, since) = (reelfs_journal::Epoch(1), reelfs_journal::Timestamp(0));
+    Change::Marker { kind, epoch, name, note, tags: reelfs_journal::Tags::default(), since }
 }
 
 /// `/a/x` and `/b`, exact.

@@ -1,4 +1,4 @@
-use reelfs_journal::{Epoch, MarkerKind, Seq, Timestamp};
+use reelfs_journal::{Epoch, MarkerKind, Seq, Tags, Timestamp};
 use uuid::Uuid;
 
 use super::{BaseTape, Glance, Glances, Happening, History, Resolver, Stretch, What};
@@ -45,7 +45,7 @@ fn marker(seq: u64, kind: MarkerKind, name: &str) -> Happening {
     let (name, note) = (name.to_owned(), String::new());
     // an adoption doubts everything since the record before it
     let since = Timestamp(time(seq).0 - 4);
-    Happening { seq: Seq(seq), time: time(seq), what: What::Marker { kind, name, note, since } }
+    Happening { seq: Seq(seq), time: time(seq), what: What::Marker { kind, name, note, tags: Tags::default(), since } }
 }
 
 fn history(stretches: Vec<Stretch>) -> History {

@@ -3,7 +3,9 @@
 
 use reelfs_archive::{TapeError, VerifiedTape};
 use reelfs_journal::VolumeIndex;
-use reelfs_journal::{AmendOutcome, Amends, CONTROL_LEN, Change, Epoch, FLAG_MORE, MarkerKind, Record, Seq, Timestamp};
+use reelfs_journal::{
+    AmendOutcome, Amends, CONTROL_LEN, Change, Epoch, FLAG_MORE, MarkerKind, Record, Seq, Tags, Timestamp,
+};
 use uuid::Uuid;
 
 use crate::points::{Glance, Happening};
@@ -55,6 +57,7 @@ fn wanted_kinds() -> [u8; 3] {
             epoch: Epoch(1),
             name: String::new(),
             note: String::new(),
+            tags: Tags::default(),
             since: Timestamp(0),
         }),
     ]

@@ -37,7 +37,7 @@ use std::time::Duration;
 use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use reelfs_journal::{
     AmendOutcome, Appended, Change, Clock, EncodedRecord, Epoch, FileId, FileTime, InFlight, JournalError, Jvol,
-    MarkerKind, Record, Reserve, Seal, Seq, Slot, Timestamp, VolumeIndex,
+    MarkerKind, Record, Reserve, Seal, Seq, Slot, Tags, Timestamp, VolumeIndex,
 };
 use rustix::io::{Errno, Result};
 
@@ -330,23 +330,24 @@ impl Primary {
         }
     }
 
-    /// Sets a named point.
+    /// Sets a named point. What holds changes for it is given up as soon as the point has its place: nobody waits for the disk.
     ///
     /// # Errors
     /// `EIO` when the journal cannot be written or made durable.
-    pub fn mark(&self, name: &str, note: &str) -> Result<(Seq, Timestamp)> {
-        let placed = self.place(MarkerKind::Named, name, note, self.clock.read().wall)?;
+    pub fn mark(&self, name: &str, note: &str, tags: &Tags, held: Option<Held<'_>>) -> Result<(Seq, Timestamp)> {
+        let placed = self.place(MarkerKind::Named, (name, note, tags), self.clock.read().wall)?;
+        drop(held);
         self.jvol.sync(placed.last).map_err(|_| Errno::IO)?;
         Ok((placed.last, placed.time))
     }
 
     fn marker(&self, kind: MarkerKind, name: &str, note: &str, since: Timestamp) -> Result<Seq> {
-        self.place(kind, name, note, since).map(|placed| placed.last)
+        self.place(kind, (name, note, &Tags::default()), since).map(|placed| placed.last)
     }
 
-    fn place(&self, kind: MarkerKind, name: &str, note: &str, since: Timestamp) -> Result<Appended> {
-        let (name, note) = (name.to_owned(), note.to_owned());
-        let marker = Change::Marker { kind, epoch: self.epoch, name, note, since };
+    fn place(&self, kind: MarkerKind, (name, note, tags): (&str, &str, &Tags), since: Timestamp) -> Result<Appended> {
+        let (name, note, tags) = (name.to_owned(), note.to_owned(), tags.clone());
+        let marker = Change::Marker { kind, epoch: self.epoch, name, note, tags, since };
         self.journal(None, &Requester::reelfs(), &[marker], Reserve::Use)
     }
 

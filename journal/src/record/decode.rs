@@ -104,6 +104,7 @@ pub(super) fn decode_change<'a>(control: &Control, reader: &mut Reader<'a>) -> R
             since: Timestamp(reader.i64("since")?),
             name: reader.text("marker name")?,
             note: reader.text("marker note")?,
+            tags: reader.tags("tags")?,
         },
         unknown => return Err(RecordError::UnknownKind(unknown)),
     })

@@ -105,13 +105,14 @@ pub(super) fn encode_change<'c>(change: &'c Change<'_>, control: &mut Control, w
         }
         Change::ListBegin { .. } => control.kind = kind::LIST_BEGIN,
         Change::ListEnd { .. } => control.kind = kind::LIST_END,
-        Change::Marker { kind, epoch, name, note, since } => {
+        Change::Marker { kind, epoch, name, note, tags, since } => {
             control.kind = kind::MARKER;
             writer.u8(kind::marker_code(*kind));
             writer.u32(epoch.0);
             writer.i64(since.0);
             writer.blob(name.as_bytes());
             writer.blob(note.as_bytes());
+            writer.tags(tags);
         }
     }
     &[]

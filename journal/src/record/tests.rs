@@ -3,7 +3,7 @@ use std::borrow::Cow;
 use uuid::Uuid;
 
 use super::*;
-use crate::{AmendOutcome, Attributes, Epoch, FileTime, MarkerKind, Name, NodeKind, Xattr};
+use crate::{AmendOutcome, Attributes, Epoch, FileTime, MarkerKind, Name, NodeKind, Tags, Xattr};
 
 fn record(change: Change<'_>) -> Record<'_> {
     Record {
@@ -61,6 +61,7 @@ fn changes() -> Vec<Change<'static>> {
             epoch: Epoch(1),
             name: "before".into(),
             note: "pg 17".into(),
+            tags: Tags::default(),
             since: Timestamp(1),
         },
     ];
@@ -156,4 +157,71 @@ fn golden_bytes() {
     zeroed[4..8].fill(0);
     let checksum = crc32c::crc32c_append(crc32c::crc32c(&data), &zeroed);
     assert_eq!(control[4..8], checksum.to_le_bytes());
+}
+
+fn marker(pairs: &[(&str, &str)]) -> Record<'static> {
+    let pairs = pairs.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())).collect();
+    record(Change::Marker {
+        kind: MarkerKind::Named,
+        epoch: Epoch(258),
+        name: "m".into(),
+        note: "no".into(),
+        tags: Tags::new(pairs).expect("tags"),
+        since: Timestamp(-1),
+    })
+}
+
+/// Control data whose length and checksum fit journal data made by hand.
+fn sealed(control: &[u8; CONTROL_LEN], data: &[u8]) -> [u8; CONTROL_LEN] {
+    let mut control = *control;
+    control[36..40].copy_from_slice(&u32::try_from(data.len()).expect("small").to_le_bytes());
+    control[4..8].fill(0);
+    let checksum = crc32c::crc32c_append(crc32c::crc32c(data), &control);
+    control[4..8].copy_from_slice(&checksum.to_le_bytes());
+    control
+}
+
+/// The bytes of a marker after the prefix, as they were before there were tags.
+const MARKER_BEFORE_TAGS: [u8; 24] =
+    [0, 2, 1, 0, 0, 255, 255, 255, 255, 255, 255, 255, 255, 1, 0, 0, 0, b'm', 2, 0, 0, 0, b'n', b'o'];
+
+#[test]
+fn golden_bytes_of_a_marker() {
+    let plain = marker(&[]);
+    assert_eq!(plain.encode().data().concat()[PREFIX_LEN..], MARKER_BEFORE_TAGS);
+    let tagged = marker(&[("by", "cron"), ("a", "")]);
+    let encoded = tagged.encode();
+    let (data, tags) = (encoded.data().concat(), b"\x02\x02by\x04cron\x01a\x00");
+    assert_eq!(data[PREFIX_LEN..], [MARKER_BEFORE_TAGS.as_slice(), tags].concat());
+    assert_eq!(Record::decode(encoded.control(), &data), Ok(tagged));
+}
+
+#[test]
+fn a_marker_of_the_time_before_tags_is_one_without_tags() {
+    let tagged = marker(&[("by", "cron"), ("a", "")]);
+    let encoded = tagged.encode();
+    let data = encoded.data().concat();
+    let old = PREFIX_LEN + MARKER_BEFORE_TAGS.len();
+    for length in PREFIX_LEN..data.len() {
+        let decoded = Record::decode(&sealed(encoded.control(), &data[..length]), &data[..length]).ok();
+        assert_eq!(decoded, (length == old).then(|| marker(&[])), "cut at {length}");
+    }
+}
+
+#[test]
+fn tags_that_cannot_be_are_no_record() {
+    let encoded = marker(&[]);
+    let encoded = encoded.encode();
+    let many: Vec<u8> = std::iter::once(33).chain((0..33).flat_map(|key| [1, b'0' + key, 0])).collect();
+    for (what, tags) in [
+        ("none at all", b"\x00".as_slice()),
+        ("an empty key", b"\x01\x00\x01x"),
+        ("the same key twice", b"\x02\x01k\x00\x01k\x00"),
+        ("no UTF-8", b"\x01\x01k\x01\xff"),
+        ("something left", b"\x01\x01k\x00\x00"),
+        ("too many", &many),
+    ] {
+        let data = [&encoded.data().concat(), tags].concat();
+        assert!(Record::decode(&sealed(encoded.control(), &data), &data).is_err(), "{what}");
+    }
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use reelfs_archive::{BaseFile, BaseWriter, Label, UpdateWriter, WriteOptions};
 use reelfs_journal::{
     AmendOutcome, Attributes, Change, Digest, Epoch, FileId, FileTime, GroupName, MarkerKind, Name, NodeKind, Position,
-    RENAME_EXCHANGE, Record, Seq, Timestamp, VolumeIndex, Xattr,
+    RENAME_EXCHANGE, Record, Seq, Tags, Timestamp, VolumeIndex, Xattr,
 };
 use uuid::Uuid;
 
@@ -195,7 +195,8 @@ impl World {
 
     pub fn marker(&mut self, kind: MarkerKind, text: &str) -> Seq {
         let since = World::time_of(self.last().next());
-        let marker = Change::Marker { kind, epoch: EPOCH, name: text.to_owned(), note: String::new(), since };
+        let (name, note) = (text.to_owned(), String::new());
+        let marker = Change::Marker { kind, epoch: EPOCH, name, note, tags: Tags::default(), since };
         self.journal(marker, false)
     }
 

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use reelfs_journal::{Change, DATA_MAX, FileId, MarkerKind, Reserve};
+use reelfs_journal::{Change, DATA_MAX, FileId, MarkerKind, Reserve, Tags};
 use rustix::fs::FileType;
 use rustix::io::{Errno, Result};
 use serde::{Deserialize, Serialize};
@@ -118,7 +118,7 @@ impl Primary {
             Reason::Error => "after an error",
             Reason::JournalFull => "the journal was full",
         };
-        let placed = self.place(MarkerKind::Suspended, "", why, self.clock.read().wall)?;
+        let placed = self.place(MarkerKind::Suspended, ("", why, &Tags::default()), self.clock.read().wall)?;
         self.jvol.sync(placed.last).map_err(|_| Errno::IO)?;
         match dirty.as_mut() {
             Some(map) => map.sealed = (placed.last, placed.time),
