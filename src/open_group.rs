@@ -207,6 +207,11 @@ pub(crate) fn open_error(file: &GroupFile, error: OpenError) -> Error {
             Error::new(ErrorKind::WouldOverwrite, format!("the PVOL of group {name}: {error}"))
                 .hint("without --strict the changes are adopted into the journal")
         }
+        OpenError::Volume { what, source: Errno::NOSPC } => Error::io(
+            format!("{what} of group {name}"),
+            Errno::NOSPC.into(),
+        )
+        .hint(format!("make room on the disk of {} without editing files there, then again", file.pvol.display())),
         OpenError::Volume { what, source } => Error::io(format!("{what} of group {name}"), source.into()),
     }
 }

@@ -161,6 +161,9 @@ impl Primary {
     /// Waits until the journal has room for an operation again; false when the time is over.
     #[must_use]
     pub fn wait_for_room(&self, payload: u64, timeout: Duration) -> bool {
+        if self.is_suspended() || self.on_full != OnFull::Block {
+            return true; // a full journal keeps nobody waiting
+        }
         self.jvol.wait_for_room(payload + OPERATION_BYTES, OPERATION_RECORDS, timeout)
     }
 
