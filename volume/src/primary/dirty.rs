@@ -15,6 +15,8 @@ use serde::{Deserialize, Serialize};
 
 /// Bytes of a unit: what one random write costs at most when the group comes back (64 KiB).
 pub(super) const UNIT: u64 = 64 << 10;
+/// Units that one change makes dirty at most (4 GiB): of a longer range it is noted that everything behind its beginning changed.
+const UNITS_MAX: u64 = 1 << 16;
 /// Bytes of one entry of the log: kind (8 bits), generation (32 bits at 4), inode number (64 at 8), a number (64 at 16), CRC-32C
 /// of all that (32 at 24), zeros to the end. Little-endian. The head has the record's number for an inode number and the
 /// time for the number.
@@ -177,6 +179,10 @@ impl DirtyMap {
         if is_directory { self.add(DIRECTORY, id, 0) } else { self.add(CUT, id, 0) }
     }
 
+    pub(super) fn has(&self, id: FileId) -> bool {
+        self.objects.contains_key(&id) || self.directories.contains(&id)
+    }
+
     pub(super) fn counts(&self) -> DirtyCounts {
         let bytes = self.objects.values().map(|dirt| dirt.units.len() as u64 * UNIT).sum();
         DirtyCounts { directories: self.directories.len() as u64, objects: self.objects.len() as u64, bytes }
@@ -186,7 +192,11 @@ impl DirtyMap {
         if length == 0 {
             return Ok(());
         }
-        (offset / UNIT..=(offset + length - 1) / UNIT).try_for_each(|unit| self.add(BYTES, file, unit))
+        let (first, last) = (offset / UNIT, (offset + length - 1) / UNIT);
+        if last - first >= UNITS_MAX {
+            return self.add(CUT, file, offset);
+        }
+        (first..=last).try_for_each(|unit| self.add(BYTES, file, unit))
     }
 
     fn add(&mut self, kind: u8, id: FileId, number: u64) -> io::Result<()> {
