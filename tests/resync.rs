@@ -6,8 +6,10 @@ mod model;
 mod support;
 
 use std::fs::File;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use model::replay::{Replay, records};
 use model::shrink::smallest;
@@ -17,7 +19,7 @@ use reelfs_journal::{Change, Digest, Epoch, Jvol, MarkerKind, Name, NodeKind, Re
 use reelfs_volume::{
     OnFull, OpenOptions, Opened, Primary, Reason, Requester, ResyncError, Session, SetAttr, Stat, Volume,
 };
-use support::{Disk, FileSystem, Sandbox, Tree, tools};
+use support::{Disk, FileSystem, Sandbox, Tree, tools, wait};
 use uuid::Uuid;
 
 const ROOT: Requester = Requester { uid: 0, gid: 0, pid: 1 };
@@ -261,7 +263,7 @@ impl Taken {
 fn names_larger_than_the_room_are_told_when_there_is_room_and_those_of_an_attempt_count_no_more() {
     let (sandbox, opened, begin) = suspended(|primary| {
         let ino = primary.make(&ROOT, primary.root(), "filled".as_ref(), NodeKind::File, 0o644, 0).unwrap().id.ino;
-        for _ in 0..13 {
+        for _ in 0..10 {
             primary.write(&ROOT, ino, 0, &[7; 1 << 20], false).unwrap();
         }
     });
@@ -310,24 +312,81 @@ fn a_failed_resync_leaves_the_group_suspended_and_the_next_one_brings_it_back() 
     taken.assert_replica(&sandbox, &opened, &begin);
 }
 
-/// A bad disk: what a resync met there must not leave the group neither suspended nor back.
 #[test]
-fn a_resync_that_cannot_read_a_file_leaves_the_group_suspended() {
+fn a_resync_that_fails_at_its_end_leaves_the_group_suspended() {
     let (sandbox, opened, begin) = suspended(|_| ());
     let primary = &opened.primary;
     let ino = primary.make(&ROOT, primary.root(), "file".as_ref(), NodeKind::File, 0o644, 0).unwrap().id.ino;
     primary.write(&ROOT, ino, 0, b"bytes", false).unwrap();
-    let (pvol, away) = (sandbox.path("pvol/file"), sandbox.path("away"));
-    // after the names were told
-    let mut spoil = |done, _| {
-        if done == 0 && pvol.exists() {
-            std::fs::rename(&pvol, &away).unwrap();
+    let (map, away) = (sandbox.state().join("dirty"), sandbox.path("away"));
+    let mut spoil = |_, _| {
+        if map.exists() {
+            std::fs::rename(&map, &away).unwrap();
         }
     };
     let refused = primary.resync(&mut || false, &mut spoil);
     assert!(matches!(refused, Err(ResyncError::Failed { .. })), "{refused:?}");
     assert!(primary.suspension().is_some());
-    std::fs::rename(&away, &pvol).unwrap();
+    std::fs::rename(&away, &map).unwrap();
+    primary.write(&ROOT, ino, 0, b"noted", false).unwrap();
     resync(primary);
     assert_replica(&sandbox, &opened, &begin);
+}
+
+#[test]
+fn an_edit_behind_a_killed_mount_of_a_file_that_is_dirty_already_is_told() {
+    let sandbox = Sandbox::in_memory();
+    let pvol = sandbox.directory("pvol");
+    let begin = Tree::of(&pvol);
+    let opened = start(&sandbox, None);
+    let primary = &opened.primary;
+    let ino = primary.make(&ROOT, primary.root(), "file".as_ref(), NodeKind::File, 0o644, 0).unwrap().id.ino;
+    primary.write(&ROOT, ino, 0, &[1; 300_000], false).unwrap();
+    primary.suspend(Reason::User).unwrap();
+    primary.write(&ROOT, ino, 0, b"noted", false).unwrap();
+    // killed
+    let session = opened.session.clone();
+    drop(opened);
+    wait::pause(Duration::from_millis(50));
+    File::options().write(true).open(pvol.join("file")).unwrap().write_all_at(b"by hand", 200_000).unwrap();
+    let opened = start(&sandbox, Some(session));
+    resync(&opened.primary);
+    assert_replica(&sandbox, &opened, &begin);
+}
+
+/// While the pair is brought back a power cut has no journal to bring back what was synced.
+#[test]
+fn a_sync_is_of_the_file_itself_until_the_pair_is_back() {
+    if !tools::holds(tools::root(), "root, to mount a disk") {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let disk = Disk::new(&sandbox, "ext4", FileSystem::Ext4, 128);
+    let within = Sandbox::within(disk.path());
+    within.directory("pvol");
+    let opened = start(&within, None);
+    let primary = &opened.primary;
+    let ino = primary.make(&ROOT, primary.root(), "file".as_ref(), NodeKind::File, 0o644, 0).unwrap().id.ino;
+    let sync = || {
+        let (answer, wait) = std::sync::mpsc::channel();
+        primary.sync_file(&ROOT, ino, false, Box::new(move |result| answer.send(result).unwrap()));
+        wait.recv().unwrap().unwrap();
+    };
+    primary.write(&ROOT, ino, 0, b"bytes", false).unwrap();
+    sync();
+    primary.suspend(Reason::User).unwrap();
+    primary.write(&ROOT, ino, 0, b"noted", false).unwrap();
+    let mut synced = false;
+    let mut meanwhile = |_, _| {
+        if !std::mem::replace(&mut synced, true) {
+            primary.write(&ROOT, ino, 0, &[9; 1 << 20], false).unwrap();
+            sync();
+            // what is not on the disk yet has no place there
+            let stat = std::fs::metadata(within.path("pvol/file")).unwrap();
+            let mapped = support::tools::run("filefrag", &["-v", within.path("pvol/file").to_str().unwrap()]);
+            assert!(stat.blocks() * 512 >= 1 << 20 && !mapped.contains("delalloc"), "{mapped}");
+        }
+    };
+    primary.resync(&mut || false, &mut meanwhile).expect("brought back");
+    primary.close(&opened.session).unwrap();
 }

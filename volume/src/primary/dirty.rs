@@ -7,10 +7,10 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use reelfs_journal::{Change, FileId, NodeKind, Seq, Timestamp};
+use reelfs_journal::{Change, FileId, FileTime, NodeKind, Seq, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// Bytes of a unit: what one random write costs at most when the group comes back (64 KiB).
@@ -79,6 +79,8 @@ pub(super) struct DirtyMap {
     pub(super) suspension: Suspension,
     /// The last record that may leave the machine, and the time until which it speaks: of the last suspension.
     pub(super) sealed: (Seq, Timestamp),
+    /// When the last session noted something last: what changed before, it changed itself.
+    pub(super) written: FileTime,
     pub(super) directories: HashSet<FileId>,
     pub(super) objects: HashMap<FileId, Dirt>,
 }
@@ -90,7 +92,8 @@ impl DirtyMap {
 
     fn empty(path: PathBuf, log: File, suspension: Suspension) -> DirtyMap {
         let sealed = (suspension.seq, suspension.time);
-        DirtyMap { path, log, suspension, sealed, directories: HashSet::new(), objects: HashMap::new() }
+        let (written, directories, objects) = (FileTime::default(), HashSet::new(), HashMap::new());
+        DirtyMap { path, log, suspension, sealed, written, directories, objects }
     }
 
     /// Starts a map, durably.
@@ -114,9 +117,12 @@ impl DirtyMap {
         };
         let mut bytes = Vec::new();
         log.read_to_end(&mut bytes)?;
+        let written = log.metadata()?;
+        let written = FileTime { seconds: written.mtime(), nanos: u32::try_from(written.mtime_nsec()).unwrap_or(0) };
         // an entry cut short is of a change that was never made
         log.set_len((bytes.len() - bytes.len() % ENTRY) as u64)?;
-        DirtyMap::read(path, log, &bytes).map(Some)
+        let map = DirtyMap::read(path, log, &bytes)?;
+        Ok(Some(DirtyMap { written, ..map }))
     }
 
     fn read(path: PathBuf, log: File, bytes: &[u8]) -> io::Result<DirtyMap> {
@@ -274,8 +280,6 @@ fn read_head(bytes: &[u8]) -> Option<Suspension> {
 #[cfg(test)]
 mod tests {
     use std::borrow::Cow;
-
-    use reelfs_journal::FileTime;
 
     use super::*;
 

@@ -409,8 +409,8 @@ impl Primary {
             map.note_whole(directory.id, true)?;
         }
         for found in scan.changed.iter().filter(|found| !found.stat.is_directory()) {
-            // after a kill the change times of what the map has are of our own making
-            if was_clean || !map.objects.contains_key(&found.stat.id) {
+            // after a kill, change times of what the map has are of our own making until it was last written
+            if was_clean || found.stat.ctime >= map.written || !map.objects.contains_key(&found.stat.id) {
                 map.note_whole(found.stat.id, false)?;
                 let node = self.volume.nodes.intern(found.stat.id, found.stat.file_type, 0);
                 node.add_link(&found.parent, &found.name);
