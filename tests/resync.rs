@@ -19,7 +19,7 @@ use reelfs_journal::{Change, Digest, Epoch, Jvol, MarkerKind, Name, NodeKind, Re
 use reelfs_volume::{
     OnFull, OpenOptions, Opened, Primary, Reason, Requester, ResyncError, Session, SetAttr, Stat, Volume,
 };
-use support::{Disk, FileSystem, Sandbox, Tree, tools, wait};
+use support::{Disk, FileSystem, Mount, Sandbox, Tree, tools, wait};
 use uuid::Uuid;
 
 const ROOT: Requester = Requester { uid: 0, gid: 0, pid: 1 };
@@ -128,9 +128,73 @@ fn suspend_and_come_back(number: usize, draws: &[Draw]) -> Result<(), String> {
 
 #[test]
 fn random_changes_while_suspended_come_back_on_a_replica() {
-    for number in 0..tools::rounds(150, 5_000) {
+    for number in 0..tools::rounds(100, 5_000) {
         let draws = sequence(number, 120);
         let fails = |draws: &[Draw]| suspend_and_come_back(number, draws).err();
+        if let Some(reason) = fails(&draws) {
+            let (left, reason) = smallest(&draws, reason, fails);
+            panic!("sequence {number}, {} steps: {reason}", left.len());
+        }
+    }
+}
+
+/// The same through a mount, with tapes: whatever happens to the mount meanwhile.
+fn a_pair_comes_back(number: usize, draws: &[Draw]) -> Result<(), String> {
+    let (sandbox, fast) = (Sandbox::new(), Sandbox::in_memory());
+    let (pvol, tapes) = (sandbox.directory("pvol"), fast.directory("tapes"));
+    sandbox.group_of_size("back", &pvol, "16MiB");
+    sandbox.base("back", &tapes);
+    let point = sandbox.directory("mnt");
+    let mut mount = Mount::new(&sandbox, "back", &point, &[]);
+    let parts: Vec<&[Draw]> = draws.chunks(draws.len().div_ceil(4).max(1)).collect();
+    for (turn, part) in parts.into_iter().enumerate() {
+        let mut steps = Directory::new(&point);
+        for draw in part {
+            if let Some(step) = draw.step(&steps.seen()) {
+                let _ = steps.play(&step);
+            }
+        }
+        match (turn, number % 4) {
+            (0, _) => drop(sandbox.reelfs(["pair", "split", "back"]).ok()),
+            (1, 1) => {
+                drop(steps);
+                mount.kill();
+                mount = Mount::new(&sandbox, "back", &point, &[]);
+            }
+            (1, 2) => {
+                drop(steps);
+                mount.umount();
+                let mut behind = Directory::new(&pvol);
+                for draw in draws.iter().rev().take(20) {
+                    if let Some(step) = draw.step(&behind.seen()) {
+                        let _ = behind.play(&step);
+                    }
+                }
+                mount = Mount::new(&sandbox, "back", &point, &[]);
+            }
+            (1, 3) => {
+                sandbox.reelfs(["pair", "resync", "back"]).ok();
+                sandbox.reelfs(["pair", "split", "back"]).ok();
+            }
+            (2, _) => drop(sandbox.reelfs(["pair", "resync", "back"]).ok()),
+            _ => {}
+        }
+    }
+    sandbox.reelfs(["pair", "resync", "back"]).ok();
+    mount.umount();
+    sandbox.export("back", &tapes);
+    let restored = fast.restore(&tapes, "latest", "restored");
+    Tree::of(&pvol).same(&Tree::of(&restored), "the volume and what was restored")
+}
+
+#[test]
+fn random_changes_while_suspended_are_restored_from_tapes() {
+    if !tools::holds(tools::root(), "root, to mount") {
+        return;
+    }
+    for number in 0..tools::rounds(8, 400) {
+        let draws = sequence(1_000 + number, 120);
+        let fails = |draws: &[Draw]| a_pair_comes_back(number, draws).err();
         if let Some(reason) = fails(&draws) {
             let (left, reason) = smallest(&draws, reason, fails);
             panic!("sequence {number}, {} steps: {reason}", left.len());
@@ -235,7 +299,9 @@ fn a_number_used_again_while_suspended_is_owed_one_lookup_only_once() {
     let second = made("second");
     assert_eq!(first.ino, second.ino, "ext4 gives the number again");
     resync(primary);
-    // the kernel has it still
+    // the kernel has it still, also when somebody else has no more use for it
+    primary.lookup(primary.root(), "second".as_ref()).unwrap();
+    primary.forget(second.ino, 1);
     assert_eq!(primary.stat(second.ino).unwrap().id, second);
     primary.close(&opened.session).unwrap();
 }
