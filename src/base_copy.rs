@@ -34,10 +34,11 @@ pub fn base_copy(group: &OpenGroup, to: &Destination, progress: &mut dyn FnMut(u
 /// Writes the base tape alone and journals its end.
 pub(crate) fn write_base(group: &OpenGroup, to: &Destination, progress: &mut dyn FnMut(u64, u64)) -> Result<Made> {
     let (file, primary) = (group.file(), group.primary());
+    // counted before it is asked: one that comes in between is seen at the end
+    let suspensions = primary.suspensions();
     if primary.suspension().is_some() {
         pair_state::admit(file.name.as_str(), PairState::Susp, PairVerb::BaseCopy)?;
     }
-    let suspensions = primary.suspensions();
     let base = new_base_id();
     let journal = |error: Errno| Error::io("journal the base copy", error.into());
     let root = primary.root_id();

@@ -1,6 +1,6 @@
 //! Replays records one after the other into a tree that stands at the record before: what a secondary that follows does.
 
-use reelfs_journal::{Change, Name, Seq};
+use reelfs_journal::{Change, MarkerKind, Name, Seq};
 use reelfs_volume::{Bracket, Volume};
 use rustix::io::Errno;
 
@@ -31,6 +31,11 @@ pub fn replay(
             match kind {
                 kind if kind.begins_bracket() && bracket.is_none() => {
                     bracket = Some(volume.bracket(scratch.clone()).map_err(fail)?);
+                }
+                MarkerKind::ResyncBegin => {
+                    if let Some(open) = &mut bracket {
+                        open.again();
+                    }
                 }
                 kind if kind.ends_bracket() => {
                     if let Some(open) = bracket.take() {

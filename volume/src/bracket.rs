@@ -92,6 +92,12 @@ impl Bracket<'_> {
         }
     }
 
+    /// All of it is told once more, from the beginning: what was told and not made true yet was not whole.
+    pub fn again(&mut self) {
+        self.entries.clear();
+        self.listed.clear();
+    }
+
     /// Ends the bracket: what was parked and never turned up is gone.
     ///
     /// # Errors

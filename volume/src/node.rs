@@ -125,7 +125,10 @@ impl Nodes {
             before => {
                 // The kernel counts lookups by inode number. What it has not forgotten yet of a file that had this number
                 // before it will forget of this one.
-                let owed = before.map_or(0, |before| before.state.lock().lookups);
+                let owed = before.map_or(0, |before| {
+                    let state = before.state.lock();
+                    state.lookups - u64::from(state.kept)
+                });
                 let node = Node::new(id, file_type);
                 node.state.lock().lookups = owed;
                 nodes.insert(id.ino, node.clone());

@@ -10,7 +10,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use reelfs_journal::{Change, DATA_MAX, FileId, FileTime, Name, NodeKind, Reserve, Timestamp};
+use reelfs_journal::{Change, DATA_MAX, FileId, FileTime, Name, Reserve, Timestamp};
 use rustix::fs::{Dir, FileType, Mode, OFlags, SeekFrom};
 use rustix::io::{Errno, Result};
 use serde::{Deserialize, Serialize};
@@ -131,6 +131,8 @@ pub(super) struct Scan {
     pub(super) directories: HashSet<FileId>,
     pub(super) changed_directories: Vec<Arc<Node>>,
     pub(super) changed: Vec<Found>,
+    /// The root, and what no known name leads to.
+    pub(super) placeless: Vec<Arc<Node>>,
     estimate: u64,
 }
 
@@ -170,8 +172,7 @@ impl Scan {
 impl Primary {
     pub(super) fn scan(&self, look: &ScanFor<'_>) -> Result<Scan> {
         let root = self.volume.root.clone();
-        let mut scan =
-            Scan { directories: HashSet::new(), changed_directories: Vec::new(), changed: Vec::new(), estimate: 0 };
+        let mut scan = Scan::default();
         let root_stat = self.volume.stat(&root)?;
         let unknown = look.since.is_some() && !look.known.contains(&root.id) && !look.known.is_empty();
         let mut stack = vec![(root, root_stat, unknown)];
@@ -254,8 +255,7 @@ impl Primary {
             result?;
             self.tell(&who, Change::ListEnd { directory: directory.id })?;
             if directory.id == self.volume.root_id() {
-                let entry = self.root_entry()?;
-                self.tell(&who, entry)?;
+                self.tell_without_place(&self.volume.root)?;
             }
         }
         let listed: HashSet<FileId> = scan.changed_directories.iter().map(|directory| directory.id).collect();
@@ -263,6 +263,9 @@ impl Primary {
             let path = self.volume.path(&found.parent)?;
             let entry = self.entry(found.parent.id, &path, &found.name, &found.stat)?;
             self.tell(&who, entry)?;
+        }
+        for node in &scan.placeless {
+            self.tell_without_place(node)?;
         }
         Ok(scan.changed_directories.len() as u64)
     }
@@ -291,20 +294,20 @@ impl Primary {
         self.journal(None, who, &[change], Reserve::Keep).map(|_| ())
     }
 
-    fn root_entry(&self) -> Result<Change<'static>> {
-        let stat = self.volume.stat(&self.volume.root)?;
-        let path = self.volume.path(&self.volume.root)?;
-        let xattrs = xattr::all(&*path)?;
-        let name = Name::new(b"?").map_err(|_| Errno::INVAL)?;
-        Ok(Change::Entry {
+    /// Journals the attributes of the root, or of an object of which no name is known.
+    pub(super) fn tell_without_place(&self, node: &Arc<Node>) -> Result<()> {
+        let stat = self.volume.stat(node)?;
+        let path = self.volume.path(node)?;
+        let entry = Change::Entry {
             parent: FileId::NONE,
-            name,
-            file: self.volume.root_id(),
-            kind: NodeKind::Directory,
+            name: Name::new(b"?").map_err(|_| Errno::INVAL)?,
+            file: node.id,
+            kind: stat.node_kind(|| self.volume.link_target(node))?,
             attributes: stat.attributes(),
-            xattrs,
-            size: 0,
-        })
+            xattrs: xattr::all(&*path)?,
+            size: if stat.file_type == FileType::RegularFile { stat.size } else { 0 },
+        };
+        self.tell(&Requester::reelfs(), entry)
     }
 
     fn entry(&self, parent: FileId, directory: &OwnedFd, name: &Name, stat: &Stat) -> Result<Change<'static>> {
@@ -375,7 +378,7 @@ impl Primary {
             Err(error) => return Err(error),
         };
         let changed = vec![Found { parent: directory, name: name.clone(), stat }];
-        Ok(Some(Scan { directories: HashSet::new(), changed_directories: Vec::new(), changed, estimate: 0 }))
+        Ok(Some(Scan { changed, ..Scan::default() }))
     }
 }
 

@@ -222,7 +222,8 @@ impl Primary {
             let state = node.state.lock();
             (state.renames, state.anchored)
         };
-        if anchored == Some(renames) && !self.is_suspended() {
+        // until the map is gone nothing is done again from the journal
+        if anchored == Some(renames) && self.dirty.lock().is_none() {
             return Ok(SyncPoint::Journal(upto));
         }
         let file = self.volume.data(&node, false)?;

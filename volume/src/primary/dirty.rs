@@ -7,14 +7,16 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use reelfs_journal::{Change, FileId, NodeKind, Seq, Timestamp};
+use reelfs_journal::{Change, FileId, FileTime, NodeKind, Seq, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// Bytes of a unit: what one random write costs at most when the group comes back (64 KiB).
 pub(super) const UNIT: u64 = 64 << 10;
+/// Units that one change makes dirty at most (4 GiB): of a longer range it is noted that everything behind its beginning changed.
+const UNITS_MAX: u64 = 1 << 16;
 /// Bytes of one entry of the log: kind (8 bits), generation (32 bits at 4), inode number (64 at 8), a number (64 at 16), CRC-32C
 /// of all that (32 at 24), zeros to the end. Little-endian. The head has the record's number for an inode number and the
 /// time for the number.
@@ -77,6 +79,8 @@ pub(super) struct DirtyMap {
     pub(super) suspension: Suspension,
     /// The last record that may leave the machine, and the time until which it speaks: of the last suspension.
     pub(super) sealed: (Seq, Timestamp),
+    /// When the last session noted something last: what changed before, it changed itself.
+    pub(super) written: FileTime,
     pub(super) directories: HashSet<FileId>,
     pub(super) objects: HashMap<FileId, Dirt>,
 }
@@ -88,7 +92,8 @@ impl DirtyMap {
 
     fn empty(path: PathBuf, log: File, suspension: Suspension) -> DirtyMap {
         let sealed = (suspension.seq, suspension.time);
-        DirtyMap { path, log, suspension, sealed, directories: HashSet::new(), objects: HashMap::new() }
+        let (written, directories, objects) = (FileTime::default(), HashSet::new(), HashMap::new());
+        DirtyMap { path, log, suspension, sealed, written, directories, objects }
     }
 
     /// Starts a map, durably.
@@ -112,9 +117,12 @@ impl DirtyMap {
         };
         let mut bytes = Vec::new();
         log.read_to_end(&mut bytes)?;
+        let written = log.metadata()?;
+        let written = FileTime { seconds: written.mtime(), nanos: u32::try_from(written.mtime_nsec()).unwrap_or(0) };
         // an entry cut short is of a change that was never made
         log.set_len((bytes.len() - bytes.len() % ENTRY) as u64)?;
-        DirtyMap::read(path, log, &bytes).map(Some)
+        let map = DirtyMap::read(path, log, &bytes)?;
+        Ok(Some(DirtyMap { written, ..map }))
     }
 
     fn read(path: PathBuf, log: File, bytes: &[u8]) -> io::Result<DirtyMap> {
@@ -177,6 +185,10 @@ impl DirtyMap {
         if is_directory { self.add(DIRECTORY, id, 0) } else { self.add(CUT, id, 0) }
     }
 
+    pub(super) fn has(&self, id: FileId) -> bool {
+        self.objects.contains_key(&id) || self.directories.contains(&id)
+    }
+
     pub(super) fn counts(&self) -> DirtyCounts {
         let bytes = self.objects.values().map(|dirt| dirt.units.len() as u64 * UNIT).sum();
         DirtyCounts { directories: self.directories.len() as u64, objects: self.objects.len() as u64, bytes }
@@ -186,7 +198,11 @@ impl DirtyMap {
         if length == 0 {
             return Ok(());
         }
-        (offset / UNIT..=(offset + length - 1) / UNIT).try_for_each(|unit| self.add(BYTES, file, unit))
+        let (first, last) = (offset / UNIT, (offset + length - 1) / UNIT);
+        if last - first >= UNITS_MAX {
+            return self.add(CUT, file, offset);
+        }
+        (first..=last).try_for_each(|unit| self.add(BYTES, file, unit))
     }
 
     fn add(&mut self, kind: u8, id: FileId, number: u64) -> io::Result<()> {
@@ -264,8 +280,6 @@ fn read_head(bytes: &[u8]) -> Option<Suspension> {
 #[cfg(test)]
 mod tests {
     use std::borrow::Cow;
-
-    use reelfs_journal::FileTime;
 
     use super::*;
 

@@ -145,7 +145,7 @@ impl Primary {
                 self.failed.store(true, Ordering::Relaxed);
                 return Err(Errno::IO);
             }
-            super::touched(change).into_iter().chain([change.file()]).for_each(|id| self.keep_known(id));
+            super::touched(change).into_iter().for_each(|id| self.keep_noted(id));
             // EAGAIN is our own word for a full journal
             done = self.volume.apply(change).map_err(|error| if error == Errno::AGAIN { Errno::IO } else { error })?;
             match change {
@@ -167,13 +167,43 @@ impl Primary {
         make_room: &mut dyn FnMut() -> bool,
         progress: &mut dyn FnMut(u64, u64),
     ) -> std::result::Result<Resynced, ResyncError> {
-        let mut resynced = Resynced::default();
-        let pending = loop {
-            if let Some(pending) = self.tell_names(&mut resynced)? {
-                break pending;
+        self.tell_all(make_room, progress).inspect_err(|error| match error {
+            // nothing was told
+            ResyncError::NotSuspended | ResyncError::TooMuch(_) | ResyncError::Again => {}
+            ResyncError::NoRoom if self.is_suspended() => {}
+            ResyncError::NoRoom => self.suspend_again(Reason::JournalFull),
+            ResyncError::Failed { .. } => self.suspend_again(Reason::Error),
+        })
+    }
+
+    /// A resync ended early. A marker tells also that what it told of the names is not whole, and lets it leave the machine.
+    fn suspend_again(&self, reason: Reason) {
+        let _held = self.gate.write();
+        if let Err(error) = self.sync_volume().and_then(|()| self.begin_suspension(reason)) {
+            tracing::error!(%error, "a resync ended early, and that could not be noted");
+            if !self.is_suspended() {
+                self.failed.store(true, Ordering::Relaxed);
             }
-            if !make_room() {
-                return Err(ResyncError::NoRoom);
+        }
+    }
+
+    fn tell_all(
+        &self,
+        make_room: &mut dyn FnMut() -> bool,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> std::result::Result<Resynced, ResyncError> {
+        let mut resynced = Resynced::default();
+        let mut name_bytes = NAME_BYTES;
+        let pending = loop {
+            match self.tell_names(&mut resynced, name_bytes)? {
+                Names::Told(pending) => break pending,
+                Names::NoRoom if make_room() => {}
+                Names::NoRoom => return Err(ResyncError::NoRoom),
+                // they are larger than names are
+                Names::Larger => {
+                    self.suspend_again(Reason::JournalFull);
+                    name_bytes *= 4;
+                }
             }
         };
         let total = pending.len() as u64;
@@ -186,26 +216,26 @@ impl Primary {
         Ok(resynced)
     }
 
-    /// The names, while no change is under way; then everything is journaled again. `None` when there is no room.
-    fn tell_names(&self, resynced: &mut Resynced) -> std::result::Result<Option<HashMap<FileId, Dirt>>, ResyncError> {
+    /// The names, while no change is under way; then everything is journaled again.
+    fn tell_names(&self, resynced: &mut Resynced, name_bytes: u64) -> std::result::Result<Names, ResyncError> {
         let failed = |what| move |source| ResyncError::Failed { what, source };
         let _held = self.gate.write();
         let _names = self.names.write();
         let mut dirty = self.dirty.lock();
         let Some(map) = dirty.as_mut().filter(|_| self.is_suspended()) else { return Err(ResyncError::NotSuspended) };
         let (scan, names) = self.dirty_scan(map).map_err(failed("look at what changed"))?;
-        let room = NAME_BYTES * (names + 64);
+        let room = name_bytes * (names + 64);
         let pointers = self.jvol.pointers();
         if room > pointers.data_size / 2 {
             return Err(ResyncError::TooMuch(names));
         }
         if !self.jvol.has_room(room, 3 * names + 64) {
-            return Ok(None);
+            return Ok(Names::NoRoom);
         }
         let since = map.suspension.time;
         self.marker(MarkerKind::ResyncBegin, "", "", since).map_err(failed("write the journal"))?;
         let told = match self.tell_listings(&scan) {
-            Err(Errno::AGAIN) => return Ok(None),
+            Err(Errno::AGAIN) => return Ok(Names::Larger),
             told => told.map_err(failed("journal the names"))?,
         };
         let pending = map.objects.clone();
@@ -214,7 +244,7 @@ impl Primary {
         }
         (resynced.directories, resynced.objects) = (told, pending.len() as u64);
         self.suspended.store(false, Ordering::SeqCst);
-        Ok(Some(pending))
+        Ok(Names::Told(pending))
     }
 
     /// Dirty objects that still have a name, as a scan would have found them; and how many names that is to tell.
@@ -228,9 +258,12 @@ impl Primary {
         }
         for id in map.directories.iter().chain(map.objects.keys().filter(|id| !map.directories.contains(id))) {
             let Some(node) = self.named(*id) else { continue };
-            let links = node.state.lock().links.clone();
-            let Some(link) = links.into_iter().next() else { continue };
             names += 1;
+            let link = node.state.lock().links.first().cloned();
+            let Some(link) = link else {
+                scan.placeless.push(node);
+                continue;
+            };
             let stat = self.volume.stat(&node)?;
             scan.changed.push(Found { parent: link.parent, name: link.name, stat });
         }
@@ -271,15 +304,17 @@ impl Primary {
         for (start, end) in stretches(dirt) {
             let mut at = start;
             while at < end {
-                let length = (end - at).min(DATA_MAX as u64);
-                match self.tell_piece(&node, at, length)? {
+                // behind a cut the size has told the holes
+                let is_new = dirt.cut.is_some_and(|cut| cut <= at);
+                let Some((data, hole)) = (if is_new { self.data_from(id.ino, at) } else { Some((at, end)) }) else {
+                    break;
+                };
+                let length = (hole.min(end).saturating_sub(data)).min(DATA_MAX as u64);
+                match self.tell_piece(&node, data, length)? {
                     Piece::Told(0) => break,
-                    Piece::Told(bytes) => (told, at) = (told + bytes, at + bytes),
+                    Piece::Told(bytes) => (told, at) = (told + bytes, data + bytes),
                     Piece::NoRoom if make_room() => {}
-                    Piece::NoRoom => {
-                        let _ = self.suspend(Reason::JournalFull);
-                        return Err(ResyncError::NoRoom);
-                    }
+                    Piece::NoRoom => return Err(ResyncError::NoRoom),
                 }
             }
         }
@@ -290,6 +325,15 @@ impl Primary {
         }
         self.tell_attributes(&node).map_err(|source| ResyncError::Failed { what: "journal attributes", source })?;
         Ok(told)
+    }
+
+    /// The next stretch of data at or after `at`; all the rest where the file system cannot tell.
+    fn data_from(&self, ino: u64, at: u64) -> Option<(u64, u64)> {
+        let data = match self.seek(ino, at, libc::SEEK_DATA) {
+            Err(Errno::NXIO) => return None,
+            data => data.unwrap_or(at),
+        };
+        Some((data, self.seek(ino, data, libc::SEEK_HOLE).unwrap_or(u64::MAX)))
     }
 
     /// One piece, as it stands now; nothing at the end of the file.
@@ -341,12 +385,12 @@ impl Primary {
         // a redo after a power cut begins behind this marker
         self.volume.sync().map_err(failed("sync the volume"))?;
         let mut dirty = self.dirty.lock();
-        let Some(map) = dirty.take() else { return Err(ResyncError::NotSuspended) };
+        let Some(map) = dirty.as_ref() else { return Err(ResyncError::NotSuspended) };
         let end =
             self.marker(MarkerKind::ResyncEnd, "", "", map.suspension.time).map_err(failed("write the journal"))?;
         self.jvol.sync(end).map_err(|_| failed("sync the journal")(Errno::IO))?;
         map.remove().map_err(|error| failed("remove the dirty map")(failed_map(error)))?;
-        for id in map.directories.iter().chain(map.objects.keys().filter(|id| !map.directories.contains(id))) {
+        for id in dirty.take().iter().flat_map(|map| map.directories.iter().chain(map.objects.keys())) {
             self.forget_kept(*id);
         }
         tracing::info!("the pair is back: everything is journaled");
@@ -365,8 +409,8 @@ impl Primary {
             map.note_whole(directory.id, true)?;
         }
         for found in scan.changed.iter().filter(|found| !found.stat.is_directory()) {
-            // after a kill the change times of what the map has are of our own making
-            if was_clean || !map.objects.contains_key(&found.stat.id) {
+            // after a kill, change times of what the map has are of our own making until it was last written
+            if was_clean || found.stat.ctime >= map.written || !map.objects.contains_key(&found.stat.id) {
                 map.note_whole(found.stat.id, false)?;
                 let node = self.volume.nodes.intern(found.stat.id, found.stat.file_type, 0);
                 node.add_link(&found.parent, &found.name);
@@ -392,11 +436,17 @@ impl Primary {
         }
     }
 
-    /// A dirty object must be found again by its id, so it stays known.
+    fn keep_noted(&self, id: FileId) {
+        if self.dirty.lock().as_ref().is_some_and(|map| map.has(id)) {
+            self.keep_known(id);
+        }
+    }
+
+    /// A dirty object must be found again by its id, so it stays known; one without a name is told to nobody.
     pub(super) fn keep_known(&self, id: FileId) {
         if let Some(node) = self.volume.nodes.get(id) {
             let mut state = node.state.lock();
-            if !state.kept {
+            if !state.kept && !state.nameless {
                 state.kept = true;
                 state.lookups += 1;
             }
@@ -406,16 +456,19 @@ impl Primary {
 
 impl Primary {
     fn forget_kept(&self, id: FileId) {
-        let Some(node) = self.volume.nodes.by_ino(id.ino) else { return };
-        {
-            let mut state = node.state.lock();
-            // one that took over the number took over what was owed for it
-            if node.id == id && !std::mem::take(&mut state.kept) {
-                return;
-            }
+        let kept = self.volume.nodes.get(id).is_some_and(|node| std::mem::take(&mut node.state.lock().kept));
+        if kept {
+            self.forget(id.ino, 1);
         }
-        self.forget(id.ino, 1);
     }
+}
+
+enum Names {
+    /// What is left to be told.
+    Told(HashMap<FileId, Dirt>),
+    NoRoom,
+    /// There was room for as many as there are, and it did not do.
+    Larger,
 }
 
 enum Piece {
