@@ -8,7 +8,9 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
-use reelfs_journal::{Clock, Epoch, InFlight, InFlightState, JournalError, Jvol, MarkerKind, Record, Seq, Timestamp};
+use reelfs_journal::{
+    Change, Clock, Epoch, InFlight, InFlightState, JournalError, Jvol, MarkerKind, Record, Seq, Timestamp,
+};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -318,6 +320,15 @@ impl Primary {
         // in the journal, while it was brought back, and perhaps not applied
         for record in &unsettled.records {
             map.note(&record.change).map_err(&noted)?;
+            let gone = match &record.change {
+                Change::Unlink { file, .. } => self.volume.nodes.get(*file),
+                Change::Rename { replaced, .. } => self.volume.nodes.get(*replaced),
+                _ => None,
+            };
+            // the journal has let it go with all its bytes, and here it stands
+            if let Some(node) = gone {
+                map.note_whole(node.id, node.is_directory()).map_err(&noted)?;
+            }
         }
         for (parent, name) in &unsettled.creating {
             map.note_whole(*parent, true).map_err(&noted)?;
