@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
-use reelfs_archive::{BaseFile, BaseWriter, Label, TapeKind, TapeName, WriteOptions};
+use reelfs_archive::{BaseFile, BaseWriter, Label, LabelVolume, TapeKind, TapeName, WriteOptions};
 use reelfs_journal::{Change, FileId, Name, NodeKind, Seq};
 use reelfs_volume::{Visit, WalkError};
 use rustix::fs::SeekFrom;
@@ -46,7 +46,7 @@ pub(crate) fn write_base(group: &OpenGroup, to: &Destination, progress: &mut dyn
     let name =
         TapeName { group: file.name.clone(), epoch: file.epoch, first: began, last: began, kind: TapeKind::Base };
     let began_time = primary.jvol().pointers().last_time;
-    let mut label = Label::base(file.name.clone(), file.uuid, file.epoch, base, began, began_time);
+    let mut label = Label::base(file.name.clone(), file.uuid, file.epoch, base, began, began_time, LabelVolume::only());
     label.created = primary.clock().read().wall;
     let expected = used_bytes(group);
     let write = |out: &File| -> Result<_> {

@@ -4,7 +4,9 @@ use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use reelfs_archive::{Catalog, Depth, Label, Previous, SealedTape, TapeKind, TapeName, UpdateWriter, WriteOptions};
+use reelfs_archive::{
+    Catalog, Depth, Label, LabelVolume, Previous, SealedTape, TapeKind, TapeName, UpdateWriter, WriteOptions,
+};
 use reelfs_journal::{Change, Epoch, MarkerKind, Position, Record, Seal, Seq, Timestamp};
 use reelfs_transport::directory::{DirectoryShelf, ShelfError};
 use serde::Serialize;
@@ -289,7 +291,7 @@ fn write_update(
         kind: TapeKind::Update,
     };
     let before = Position { epoch: stretch.epoch, ..after.position };
-    let mut label = Label::update(file.name.clone(), file.uuid, before, stretch.first_time);
+    let mut label = Label::update(file.name.clone(), file.uuid, before, stretch.first_time, vec![LabelVolume::only()]);
     label.epoch = stretch.epoch;
     label.previous.clone_from(&after.previous);
     label.created = group.primary().clock().read().wall;

@@ -143,7 +143,8 @@ impl Uncertain {
             | MarkerKind::AcquisitionStart
             | MarkerKind::AcquisitionStop
             | MarkerKind::RecoveryBegin
-            | MarkerKind::RecoveryEnd => Uncertain::Recovered,
+            | MarkerKind::RecoveryEnd
+            | MarkerKind::VolumeLeft => Uncertain::Recovered,
         }
     }
 }
@@ -372,6 +373,7 @@ pub fn kind_word(kind: MarkerKind) -> &'static str {
         MarkerKind::Suspended => "suspended",
         MarkerKind::ResyncBegin => "resync begins",
         MarkerKind::ResyncEnd => "resync ends",
+        MarkerKind::VolumeLeft => "volume left",
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use reelfs_archive::{BaseFile, BaseWriter, Label, UpdateWriter, WriteOptions};
+use reelfs_archive::{BaseFile, BaseWriter, Label, LabelVolume, UpdateWriter, WriteOptions};
 use reelfs_journal::{
     AmendOutcome, Attributes, Change, Digest, Epoch, FileId, FileTime, GroupName, MarkerKind, Name, NodeKind, Position,
     RENAME_EXCHANGE, Record, Seq, Tags, Timestamp, VolumeIndex, Xattr,
@@ -256,7 +256,8 @@ impl World {
         let base = Uuid::from_u128(u128::from(self.last().0) + 1000);
         let root = self.model.root;
         let began = self.journal(Change::BaseBegin { base, root }, false);
-        let label = Label::base(self.group.clone(), self.uuid, EPOCH, base, began, World::time_of(began));
+        let label =
+            Label::base(self.group.clone(), self.uuid, EPOCH, base, began, World::time_of(began), LabelVolume::only());
         let path = self.tapes.join(format!("base-{began}.part"));
         let out = File::create(&path).expect("a file");
         let mut writer = BaseWriter::new(out, label, WriteOptions::default()).expect("a base tape");
@@ -334,7 +335,13 @@ impl World {
     /// Writes what is not on a tape yet.
     pub fn export(&mut self) -> PathBuf {
         let from = self.exported.seq.next();
-        let label = Label::update(self.group.clone(), self.uuid, self.exported, World::time_of(from));
+        let label = Label::update(
+            self.group.clone(),
+            self.uuid,
+            self.exported,
+            World::time_of(from),
+            vec![LabelVolume::only()],
+        );
         let part = self.tapes.join("update.part");
         let out = File::create(&part).expect("a file");
         let mut writer = UpdateWriter::new(out, label, WriteOptions::default()).expect("an update tape");
