@@ -68,7 +68,7 @@ pub fn main() -> Result<(), Box<dyn Error>> {
 
 /// Everything after `before` goes onto a tape; it gets the name that its label and end ask for.
 fn write_tape(site: &Primary, before: Position, bag: &Path) -> Result<(PathBuf, Position), Box<dyn Error>> {
-    let (seal, first) = (site.seal()?, before.seq.next());
+    let (seal, first) = (site.group().seal()?, before.seq.next());
     let mut reader = site.jvol().read(first, seal.last)?;
     let first_time = Record::peek(reader.next().ok_or("nothing is new")??.0).1;
     let label = Label::update("example".parse()?, GROUP, before, first_time, vec![LabelVolume::only()]);

@@ -62,6 +62,18 @@ pub struct DirtyCounts {
     pub bytes: u64,
 }
 
+impl DirtyCounts {
+    /// What changed here and there together.
+    #[must_use]
+    pub fn plus(self, other: DirtyCounts) -> DirtyCounts {
+        DirtyCounts {
+            directories: self.directories + other.directories,
+            objects: self.objects + other.objects,
+            bytes: self.bytes + other.bytes,
+        }
+    }
+}
+
 /// What of one object changed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Dirt {
