@@ -8,16 +8,16 @@ use crate::cli::Context;
 use crate::cli::tape::report;
 use crate::error::Result;
 use crate::export::Exported;
-use crate::pair_name::PairName;
 use crate::progress::Progress;
 use crate::request::{self, Request};
+use crate::scope::Scope;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum BaseVerb {
     /// Copy what is in the directory now to a base tape, while it is in use
     #[command(
-        after_help = "Examples:\n  reelfs base copy docs --to /media/disk\n  reelfs base copy shop/logs --to /media/disk    one volume \
-                            of a group of several"
+        after_help = "Examples:\n  reelfs base copy docs --to /media/disk\n  reelfs base copy shop/logs --to /media/disk    \
+                      one volume of a group of several"
     )]
     Copy(BaseCopyArgs),
 }
@@ -26,7 +26,7 @@ pub(crate) enum BaseVerb {
 pub(crate) struct BaseCopyArgs {
     /// The group, or one volume of it
     #[arg(value_name = "GROUP[/VOLUME]")]
-    pub pair: PairName,
+    pub pair: Scope,
     /// The directory that gets the tapes
     #[arg(long, value_name = "DIR")]
     pub to: PathBuf,

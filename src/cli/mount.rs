@@ -16,8 +16,8 @@ use crate::mount_options::{self, Words};
 use crate::mountpoint::Mountpoint;
 use crate::mounts;
 use crate::open_group::OpenGroup;
-use crate::pair_name::PairName;
 use crate::request::{self, FurtherMount, Request};
+use crate::scope::Scope;
 use crate::state::GroupDir;
 
 const EXAMPLES: &str = "\
@@ -35,7 +35,7 @@ Words of fstab that mean nothing here are passed over.";
 pub(crate) struct MountArgs {
     /// The group, or GROUP/VOLUME when it has several volumes
     #[arg(value_name = "GROUP[/VOLUME]")]
-    pub pair: PairName,
+    pub pair: Scope,
     /// Where to mount it: an empty directory, or the protected directory itself
     pub mountpoint: PathBuf,
     /// Stay in the foreground, until unmounted or Ctrl-C

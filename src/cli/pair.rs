@@ -12,10 +12,10 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::group_file::VolumeEntry;
 use crate::output::count;
 use crate::pair::{self, Done};
-use crate::pair_name::PairName;
 use crate::pair_state::PairState;
 use crate::progress::Progress;
 use crate::request::{self, Request, Step};
+use crate::scope::Scope;
 use crate::size::Size;
 use crate::status::GroupStatus;
 use crate::when::rfc3339;
@@ -54,7 +54,7 @@ pub(crate) struct ListArgs {}
 pub(crate) struct ShowArgs {
     /// The group, or one volume of it
     #[arg(value_name = "GROUP[/VOLUME]")]
-    pub pair: PairName,
+    pub pair: Scope,
     /// Exit with 16 when the state is another one
     #[arg(long, value_name = "STATE")]
     pub check: Option<PairState>,
@@ -64,14 +64,14 @@ pub(crate) struct ShowArgs {
 pub(crate) struct PairArgs {
     /// The group, or one volume of it
     #[arg(value_name = "GROUP[/VOLUME]")]
-    pub pair: PairName,
+    pub pair: Scope,
 }
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct CreateArgs {
     /// What to call it
     #[arg(value_name = "GROUP/VOLUME")]
-    pub pair: PairName,
+    pub pair: Scope,
     /// The directory to protect
     #[arg(long, value_name = "DIR")]
     pub pvol: PathBuf,
@@ -81,7 +81,7 @@ pub(crate) struct CreateArgs {
 pub(crate) struct DeleteArgs {
     /// Which
     #[arg(value_name = "GROUP/VOLUME")]
-    pub pair: PairName,
+    pub pair: Scope,
 }
 
 #[derive(Serialize)]
@@ -178,7 +178,7 @@ struct Rows {
 }
 
 /// The volume, which must be named: a group may have several.
-fn named(pair: &PairName) -> Result<VolumeName> {
+fn named(pair: &Scope) -> Result<VolumeName> {
     pair.volume.clone().ok_or_else(|| {
         let group = &pair.group;
         Error::usage(format!("`{group}` names no volume"))
@@ -205,7 +205,7 @@ fn create(arguments: &CreateArgs, context: &Context) -> Result<()> {
     context.output.confirm(format!("  next: reelfs mount {pair} MOUNTPOINT     ({pvol} itself, or an empty directory)"))
 }
 
-fn delete(pair: &PairName, context: &Context) -> Result<()> {
+fn delete(pair: &Scope, context: &Context) -> Result<()> {
     let volume = named(pair)?;
     let group = context.state.existing(&pair.group)?;
     let request = Request::RemoveVolume { volume };
@@ -214,7 +214,7 @@ fn delete(pair: &PairName, context: &Context) -> Result<()> {
     context.output.confirm(format!("{pair} has left its group; its directory and the tapes stay as they are"))
 }
 
-fn split(pair: &PairName, context: &Context) -> Result<()> {
+fn split(pair: &Scope, context: &Context) -> Result<()> {
     let group = context.state.existing(&pair.group)?;
     let split: Done =
         request::run(&group, &Request::Split { volume: pair.volume.clone() }, &context.output, &mut |_| {})?;
@@ -232,7 +232,7 @@ fn split(pair: &PairName, context: &Context) -> Result<()> {
     })
 }
 
-fn resync(pair: &PairName, context: &Context) -> Result<()> {
+fn resync(pair: &Scope, context: &Context) -> Result<()> {
     let group = context.state.existing(&pair.group)?;
     let mut progress = Progress::new(&context.output, "resync");
     let mut step = |step: Step| progress.set(step.done, step.total, "");
