@@ -360,10 +360,15 @@ pub(crate) fn publish<T>(to: &Destination, name: &TapeName, write: impl FnOnce(&
 /// Frees what every known directory has. After a power cut the volume gets back what it had from the journal, so what leaves
 /// the journal is on the volume's disk first.
 fn free(group: &OpenGroup) -> Result<()> {
+    let file = group.file();
+    let is_clean = |entry: &VolumeEntry| entry.session.as_ref().is_none_or(|session| session.clean.is_some());
+    if file.volumes.iter().any(|entry| group.volume(entry.index).is_none() && !is_clean(entry)) {
+        tracing::warn!("a volume that was not closed well may need the journal again: nothing of it is freed");
+        return Ok(());
+    }
     for volume in group.volumes() {
         volume.primary.sync_volume().map_err(|error| Error::io("sync the PVOL", error.into()))?;
     }
-    let file = group.file();
     let jvol = group.journal().jvol();
     let Some(least) = file.targets.iter().min_by_key(|target| target.seq) else {
         return Ok(());

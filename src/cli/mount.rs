@@ -96,8 +96,11 @@ fn join(arguments: &MountArgs, group: &GroupDir, words: &Words, wanted: &Wanted<
     let (title, shown) = (wanted.file.title(wanted.volume), wanted.point.path.display());
     if let Some(mount) = live.mount_of(&wanted.volume.name) {
         let place = mount.mountpoint.display();
-        return Err(Error::new(ErrorKind::Busy, format!("{title} is mounted already, at {place}"))
-            .hint(format!("reelfs umount {place}")));
+        return Err(Error::new(
+            ErrorKind::Busy,
+            format!("{title} is mounted already, at {place}, by process {}", live.pid),
+        )
+        .hint(format!("reelfs umount {place}")));
     }
     if arguments.foreground {
         let message =
