@@ -4,6 +4,7 @@ mod logs;
 mod model;
 mod random;
 mod refusals;
+mod volumes;
 mod world;
 
 use std::os::unix::fs::MetadataExt;
