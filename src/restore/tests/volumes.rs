@@ -18,7 +18,10 @@ const DATA: VolumeIndex = VolumeIndex(0);
 
 /// A volume `data` with a file and a base, and a volume `web` with a file of the same id and a base; all on tapes.
 fn pair() -> (Bench, VolumeIndex, FileId) {
-    let mut bench = Bench::new();
+    pair_in(Bench::new())
+}
+
+fn pair_in(mut bench: Bench) -> (Bench, VolumeIndex, FileId) {
     let world = &mut bench.world;
     let file = world.create(world.model.root, "a", NodeKind::File);
     world.write(file, 0, b"0");
@@ -100,7 +103,7 @@ fn number_in(path: &Path) -> u64 {
 /// are busy otherwise.
 fn application(world: &mut World, web: VolumeIndex, file: FileId, dice: &mut Dice) {
     let (mut first, mut round) = (true, 0_u64);
-    for step in 0..900 {
+    for step in 0..500 {
         let other = if dice.roll(2) == 0 { DATA } else { web };
         match dice.roll(3) {
             0 => {
@@ -120,7 +123,7 @@ fn application(world: &mut World, web: VolumeIndex, file: FileId, dice: &mut Dic
                 world.failed(never);
             }
         }
-        if dice.roll(60) == 0 {
+        if dice.roll(100) == 0 {
             world.export();
         }
     }
@@ -131,7 +134,7 @@ fn application(world: &mut World, web: VolumeIndex, file: FileId, dice: &mut Dic
 /// At any target `b` is never ahead of `a`, nor more than one behind.
 #[test]
 fn what_came_second_is_never_there_without_what_came_first() {
-    let (mut bench, web, file) = pair();
+    let (mut bench, web, file) = pair_in(Bench::in_memory());
     let (mut dice, from) = (Dice(7), bench.world.last().0);
     application(&mut bench.world, web, file, &mut dice);
     let last = bench.world.last().0;
