@@ -8,7 +8,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 
 use reelfs_archive::{BaseFile, BaseWriter, Label, TapeKind, TapeName, WriteOptions};
-use reelfs_journal::{Change, FileId, Name, NodeKind, Seq};
+use reelfs_journal::{Change, FileId, Name, NodeKind, Seq, disk};
 use reelfs_volume::{Visit, WalkError};
 use rustix::fs::SeekFrom;
 use rustix::io::Errno;
@@ -50,7 +50,7 @@ pub(crate) fn write_base(group: &OpenGroup, to: &Destination, progress: &mut dyn
     label.created = primary.clock().read().wall;
     let expected = used_bytes(group);
     let write = |out: &File| -> Result<_> {
-        let writer = BaseWriter::new(out, label, WriteOptions::default())
+        let writer = BaseWriter::new(disk::Appender::new(disk::Label::TapeWrite, out), label, WriteOptions::default())
             .map_err(|error| tape_error("write a base tape", error))?;
         let mut copy = Copy { writer, first_names: HashMap::new(), root, done: 0 };
         primary
@@ -110,7 +110,7 @@ fn used_bytes(group: &OpenGroup) -> u64 {
 
 /// A base tape being written.
 struct Copy<'o> {
-    writer: BaseWriter<&'o File>,
+    writer: BaseWriter<disk::Appender<'o>>,
     /// First names of objects that have several.
     first_names: HashMap<FileId, Vec<Name>>,
     root: FileId,

@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use reelfs_archive::{Catalog, Depth, Label, Previous, SealedTape, TapeKind, TapeName, UpdateWriter, WriteOptions};
-use reelfs_journal::{Change, Epoch, MarkerKind, Position, Record, Seal, Seq, Timestamp};
+use reelfs_journal::{Change, Epoch, MarkerKind, Position, Record, Seal, Seq, Timestamp, disk};
 use reelfs_transport::directory::{DirectoryShelf, ShelfError};
 use serde::Serialize;
 
@@ -295,8 +295,9 @@ fn write_update(
     label.created = group.primary().clock().read().wall;
     let jvol = group.primary().jvol().clone();
     let write = |out: &File| -> Result<_> {
-        let mut writer = UpdateWriter::new(out, label, WriteOptions::default())
-            .map_err(|error| tape_error("write a tape", error))?;
+        let mut writer =
+            UpdateWriter::new(disk::Appender::new(disk::Label::TapeWrite, out), label, WriteOptions::default())
+                .map_err(|error| tape_error("write a tape", error))?;
         let mut reader = jvol.read(stretch.first, stretch.last)?;
         let (mut records, mut last_time) = (0, stretch.first_time);
         while let Some(record) = reader.next() {

@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
+use reelfs_journal::disk::{self, Label};
 use reelfs_journal::{Jvol, Seq};
 use rustix::io::{Errno, Result};
 
@@ -54,11 +55,11 @@ impl Committer {
         for index in 0..FILE_SYNC_THREADS {
             let (shared, jvol) = (shared.clone(), jvol.clone());
             let thread = std::thread::Builder::new().name(format!("sync-{index}"));
-            threads.push(thread.spawn(move || sync_files(&shared, &jvol))?);
+            threads.push(thread.spawn(disk::with_same_watcher(move || sync_files(&shared, &jvol)))?);
         }
         let (theirs, journal) = (shared.clone(), jvol.clone());
-        threads
-            .push(std::thread::Builder::new().name("sync-jvol".into()).spawn(move || sync_journal(&theirs, &journal))?);
+        let run = disk::with_same_watcher(move || sync_journal(&theirs, &journal));
+        threads.push(std::thread::Builder::new().name("sync-jvol".into()).spawn(run)?);
         Ok(Committer { shared, jvol, threads: Mutex::new(threads) })
     }
 
@@ -131,8 +132,8 @@ fn sync_files(shared: &Shared, jvol: &Jvol) {
                 shared.wake_files.wait(&mut requests);
             }
         };
-        let file =
-            if request.data_only { rustix::fs::fdatasync(&request.file) } else { rustix::fs::fsync(&request.file) };
+        let sync = if request.data_only { disk::sync_data } else { disk::sync };
+        let file = sync(Label::FileSync, &request.file);
         if let Err(error) = &file {
             tracing::error!(%error, "a file of the volume could not be synced");
         }
