@@ -7,7 +7,7 @@
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use memmap2::MmapRaw;
@@ -87,6 +87,8 @@ impl Table {
 pub struct Slot<'a> {
     owner: &'a InFlight,
     index: usize,
+    /// It cannot be settled any more.
+    left: AtomicBool,
 }
 
 impl InFlight {
@@ -142,7 +144,7 @@ impl InFlight {
         }
         let index = table.free.trailing_zeros();
         table.free &= !(1 << index);
-        Slot { owner: self, index: index as usize }
+        Slot { owner: self, index: index as usize, left: AtomicBool::new(false) }
     }
 
     /// Takes a slot for an operation that makes its object before its record.
@@ -206,6 +208,12 @@ fn read_creating(words: &[u64]) -> Option<InFlightState> {
 }
 
 impl Slot<'_> {
+    /// What the operation did cannot be journaled: it stays unsettled when this is dropped, so that the next opening finishes or
+    /// amends it. Nothing above its numbers leaves the machine before.
+    pub fn leave(&self) {
+        self.left.store(true, Ordering::Release);
+    }
+
     /// These numbers were given out to the operation: to be called before their records are written, under the lock that
     /// numbers them. A second call extends the range.
     pub fn appended(&self, first: Seq, last: Seq) {
@@ -233,6 +241,9 @@ impl Slot<'_> {
 
 impl Drop for Slot<'_> {
     fn drop(&mut self) {
+        if *self.left.get_mut() {
+            return;
+        }
         let mut table = self.owner.table.lock();
         let state = &self.owner.slot(self.index)[STATE];
         disk::store(Label::InFlightSettled, || state.store(FREE, Ordering::Release));

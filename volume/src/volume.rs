@@ -113,10 +113,13 @@ impl Volume {
         self.times_refused.load(Ordering::Relaxed) && self.times_refused.swap(false, Ordering::Relaxed)
     }
 
-    /// Passes the result of setting a time on; on a primary a refusal is noted instead.
+    /// Passes the result of setting a time on; on a primary a refusal is noted instead, and so is any other failure where the
+    /// content has changed already: the change is not void because its time is not what it should be.
     pub(crate) fn or_refused(&self, result: Result<()>) -> Result<()> {
         match result {
-            Err(Errno::PERM) if self.side == Side::Primary => {
+            Err(error)
+                if self.side == Side::Primary && (error == Errno::PERM || !self.converging.load(Ordering::Relaxed)) =>
+            {
                 self.times_refused.store(true, Ordering::Relaxed);
                 Ok(())
             }

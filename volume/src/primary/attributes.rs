@@ -126,7 +126,7 @@ impl Primary {
         }
         let after = self.volume.stat(&node)?;
         if !changes.is_empty() && after.attributes() != left.attributes() {
-            self.read_back(who, node.id); // a time beyond what the file system can keep
+            self.read_back(who, node.id)?; // a time beyond what the file system can keep
         }
         Ok(after)
     }

@@ -11,6 +11,8 @@ use reelfs_journal::disk::{self, Label};
 use reelfs_journal::{Jvol, Seq};
 use rustix::io::{Errno, Result};
 
+use super::lull::DueRedo;
+
 /// The journal is synced at least this often while it grows: `sync(2)` does not reach a FUSE daemon.
 const SYNC_INTERVAL: Duration = Duration::from_secs(1);
 /// ... and at least every so many bytes of payload (4 MiB).
@@ -39,6 +41,8 @@ struct Shared {
     unsynced_bytes: AtomicU64,
     last: AtomicU64,
     stop: AtomicBool,
+    /// The disk of the volume refused a sync.
+    refused: AtomicBool,
 }
 
 /// One thread that syncs the journal for everybody who waits, and a few that sync files.
@@ -49,13 +53,15 @@ pub(crate) struct Committer {
 }
 
 impl Committer {
-    pub(crate) fn new(jvol: Arc<Jvol>) -> std::io::Result<Committer> {
+    /// What the disk of the volume refuses is noted in `due`, for the next opening to do it again.
+    pub(crate) fn new(jvol: Arc<Jvol>, due: DueRedo) -> std::io::Result<Committer> {
+        let due = Arc::new(due);
         let shared = Arc::new(Shared::default());
         let mut threads = Vec::new();
         for index in 0..FILE_SYNC_THREADS {
-            let (shared, jvol) = (shared.clone(), jvol.clone());
+            let (shared, jvol, due) = (shared.clone(), jvol.clone(), due.clone());
             let thread = std::thread::Builder::new().name(format!("sync-{index}"));
-            threads.push(thread.spawn(disk::with_same_watcher(move || sync_files(&shared, &jvol)))?);
+            threads.push(thread.spawn(disk::with_same_watcher(move || sync_files(&shared, &jvol, &due)))?);
         }
         let (theirs, journal) = (shared.clone(), jvol.clone());
         let run = disk::with_same_watcher(move || sync_journal(&theirs, &journal));
@@ -69,6 +75,11 @@ impl Committer {
         if self.shared.unsynced_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes >= SYNC_BYTES {
             self.want(last);
         }
+    }
+
+    /// The disk of the volume refused a sync: nothing more may be called durable.
+    pub(crate) fn has_refused(&self) -> bool {
+        self.shared.refused.load(Ordering::SeqCst)
     }
 
     /// Makes the journal durable up to `upto`, then calls `done`.
@@ -118,7 +129,7 @@ impl Drop for Committer {
     }
 }
 
-fn sync_files(shared: &Shared, jvol: &Jvol) {
+fn sync_files(shared: &Shared, jvol: &Jvol, due: &DueRedo) {
     loop {
         let request = {
             let mut requests = shared.requests.lock();
@@ -135,7 +146,12 @@ fn sync_files(shared: &Shared, jvol: &Jvol) {
         let sync = if request.data_only { disk::sync_data } else { disk::sync };
         let file = sync(Label::FileSync, &request.file);
         if let Err(error) = &file {
-            tracing::error!(%error, "a file of the volume could not be synced");
+            // the kernel tells once, and a second sync of the same descriptor would succeed with the pages lost
+            tracing::error!(%error, "a file of the volume could not be synced: the mount takes no more changes");
+            shared.refused.store(true, Ordering::SeqCst);
+            if let Err(error) = due.note() {
+                tracing::error!(%error, "that the volume has lost something could not be noted");
+            }
         }
         let journal = jvol.sync(request.upto).map(|_| ()).map_err(|error| {
             tracing::error!(%error, "the journal could not be synced");

@@ -205,6 +205,9 @@ impl Primary {
     }
 
     fn sync_point(&self, who: &Requester, ino: u64) -> Result<SyncPoint> {
+        if self.has_failed() {
+            return Err(Errno::IO);
+        }
         let _names = self.names.read();
         let node = self.node(ino)?;
         let directory = if node.is_directory() { Some(open_directory(&*self.volume.path(&node)?)?) } else { None };

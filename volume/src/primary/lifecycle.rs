@@ -165,7 +165,8 @@ impl Primary {
         let jvol = Arc::new(jvol);
         let mut primary = Primary {
             volume: Volume::primary(options.root).map_err(volume_error("open the volume"))?,
-            committer: committer::Committer::new(jvol.clone()).map_err(io_error("start threads"))?,
+            committer: committer::Committer::new(jvol.clone(), DueRedo::new(&options.state))
+                .map_err(io_error("start threads"))?,
             jvol,
             in_flight,
             clock: options.clock,
@@ -423,12 +424,12 @@ impl Primary {
     pub fn close(&self, session: &Session) -> Result<Session, OpenError> {
         let stop = self.marker(MarkerKind::AcquisitionStop, "", "", session.started);
         let stop = stop.map_err(volume_error("write the journal"))?;
-        while !self.in_flight.wait_settled(stop, Duration::from_secs(1)) {}
+        self.settle(stop).map_err(volume_error("settle what is in flight"))?;
         self.committer.stop();
         self.sync_or_note().map_err(volume_error("sync the volume"))?;
         let durable: Seq = self.jvol.sync(stop)?;
         tracing::debug!(%durable, "closed");
-        if self.failed.load(Ordering::Relaxed) {
+        if self.has_failed() {
             return Ok(session.clone());
         }
         // not the time of closing: the volume may have been edited since our last change, or since it was scanned

@@ -134,8 +134,10 @@ impl Primary {
         if let Err(error) = &result {
             // nobody has seen it: take it away again, and the time that it left
             tracing::warn!(%error, "a new object could not be journaled");
-            if remove_at(Label::UnmakeObject, &directory, &name, AtFlags::empty()).is_err() {
-                let _ = remove_at(Label::UnmakeObject, &directory, &name, AtFlags::REMOVEDIR);
+            let is_gone = remove_at(Label::UnmakeObject, &directory, &name, AtFlags::empty())
+                .or_else(|_| remove_at(Label::UnmakeObject, &directory, &name, AtFlags::REMOVEDIR));
+            if is_gone.is_err() {
+                slot.leave(); // it stands there, and the next opening announces it
             }
             self.volume.set_mtime_of(parent.id, before.mtime)?;
         }
