@@ -1,9 +1,11 @@
 //! Making and deleting a group as a whole: checks first, then the journal volume, the group file last.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use reelfs_journal::disk::{self, Label, Operation};
 use reelfs_journal::{Epoch, GroupName, Jvol, Timestamp, VolumeIndex, VolumeName};
 use reelfs_volume::{Identity, OnFull, OpenError};
 use rustix::fs::{CWD, Mode, OFlags, RenameFlags, renameat_with};
@@ -135,11 +137,16 @@ fn make_journal(file: &GroupFile, size: Size, progress: &mut dyn FnMut(u64, u64)
     remove(&unfinished)?;
     let result = Jvol::create(&unfinished, size.0, file.uuid, progress).map_err(Error::from).and_then(|()| {
         let fail = |errno: Errno| Error::io(format!("name the journal {}", path.display()), errno.into());
-        renameat_with(CWD, &unfinished, CWD, path, RenameFlags::NOREPLACE).map_err(fail)?;
-        let parent = path.parent().unwrap_or(Path::new("/"));
-        File::open(parent)
-            .and_then(|dir| dir.sync_all())
-            .map_err(|error| Error::io("sync the journal directory", error))
+        let operation = || Operation::Rename {
+            from: CWD,
+            name: unfinished.as_os_str().as_bytes().into(),
+            to: CWD,
+            new_name: path.as_os_str().as_bytes().into(),
+            exchange: false,
+        };
+        let rename = || renameat_with(CWD, &unfinished, CWD, path, RenameFlags::NOREPLACE);
+        disk::call(Label::JvolName, operation, rename).map_err(fail)?;
+        disk::sync_parent(Label::JvolNameSync, path).map_err(|error| Error::io("sync the journal directory", error))
     });
     result.map_err(|error| {
         let _ = fs::remove_file(&unfinished);

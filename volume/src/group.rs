@@ -253,12 +253,18 @@ impl Group {
         }
     }
 
-    /// Waits until every number up to `upto` that any volume was given is settled.
-    pub(crate) fn wait_settled(&self, upto: Seq) {
+    /// Waits until every number up to `upto` that any volume was given is settled; never, when something cannot be settled any
+    /// more.
+    pub(crate) fn settle(&self, upto: Seq) -> Result<()> {
         let tables: Vec<Arc<InFlight>> = self.members.lock().in_flight.values().cloned().collect();
         for table in tables {
-            while !table.wait_settled(upto, Duration::from_secs(1)) {}
+            while !table.wait_settled(upto, Duration::from_secs(1)) {
+                if self.has_failed() {
+                    return Err(Errno::IO);
+                }
+            }
         }
+        Ok(())
     }
 
     /// A settled, durable end of the journal, and the time until which it speaks.
@@ -271,7 +277,7 @@ impl Group {
                 return Ok(Seal { last, time }); // durable since, and nothing speaks of what came later
             }
             let (last, time) = self.jvol.tick(&*self.clock);
-            self.wait_settled(last);
+            self.settle(last)?;
             if self.last_amend.load(Ordering::SeqCst) <= last.0 {
                 self.jvol.sync(last).map_err(|_| Errno::IO)?;
                 return Ok(Seal { last, time });

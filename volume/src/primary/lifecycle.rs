@@ -21,7 +21,7 @@ use super::lull::{DueRedo, Lull};
 use super::recovery::{Recovered, Unsettled};
 use super::redo::Window;
 use super::suspend::OnFull;
-use super::{Primary, walk};
+use super::{Primary, committer, walk};
 use crate::group::{Group, GroupOptions};
 use crate::volume::Volume;
 
@@ -193,6 +193,7 @@ impl Primary {
             group: group.clone(),
             index: options.index,
             in_flight: Arc::new(in_flight),
+            refusal: Arc::new(committer::Refusal::new(DueRedo::new(&options.state))),
             due: DueRedo::new(&options.state),
             gate: RwLock::new(()),
             names: RwLock::new(()),
@@ -424,7 +425,7 @@ impl Primary {
     pub fn close(&self, session: &Session) -> Result<Session, OpenError> {
         let stop = self.marker(MarkerKind::AcquisitionStop, "", "", session.started);
         let stop = stop.map_err(volume_error("write the journal"))?;
-        while !self.in_flight.wait_settled(stop, Duration::from_secs(1)) {}
+        self.group.settle(stop).map_err(volume_error("settle what is in flight"))?;
         self.group.leave(self.index);
         self.sync_or_note().map_err(volume_error("sync the volume"))?;
         let durable: Seq = self.jvol().sync(stop)?;
