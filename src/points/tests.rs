@@ -214,6 +214,9 @@ proptest! {
         gap in 1..90_u64,
     ) {
         let history = history_of(&fates, vec![stretch(1, gap * 10), stretch(gap * 10 + 20, 1000)]);
+        for (seq, at) in history.runs.iter().filter_map(|run| run.from) {
+            prop_assert_eq!(at, time(seq.0), "{:?}", history);
+        }
         for seq in (1..=gap * 10).chain(gap * 10 + 20..=1000).map(Seq) {
             let run = history.run(seq).expect("a run");
             let shut = history.brackets.iter().any(|bracket| bracket.why.is_out_of_reach() && bracket.holds(seq));

@@ -282,8 +282,8 @@ impl Deck {
         Ok((tapes, &self.histories[index]))
     }
 
-    /// Visits the records of an epoch from `from` on that are at hand and concern the volumes that were asked for, over gaps, with what each really did (`None` when that
-    /// was nothing), until the visitor says no.
+    /// Visits the records of an epoch from `from` on that are at hand and concern the volumes that were asked for, over gaps,
+    /// with what each really did (`None` when that was nothing), until the visitor says no.
     ///
     /// # Errors
     /// A tape does not read back (19), or the visitor's.

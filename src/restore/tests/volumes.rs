@@ -352,6 +352,7 @@ fn paths_begin_with_the_name_of_their_volume() {
         let paths = vec![path.as_bytes().to_vec()];
         let error = restore_all(&bench, "docs", &Point::Latest, |request| request.paths = paths).expect_err(path);
         assert_eq!(error.code(), 10, "{path}: {error}");
+        assert_eq!(error.to_string().starts_with("volume data: "), path == "data/b", "{path}: {error}");
         assert!(!bench.target().exists());
     }
     restore_all(&bench, "docs/web", &Point::Latest, |request| request.paths = vec![b"b".to_vec()]).expect("restored");
