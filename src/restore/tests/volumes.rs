@@ -41,7 +41,7 @@ fn open(tapes: &[PathBuf], wanted: &str) -> Result<Deck> {
     Deck::open(tapes, Some(&wanted.parse().expect("a scope")), &mut |_, _| {})
 }
 
-fn restore_all(bench: &Bench, wanted: &str, point: &Point, change: impl FnOnce(&mut Request)) -> Result<Summary> {
+pub fn restore_all(bench: &Bench, wanted: &str, point: &Point, change: impl FnOnce(&mut Request)) -> Result<Summary> {
     let deck = open(&bench.tapes(), wanted)?;
     restore_deck(&deck, &bench.target(), point, change)
 }
@@ -59,7 +59,7 @@ fn refusal(bench: &Bench, wanted: &str, point: &Point) -> Error {
     error
 }
 
-fn clear(bench: &Bench) {
+pub fn clear(bench: &Bench) {
     std::fs::remove_dir_all(bench.target()).expect("cleared");
 }
 
@@ -69,7 +69,7 @@ fn assert_same(wanted: &Tree, directory: &Path, what: &str) {
 }
 
 /// What stands in the target is all volumes of this state, each in its directory.
-fn assert_state(bench: &Bench, state: &BTreeMap<VolumeIndex, Model>, what: &str) {
+pub fn assert_state(bench: &Bench, state: &BTreeMap<VolumeIndex, Model>, what: &str) {
     let mut wanted: Vec<String> = Vec::new();
     for (volume, model) in state {
         let label = bench.world.volumes.iter().find(|label| label.index == *volume).expect("a volume");
