@@ -233,6 +233,9 @@ impl Primary {
         let unsettled = self.unsettled(states)?;
         // while it was suspended every sync was of the file itself, and the journal is behind
         let map = self.dirty.get_mut().take();
+        if lost.is_none() && map.as_ref().is_some_and(|map| map.torn) {
+            return Err(OpenError::Volume { what: "read the dirty map", source: Errno::BADMSG });
+        }
         let window = match last.and_then(|last| last.first).filter(|_| lost.is_some() && map.is_none()) {
             Some(first) => self.window(first)?,
             None => None,
@@ -268,7 +271,7 @@ impl Primary {
             let caught_up = CaughtUp { recovered, ..self.new_epoch(session, scan.directories, reason)? };
             if let Some(map) = map {
                 self.jvol.sync(self.jvol.pointers().next.previous())?;
-                map.remove().map_err(io_error("remove the dirty map"))?;
+                map.remove().and_then(|()| map.sync_removal()).map_err(io_error("remove the dirty map"))?;
             }
             return Ok(caught_up);
         }
@@ -402,7 +405,7 @@ impl Primary {
             return Ok(clean);
         }
         let pointers = self.jvol.pointers();
-        let end = pointers.next.previous();
+        let end = self.last_of_session(last)?;
         if end < pointers.out {
             return Ok(last.started);
         }
@@ -428,6 +431,9 @@ impl Primary {
         self.committer.stop();
         self.sync_or_note().map_err(volume_error("sync the volume"))?;
         let durable: Seq = self.jvol.sync(stop)?;
+        if let Some(map) = &*self.dirty.lock() {
+            map.sync().map_err(io_error("sync the dirty map"))?;
+        }
         tracing::debug!(%durable, "closed");
         if self.has_failed() {
             return Ok(session.clone());

@@ -13,7 +13,7 @@ use rustix::io::{Errno, Result};
 
 use super::lull::Lull;
 use super::superseded::Superseded;
-use super::{OpenError, Primary};
+use super::{OpenError, Primary, Session};
 use crate::apply::is_about_content;
 
 /// How long after the last record the daemon may still have written, in nanoseconds (60 s): records and pages are flushed every
@@ -83,6 +83,23 @@ impl Primary {
         })?;
         window.superseded.finish(&window.amends);
         Ok((window.first <= last).then_some(window))
+    }
+
+    /// The last record of a session that was not closed. What openings that came to nothing have told since is not of it:
+    /// their times are later than edits that nobody has adopted yet.
+    pub(super) fn last_of_session(&self, session: &Session) -> std::result::Result<Seq, OpenError> {
+        let pointers = self.jvol.pointers();
+        let mut last = pointers.next.previous();
+        let first = session.first.unwrap_or(pointers.next).max(pointers.out);
+        if first > last {
+            return Ok(last);
+        }
+        self.records((first, last), |record| {
+            if let Change::Marker { kind: MarkerKind::RecoveryBegin | MarkerKind::AdoptBegin, .. } = record.change {
+                last = last.min(record.seq.previous());
+            }
+        })?;
+        Ok(last)
     }
 
     /// Does a window again. Its objects were made known by a scan before. What somebody has changed since the power came back
