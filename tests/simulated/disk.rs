@@ -50,6 +50,9 @@ pub(super) struct Object {
     pub(super) data: Option<File>,
 }
 
+/// An inode number, and the number of a page of its bytes.
+type PageOf = (u64, u64);
+
 /// Bytes of a page before a change, and when that was.
 struct Older {
     stamp: u64,
@@ -66,7 +69,7 @@ pub(super) struct State {
     stamp: u64,
     stashed: u64,
     pub(super) objects: HashMap<u64, Object>,
-    pages: BTreeMap<(u64, u64), Vec<Older>>,
+    pages: BTreeMap<PageOf, Vec<Older>>,
     metas: HashMap<Domain, Vec<Meta>>,
     pending: HashMap<ThreadId, Meta>,
     syncing: HashMap<ThreadId, u64>,
@@ -150,7 +153,7 @@ impl SimDisk {
     /// Leaves what the disk may hold after a power cut.
     pub fn lose(&self, random: &mut Random) {
         let mut state = self.state();
-        let pages: Vec<((u64, u64), Vec<Vec<u8>>)> = std::mem::take(&mut state.pages)
+        let pages: Vec<(PageOf, Vec<Vec<u8>>)> = std::mem::take(&mut state.pages)
             .into_iter()
             .map(|((ino, page), older)| {
                 let mut states: Vec<Vec<u8>> = older.into_iter().map(|older| older.bytes).collect();
