@@ -271,6 +271,26 @@ impl SimDisk {
         Undo::Unstash { stashed, directory, name: name.to_vec() }
     }
 
+    fn before_rename(
+        &self,
+        state: &mut State,
+        meta: &mut Meta,
+        (from, name): (u64, Vec<u8>),
+        (to, new_name): (u64, Vec<u8>),
+        exchange: bool,
+    ) -> Option<()> {
+        let ino = self.find(state, from, &name)?;
+        let other = self.find(state, to, &new_name).filter(|other| *other != ino);
+        meta.attributes(&state.objects, from);
+        meta.attributes(&state.objects, to);
+        meta.touches.extend([Some(ino), other].into_iter().flatten());
+        if let Some(other) = other.filter(|_| !exchange) {
+            meta.undo.push(self.before_removal(state, to, &new_name, other));
+        }
+        meta.undo.push(Undo::Rename { from, name, to, new_name, exchange });
+        Some(())
+    }
+
     /// How a call can be taken back; none: it changes nothing that could be lost.
     fn meta(&self, state: &mut State, call: &Call<'_>) -> Option<Meta> {
         let mut meta = Meta { stamp: state.stamp, touches: Vec::new(), undo: Vec::new(), before: Vec::new() };
@@ -331,17 +351,8 @@ impl SimDisk {
                 meta.undo.push(self.before_removal(state, directory, &name, ino));
             }
             Operation::Rename { from, name, to, new_name, exchange } => {
-                let (from, name) = self.place(state, *from, name);
-                let (to, new_name) = self.place(state, *to, new_name);
-                let ino = self.find(state, from, &name)?;
-                let other = self.find(state, to, &new_name).filter(|other| *other != ino);
-                meta.attributes(&state.objects, from);
-                meta.attributes(&state.objects, to);
-                meta.touches.extend([Some(ino), other].into_iter().flatten());
-                if let Some(other) = other.filter(|_| !exchange) {
-                    meta.undo.push(self.before_removal(state, to, &new_name, other));
-                }
-                meta.undo.push(Undo::Rename { from, name, to, new_name, exchange: *exchange });
+                let (from, to) = (self.place(state, *from, name), self.place(state, *to, new_name));
+                self.before_rename(state, &mut meta, from, to, *exchange)?;
             }
             Operation::Create { .. } | Operation::Sync { .. } | Operation::SyncAll { .. } | Operation::Store => {
                 return None;
