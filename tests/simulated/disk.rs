@@ -6,9 +6,9 @@
 //!
 //! What may be lost is modelled after a file system with a journal of its own (ext4, XFS): its own metadata (names, sizes,
 //! attributes) keep their order, so of what is not synced any prefix may have reached the disk; a sync of one object makes
-//! durable everything of it and what came before. Pages of data are in no order at all: each may hold any state since the last sync of
-//! its file, or sectors of several. The PVOL and the state directory, with the journal volume in it, are two file systems. The mapped in-flight
-//! table is never synced: each page of it may show any earlier moment.
+//! durable everything of it and what came before. Pages of data are in no order at all: each may hold any state since the
+//! last sync of its file, or sectors of several. The PVOL and the state directory, with the journal volume in it, are two
+//! file systems. The mapped in-flight table is never synced: each page of it may show any earlier moment.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
