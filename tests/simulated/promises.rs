@@ -252,6 +252,11 @@ impl Body {
             let sizes: Vec<usize> = self.states.iter().map(Vec::len).collect();
             return Err(format!("{} bytes, promised was one of {sizes:?}", there.len()));
         }
+        let is_whole =
+            |at: usize, part: &[u8]| self.states.iter().any(|state| state.get(at..at + part.len()) == Some(part));
+        if there.chunks(512).enumerate().all(|(number, part)| is_whole(number * 512, part)) {
+            return Ok(());
+        }
         let wrong = there.iter().enumerate().position(|(at, byte)| {
             !self.states.iter().any(|state| state.get(at).map_or(*byte == 0, |known| known == byte))
         });
