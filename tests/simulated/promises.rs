@@ -94,7 +94,9 @@ impl Promises {
 
     fn of_the_group(&mut self, group: &OpenGroup, random: &mut Random) -> Result<(), String> {
         let primary = primary(group);
-        match random.below(6) {
+        let which = random.below(6);
+        self.told.push(format!("suspend, resync, mark or free: {which}, suspended {}", primary.suspension().is_some()));
+        match which {
             0 | 1 => primary.suspend(Reason::User).map_err(|error| format!("suspend: {error}")),
             2 | 3 if primary.suspension().is_some() => {
                 primary.resync(&mut || false, &mut |_, _| {}).map(|_| ()).map_err(|error| format!("resync: {error}"))
