@@ -96,6 +96,16 @@ pub enum JournalError {
         /// [`crate::Jvol::SIZE_MIN`].
         least: u64,
     },
+    /// A journal volume only grows.
+    #[error("journal volume {path} has {present} bytes already; it grows, and never shrinks to {asked}", path = path.display())]
+    NoGrowth {
+        /// The file.
+        path: PathBuf,
+        /// What was asked for, in bytes.
+        asked: u64,
+        /// Its length.
+        present: u64,
+    },
     /// The last records of an unclean stop are incomplete; nothing is appended before they are cut off.
     #[error("journal volume {path} has a torn tail from record {seq} on", path = path.display())]
     Torn {

@@ -51,7 +51,7 @@ impl Jvol {
         let mut tail = self.tail.lock();
         self.check_failed()?;
         if tail.torn {
-            return Err(JournalError::Torn { path: self.file.path.clone(), seq: Seq(tail.next) });
+            return Err(JournalError::Torn { path: self.path(), seq: Seq(tail.next) });
         }
         self.check_room(&tail, total, count, reserve)?;
 
@@ -74,7 +74,7 @@ impl Jvol {
     }
 
     fn check_room(&self, tail: &Tail, total: u64, count: u64, reserve: Reserve) -> Result<(), JournalError> {
-        let geometry = &self.geometry;
+        let geometry = self.geometry();
         let (data, slots) = match reserve {
             Reserve::Keep => {
                 (geometry.data_size - geometry.data_reserve(), geometry.control_slots - geometry.slot_reserve())
@@ -93,9 +93,10 @@ impl Jvol {
     /// The journal data, up to the end of its last page when that page is new in this lap and free: a page written whole
     /// need not be read first.
     fn write_data(&self, tail: &mut Tail, records: &[EncodedRecord<'_>], total: u64) -> Result<(), JournalError> {
+        let store = self.store();
         let end = tail.position + total;
         let page_end = end.next_multiple_of(PAGE);
-        let is_free = page_end <= tail.out_position + self.geometry.data_size;
+        let is_free = page_end <= tail.out_position + store.geometry.data_size;
         let fill = if end > tail.data_written && is_free { page_end - end } else { 0 };
         let mut parts: Vec<&[u8]> = Vec::with_capacity(3 * records.len() + 1);
         for record in records {
@@ -104,11 +105,11 @@ impl Jvol {
         }
         parts.push(&ZEROS[..length(fill)]);
 
-        let room = self.geometry.data_to_end(tail.position);
+        let room = store.geometry.data_to_end(tail.position);
         let wrapped = if total + fill > room { split_off(&mut parts, room) } else { Vec::new() };
-        self.file.write_parts(&parts, self.geometry.data_place(tail.position))?;
+        store.file.write_parts(&parts, store.geometry.data_place(tail.position))?;
         if !wrapped.is_empty() {
-            self.file.write_parts(&wrapped, self.geometry.data_place(tail.position + room))?;
+            store.file.write_parts(&wrapped, store.geometry.data_place(tail.position + room))?;
         }
         tail.data_written = tail.data_written.max((end + fill) / PAGE * PAGE);
         Ok(())
@@ -116,9 +117,10 @@ impl Jvol {
 
     /// The control data; a page of slots that is new in this lap is written whole, like a page of data.
     fn write_control(&self, tail: &mut Tail, records: &[EncodedRecord<'_>]) -> Result<(), JournalError> {
+        let store = self.store();
         let (first, end) = (tail.next, tail.next + records.len() as u64);
         let page_end = end.next_multiple_of(PAGE_SLOTS);
-        let is_free = page_end <= tail.out + self.geometry.control_slots;
+        let is_free = page_end <= tail.out + store.geometry.control_slots;
         let fill = if end > tail.slots_written && is_free { page_end - end } else { 0 };
         let bytes = &mut tail.scratch;
         bytes.clear();
@@ -127,11 +129,11 @@ impl Jvol {
         }
         bytes.resize(bytes.len() + length(fill * SLOT), 0);
 
-        let room = self.geometry.slots_to_end(first);
+        let room = store.geometry.slots_to_end(first);
         let (piece, wrapped) = bytes.split_at(bytes.len().min(length(room * SLOT)));
-        self.file.write(piece, self.geometry.slot_offset(first))?;
+        store.file.write(piece, store.geometry.slot_offset(first))?;
         if !wrapped.is_empty() {
-            self.file.write(wrapped, self.geometry.slot_offset(first + room))?;
+            store.file.write(wrapped, store.geometry.slot_offset(first + room))?;
         }
         tail.slots_written = tail.slots_written.max((end + fill) / PAGE_SLOTS * PAGE_SLOTS);
         Ok(())

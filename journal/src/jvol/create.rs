@@ -49,6 +49,27 @@ impl Jvol {
 
 fn fill(file: &VolumeFile, first: &Superblock, progress: &mut dyn FnMut(u64, u64)) -> Result<(), JournalError> {
     let size = first.geometry.size;
+    fill_zeros(file, size, progress)?;
+    // only now: a creation cut short leaves no file that looks like a journal volume
+    write_superblocks(file, first)?;
+    file.forget(0, size);
+    Ok(())
+}
+
+/// Both slots, durably: this one, and the one before.
+pub(super) fn write_superblocks(file: &VolumeFile, first: &Superblock) -> Result<(), JournalError> {
+    let older = Superblock { generation: first.generation - 1, ..first.clone() };
+    file.write(&first.encode(), 0)?;
+    file.write(&older.encode(), PAGE)?;
+    file.file.sync_all().map_err(|source| file.error("sync", source))
+}
+
+/// Every block allocated and written once, durably.
+pub(super) fn fill_zeros(
+    file: &VolumeFile,
+    size: u64,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<(), JournalError> {
     match rustix::fs::fallocate(&file.file, FallocateFlags::empty(), 0, size) {
         // a file system without preallocation gets its blocks from the zeros
         Ok(()) | Err(rustix::io::Errno::OPNOTSUPP) => {}
@@ -66,17 +87,10 @@ fn fill(file: &VolumeFile, first: &Superblock, progress: &mut dyn FnMut(u64, u64
         }
         progress(done, size);
     }
-    file.file.sync_all().map_err(|source| file.error("sync", source))?;
-    // only now: a creation cut short leaves no file that looks like a journal volume
-    let older = Superblock { generation: 0, ..first.clone() };
-    file.write(&first.encode(), 0)?;
-    file.write(&older.encode(), PAGE)?;
-    file.file.sync_all().map_err(|source| file.error("sync", source))?;
-    file.forget(0, size);
-    Ok(())
+    file.file.sync_all().map_err(|source| file.error("sync", source))
 }
 
-fn sync_directory(path: &Path) -> io::Result<()> {
+pub(super) fn sync_directory(path: &Path) -> io::Result<()> {
     let directory = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
         _ => PathBuf::from("."),

@@ -99,11 +99,12 @@ impl Jvol {
 
     /// Journal data between two positions is no longer needed in memory.
     fn forget_data(&self, range: std::ops::Range<u64>) {
-        let before_end = self.geometry.data_to_end(range.start).min(range.end - range.start);
+        let store = self.store();
+        let before_end = store.geometry.data_to_end(range.start).min(range.end - range.start);
         let wrapped = range.end - range.start - before_end;
         for (position, length) in [(range.start, before_end), (range.start + before_end, wrapped)] {
             if length > 0 {
-                self.file.forget(self.geometry.data_place(position), length);
+                store.file.forget(store.geometry.data_place(position), length);
             }
         }
     }
@@ -128,7 +129,7 @@ impl Jvol {
     }
 
     /// Waits for the right to flush.
-    fn take_writer(&self) -> Result<SuperblockWriter, JournalError> {
+    pub(super) fn take_writer(&self) -> Result<SuperblockWriter, JournalError> {
         let mut flusher = self.flusher.lock();
         loop {
             self.check_failed()?;
@@ -139,7 +140,7 @@ impl Jvol {
         }
     }
 
-    fn hand_back(&self, writer: SuperblockWriter) {
+    pub(super) fn hand_back(&self, writer: SuperblockWriter) {
         self.flusher.lock().writer = Some(writer);
         self.flushed.notify_all();
     }
@@ -150,7 +151,7 @@ impl Jvol {
             let tail = self.tail.lock();
             (tail.next - 1, tail.position)
         };
-        self.fail(self.file.sync())?;
+        self.fail(self.store().file.sync())?;
         if writer.dirty {
             (writer.dirty, writer.slot) = (false, 1 - writer.slot);
         }
@@ -192,7 +193,7 @@ impl Jvol {
         let superblock = Superblock {
             group: self.group,
             generation: writer.generation,
-            geometry: self.geometry,
+            geometry: self.geometry(),
             out,
             out_position,
             out_digest,
@@ -201,7 +202,7 @@ impl Jvol {
             last_time,
         };
         writer.dirty = true;
-        self.fail(self.file.write(&superblock.encode(), writer.slot as u64 * PAGE))?;
+        self.fail(self.store().file.write(&superblock.encode(), writer.slot as u64 * PAGE))?;
         (writer.durable, writer.written) = (durable, now());
         Ok(())
     }
