@@ -6,6 +6,7 @@
 //! watermark is [`crate::JournalError::Damaged`]. Byte tables: `docs/FORMAT-journal.md`.
 
 mod append;
+mod claim;
 mod create;
 mod file;
 mod geometry;
@@ -30,6 +31,7 @@ use self::sync::Flusher;
 use crate::{Clock, Digest, HybridClock, JournalError, Seq, Timestamp};
 
 pub use self::append::{Appended, Reserve};
+pub use self::claim::JvolOwner;
 pub use self::geometry::JvolGeometry;
 pub use self::grow::unfinished;
 pub use self::reader::{JvolControls, JvolReader, RecordBytes};

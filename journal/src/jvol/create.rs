@@ -65,11 +65,7 @@ pub(super) fn write_superblocks(file: &VolumeFile, first: &Superblock) -> Result
 }
 
 /// Every block allocated and written once, durably.
-pub(super) fn fill_zeros(
-    file: &VolumeFile,
-    size: u64,
-    progress: &mut dyn FnMut(u64, u64),
-) -> Result<(), JournalError> {
+pub(super) fn fill_zeros(file: &VolumeFile, size: u64, progress: &mut dyn FnMut(u64, u64)) -> Result<(), JournalError> {
     match rustix::fs::fallocate(&file.file, FallocateFlags::empty(), 0, size) {
         // a file system without preallocation gets its blocks from the zeros
         Ok(()) | Err(rustix::io::Errno::OPNOTSUPP) => {}

@@ -254,7 +254,7 @@ impl Jvol {
     }
 }
 
-fn read_superblock(file: &VolumeFile, length: u64) -> Result<Chosen, JournalError> {
+pub(super) fn read_superblock(file: &VolumeFile, length: u64) -> Result<Chosen, JournalError> {
     let mut slots = vec![0; 2 * SUPERBLOCK_LEN];
     if length < slots.len() as u64 {
         return Err(JournalError::Foreign(file.path.clone()));

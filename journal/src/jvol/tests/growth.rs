@@ -46,7 +46,10 @@ fn a_full_one_that_wraps_holds_the_same_records_and_takes_more() {
     assert!(!unfinished(&fixture.path()).exists());
     let grown = jvol.pointers();
     assert_eq!((grown.out, grown.next, grown.data_used), (pointers.out, pointers.next, pointers.data_used));
-    assert_eq!((grown.size, grown.last_time, grown.durable), (3 * SIZE + 4096, pointers.last_time, grown.next.previous()));
+    assert_eq!(
+        (grown.size, grown.last_time, grown.durable),
+        (3 * SIZE + 4096, pointers.last_time, grown.next.previous())
+    );
     assert_eq!((held(&jvol), jvol.out_digest()), (before.clone(), Digest([7; 32])));
     // both before and after it was opened anew
     let mut model = before;
@@ -152,4 +155,25 @@ fn what_a_crash_leaves_beside_is_replaced() {
     assert!(seen.into_inner());
     drop(jvol);
     assert_eq!((held(&fixture.open()), fixture.open().pointers().size), (before, 2 * SIZE));
+}
+
+#[test]
+fn it_changes_hands_empty_and_only_from_its_owner() {
+    let fixture = Fixture::new();
+    let jvol = wrapped_and_full(&fixture);
+    drop(jvol);
+    let before = std::fs::read(fixture.path()).expect("read the file");
+    assert_eq!(Jvol::owner(&fixture.path()).expect("ours"), JvolOwner { group: GROUP, size: SIZE });
+    let other = Uuid::from_u128(5);
+    assert!(matches!(Jvol::hand_over(&fixture.path(), other, Uuid::nil()), Err(JournalError::OtherGroup { .. })));
+    assert!(before == std::fs::read(fixture.path()).expect("read the file"), "a refusal changed it");
+    Jvol::hand_over(&fixture.path(), GROUP, Uuid::nil()).expect("given back");
+    assert_eq!(Jvol::owner(&fixture.path()).expect("nobody's").group, Uuid::nil());
+    Jvol::hand_over(&fixture.path(), Uuid::nil(), other).expect("taken");
+    let jvol = Jvol::open(&fixture.path(), other).expect("open");
+    assert_eq!((jvol.torn(), jvol.pointers().next, jvol.pointers().last_time), (None, Seq(1), Timestamp(i64::MIN)));
+    fixture.append(&jvol, &[60; 700]).expect("append");
+    drop(jvol);
+    let jvol = Jvol::open(&fixture.path(), other).expect("open");
+    assert_eq!((held(&jvol).len(), jvol.torn()), (700, None));
 }
