@@ -203,7 +203,10 @@ impl Shared {
         if self.ending.load(Ordering::SeqCst) {
             return Err(Error::new(ErrorKind::State, format!("{} is being unmounted", self.group.dir().name())));
         }
-        let long = matches!(request, Request::BaseCopy { .. } | Request::Export { .. } | Request::Resync);
+        let long = matches!(
+            request,
+            Request::BaseCopy { .. } | Request::Export { .. } | Request::Resync | Request::Grow { .. }
+        );
         let mut step = |step| {
             if long {
                 *self.activity.lock() = Some(Activity { verb: request.verb().to_owned(), step });
@@ -227,7 +230,7 @@ impl Shared {
             waiting: self.mounted.waiting(),
             open_files: primary.open_files(),
             suspension: primary.suspension(),
-            journal: JournalState::of(primary.jvol(), &file)?,
+            journal: JournalState::of(primary.jvol(), &file, self.group.reading().as_ref())?,
             activity: self.activity.lock().clone(),
         })
     }

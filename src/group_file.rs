@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::pool::JournalOrigin;
 use crate::state::GroupDir;
 
 /// Everything about a group that is not in its journal.
@@ -45,6 +46,12 @@ pub struct GroupFile {
     /// The newest named marker.
     #[serde(default)]
     pub last_marker: Option<LastMarker>,
+    /// Its number on this machine; absent when an earlier version made it.
+    #[serde(default)]
+    pub number: Option<u32>,
+    /// Where its journal volumes come from, and who may read them.
+    #[serde(default)]
+    pub origin: JournalOrigin,
 }
 
 /// A directory that tapes are exported to.
@@ -180,6 +187,8 @@ mod tests {
             targets: Vec::new(),
             base: Some(Base { uuid: Uuid::from_u128(8), seq: Seq(9) }),
             last_marker: Some(LastMarker { name: "m".into(), seq: Seq(3), time: Timestamp(4) }),
+            number: Some(3),
+            origin: JournalOrigin::default(),
         }
     }
 

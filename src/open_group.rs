@@ -2,11 +2,12 @@
 //! mount every verb that changes something opens one for as long as it runs.
 
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
-use reelfs_journal::{JournalError, SystemClock};
+use reelfs_journal::{JournalError, Seq, SystemClock};
 use reelfs_volume::{Identity, NewEpoch, OpenError, OpenOptions, Opened, Primary, Session};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -14,6 +15,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::group_file::GroupFile;
+use crate::journal_grow;
 use crate::lock::GroupLock;
 use crate::output::{Output, count};
 use crate::pair_state::PairState;
@@ -30,6 +32,8 @@ pub struct OpenGroup {
     tapes: Mutex<()>,
     /// A base copy or a resync is running.
     copying: AtomicBool,
+    /// The directory that an export is reading the journal for, and up to where.
+    reading: Mutex<Option<(PathBuf, Seq)>>,
     _lock: GroupLock,
 }
 
@@ -53,6 +57,7 @@ impl OpenGroup {
         let lock = GroupLock::take(dir, verb)?;
         raise_descriptor_limit();
         let mut file = GroupFile::load(dir)?;
+        journal_grow::clear_away(&file);
         let root = open_root(&file)?;
         let stat = rustix::fs::fstat(&root);
         let device = stat.map_err(|error| Error::io("look at the PVOL", error.into()))?.st_dev;
@@ -83,6 +88,7 @@ impl OpenGroup {
             session: Mutex::new(opened.session),
             tapes: Mutex::new(()),
             copying: AtomicBool::new(false),
+            reading: Mutex::new(None),
             _lock: lock,
         })
     }
@@ -140,6 +146,17 @@ impl OpenGroup {
     pub fn begin_copy(&self) -> Copying<'_> {
         self.copying.store(true, Ordering::SeqCst);
         Copying(&self.copying)
+    }
+
+    /// What an export is reading the journal for, and up to where.
+    #[must_use]
+    pub fn reading(&self) -> Option<(PathBuf, Seq)> {
+        self.reading.lock().clone()
+    }
+
+    /// An export reads the journal up to a record, or none does.
+    pub fn set_reading(&self, reading: Option<(PathBuf, Seq)>) {
+        *self.reading.lock() = reading;
     }
 
     /// Holds off other exports and base copies.

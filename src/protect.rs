@@ -25,6 +25,7 @@ use crate::mounts;
 use crate::open_group::open_error;
 use crate::output::Output;
 use crate::overlap;
+use crate::pool::JournalOrigin;
 use crate::size::Size;
 use crate::state::{GroupDir, StateDir};
 
@@ -105,7 +106,15 @@ impl Protection {
             "make a smaller one, or one elsewhere, and run this again: reelfs group create {name} --pvol {} --size 64MiB",
             pvol.display()
         );
-        let new = NewGroup { name, pvol, journal: None, size: JOURNAL, on_full: OnFull::Block, created };
+        let new = NewGroup {
+            name,
+            pvol,
+            journal: None,
+            size: Some(JOURNAL),
+            origin: JournalOrigin::default(),
+            on_full: OnFull::Block,
+            created,
+        };
         group::create(state, &new, progress).map(|_| ()).map_err(|error| match error.kind() {
             ErrorKind::NoSpace => error.hint(hint),
             _ => error,
@@ -166,6 +175,8 @@ fn provisional(state: &StateDir, source: &Path, tapes: &Path) -> Result<GroupFil
         targets: Vec::new(),
         base: None,
         last_marker: None,
+        number: None,
+        origin: JournalOrigin::default(),
     })
 }
 

@@ -13,10 +13,12 @@ use crate::base_copy;
 use crate::error::{Error, ErrorKind, Result};
 use crate::export::{self, Destination};
 use crate::group_file::LastMarker;
+use crate::journal_grow;
 use crate::open_group::OpenGroup;
 use crate::output::Output;
 use crate::pair;
 use crate::pair_state::PairVerb;
+use crate::size::Size;
 use crate::state::GroupDir;
 
 /// How long a frozen marker waits for the changes that are under way, and holds up new ones meanwhile.
@@ -53,6 +55,11 @@ pub enum Request {
     Split,
     /// Journal again, and tell what changed meanwhile.
     Resync,
+    /// A larger journal.
+    Grow {
+        /// Its new size in bytes.
+        size_bytes: u64,
+    },
     /// Unmount and end.
     Umount,
 }
@@ -86,6 +93,7 @@ impl Request {
             Request::Export { .. } => "reelfs tape export",
             Request::Split => "reelfs pair split",
             Request::Resync => "reelfs pair resync",
+            Request::Grow { .. } => "reelfs journal grow",
             Request::Umount => "reelfs umount",
         }
     }
@@ -189,6 +197,10 @@ pub fn perform(
         Request::Resync => {
             let _alone = group.alone();
             to_json(&pair::resync(group, mountpoint, &mut step)?)
+        }
+        Request::Grow { size_bytes } => {
+            let jvol = group.primary().jvol();
+            to_json(&journal_grow::grow(group.file().name.as_str(), jvol, Size(*size_bytes), &mut step)?)
         }
         Request::Status | Request::Umount => Err(Error::new(ErrorKind::State, "the group is not mounted")),
     }

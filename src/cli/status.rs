@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::cli::Context;
 use crate::error::Result;
+use crate::group_table::GroupTable;
 use crate::output::{Output, Tone, count};
 use crate::pair;
 use crate::pair_state::PairState;
@@ -57,6 +58,11 @@ fn print(status: &GroupStatus, output: &Output) -> Result<()> {
     };
     let (name, word) = (output.paint(Tone::Strong, &format!("{:15}", file.name.as_str())), status.state().word());
     output.say(format!("{name} {}    {}", output.paint(tone, word), status.plain()))?;
+    let table = GroupTable::of(status);
+    let number = table.number.map_or_else(|| "no number".to_owned(), |number| format!("number {number}"));
+    let (volumes, journals) = (table.data_volumes.len() as u64, table.journal_volumes.len() as u64);
+    let volumes = (count(volumes, "data volume"), count(journals, "journal volume"));
+    output.say(format!("  group         {number}, {}, {}, {}", table.attribute, volumes.0, volumes.1))?;
     match &status.live {
         Some(live) => {
             let (pvol, point, pid) = (file.pvol.display(), live.mountpoint.display(), live.pid);
@@ -123,6 +129,8 @@ struct Row {
     last_marker: Option<Marker>,
     busy: Option<String>,
     troubles: Vec<String>,
+    #[serde(flatten)]
+    table: GroupTable,
 }
 
 #[derive(Serialize)]
@@ -207,6 +215,7 @@ impl Row {
             }),
             busy: activity.or_else(|| status.busy.clone()),
             troubles: status.troubles.clone(),
+            table: GroupTable::of(status),
         }
     }
 }

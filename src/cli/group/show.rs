@@ -5,7 +5,8 @@ use serde::Serialize;
 use super::NameArgs;
 use crate::cli::Context;
 use crate::error::Result;
-use crate::group_file::GroupFile;
+use crate::group_table::GroupTable;
+use crate::status::GroupStatus;
 use crate::when::rfc3339;
 
 #[derive(Serialize)]
@@ -19,6 +20,9 @@ struct Shown {
     state_dir: String,
     base: Option<Base>,
     targets: Vec<Target>,
+    status: &'static str,
+    #[serde(flatten)]
+    table: GroupTable,
 }
 
 #[derive(Serialize)]
@@ -37,7 +41,8 @@ struct Target {
 
 pub(super) fn run(arguments: &NameArgs, context: &Context) -> Result<()> {
     let group = context.state.existing(&arguments.group)?;
-    let file = GroupFile::load(&group)?;
+    let status = GroupStatus::of(&group)?;
+    let (table, file) = (GroupTable::of(&status), &status.file);
     let output = &context.output;
     output.say(format!("group     {}", output.paint(crate::output::Tone::Strong, file.name.as_str())))?;
     output.say(format!("uuid      {}", file.uuid))?;
@@ -50,6 +55,8 @@ pub(super) fn run(arguments: &NameArgs, context: &Context) -> Result<()> {
         Some(base) => output.say(format!("base      {} (seq {})", base.uuid, base.seq))?,
         None => output.say("base      none yet")?,
     }
+    output.say(format!("status    {}", status.state().word()))?;
+    table.say(output)?;
     for target in &file.targets {
         let tape = target.last_seen_tape.as_deref().unwrap_or("no tape");
         output.say(format!("tapes in  {} up to seq {} ({tape})", target.dir.display(), target.seq))?;
@@ -73,5 +80,7 @@ pub(super) fn run(arguments: &NameArgs, context: &Context) -> Result<()> {
                 tape: target.last_seen_tape.clone(),
             })
             .collect(),
+        status: status.state().word(),
+        table,
     })
 }
