@@ -1,4 +1,4 @@
-//! The journal volume as a volume: it grows while applications write, comes from a pool and goes back there, and is shown to whom it may be.
+//! The journal volume as a volume: it grows, comes from a pool and goes back there, and is shown to whom it may be.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
