@@ -222,7 +222,11 @@ impl Shared {
     }
 
     fn live(&self) -> Result<Live> {
-        let (file, primary) = (self.group.file(), self.group.primary());
+        let primary = self.group.primary();
+        if let Err(error) = primary.settle_loss() {
+            tracing::error!(%error, "the journal has lost what it held, and the group cannot be suspended");
+        }
+        let file = self.group.file();
         Ok(Live {
             pid: std::process::id(),
             mountpoint: self.mountpoint.clone(),

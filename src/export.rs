@@ -200,6 +200,10 @@ fn start(group: &OpenGroup, to: &Destination, catalog: &Catalog, from: Option<Se
     if at > last {
         return Err(diverged(&file, &to.dir, at));
     }
+    if at.next() < out && standing.position.epoch < file.epoch && group.primary().jvol().breaks_off() {
+        // what lies between is lost with a disk, and another history has begun
+        return Ok(Standing { position: position_before(group, out)?, previous: None });
+    }
     if at.next() < out {
         return Err(Error::new(
             ErrorKind::TapeNeeded,

@@ -17,6 +17,8 @@ pub(crate) struct GroupTable {
     pub data_volumes: Vec<DataVolume>,
     /// By index; the first is in use.
     pub journal_volumes: Vec<JournalVolume>,
+    /// The pool that a spare comes from.
+    pub spare_pool: Option<String>,
 }
 
 /// A directory whose changes are journaled.
@@ -84,6 +86,7 @@ impl GroupTable {
             attribute: "MASTER",
             data_volumes: vec![data],
             journal_volumes: vec![journal],
+            spare_pool: file.origin.spare.as_ref().map(ToString::to_string),
         }
     }
 
@@ -106,6 +109,9 @@ impl GroupTable {
             let seen = if volume.visible { "  readable by everybody" } else { "" };
             output.say(format!("jvol {}    {size}{pool}{seen}  {}", volume.index, volume.path))?;
         }
-        Ok(())
+        match &self.spare_pool {
+            Some(pool) => output.say(format!("spare     from pool {pool}")),
+            None => Ok(()),
+        }
     }
 }

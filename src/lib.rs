@@ -32,6 +32,7 @@ pub mod protect;
 pub mod request;
 pub mod restore;
 pub mod size;
+pub mod spare_journal;
 pub mod state;
 pub mod status;
 pub mod when;

@@ -19,12 +19,13 @@ use crate::journal_grow;
 use crate::lock::GroupLock;
 use crate::output::{Output, count};
 use crate::pair_state::PairState;
+use crate::spare_journal;
 use crate::state::GroupDir;
 
 /// A locked, open group.
 pub struct OpenGroup {
     dir: GroupDir,
-    file: Mutex<GroupFile>,
+    file: Arc<Mutex<GroupFile>>,
     primary: Arc<Primary>,
     device: u64,
     session: Mutex<Session>,
@@ -80,9 +81,11 @@ impl OpenGroup {
             file.base = None;
         }
         file.store(dir)?;
+        let file = Arc::new(Mutex::new(file));
+        spare_journal::provide(opened.primary.jvol(), dir, &file)?;
         Ok(OpenGroup {
             dir: dir.clone(),
-            file: Mutex::new(file),
+            file,
             primary: opened.primary,
             device,
             session: Mutex::new(opened.session),

@@ -9,6 +9,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::export::{self, Destination};
 use crate::open_group::OpenGroup;
 use crate::pair_state::{self, PairVerb};
+use crate::spare_journal;
 
 /// What was done: nothing, when it was so already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,6 +49,9 @@ pub fn resync(group: &OpenGroup, mountpoint: Option<&Path>, progress: &mut dyn F
         return Ok(Resynced::default());
     }
     let _copying = group.begin_copy();
+    if group.primary().needs_new_epoch() {
+        return spare_journal::begin_epoch(group, mountpoint, progress);
+    }
     let name = group.file().name;
     let mut troubles = Vec::new();
     let mut make_room = || {

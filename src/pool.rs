@@ -48,6 +48,9 @@ pub struct JournalOrigin {
     /// The pool that its journal volume came from, and goes back to.
     #[serde(default)]
     pub pool: Option<PoolName>,
+    /// The pool that a spare comes from when the disk of the journal volume fails.
+    #[serde(default)]
+    pub spare: Option<PoolName>,
     /// Other users may read it (mode 0644 in place of 0600).
     #[serde(default)]
     pub visible: bool,

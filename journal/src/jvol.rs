@@ -14,6 +14,7 @@ mod grow;
 mod index;
 mod open;
 mod reader;
+mod spare;
 mod superblock;
 mod sync;
 
@@ -35,6 +36,7 @@ pub use self::claim::JvolOwner;
 pub use self::geometry::JvolGeometry;
 pub use self::grow::unfinished;
 pub use self::reader::{JvolControls, JvolReader, RecordBytes};
+pub use self::spare::Spare;
 
 /// Version of the format that this program writes and reads.
 pub const JVOL_FORMAT_VERSION: u32 = 1;
@@ -55,8 +57,11 @@ pub struct Jvol {
     flusher: Mutex<Flusher>,
     /// Told when a sync ended.
     flushed: Condvar,
-    /// Set for good by the first failed write or sync.
+    /// Set by the first failed write or sync, for good unless a spare takes over.
     failed: AtomicBool,
+    spare: Mutex<Option<Arc<Spare>>>,
+    /// A spare took over, and what the old file held is gone.
+    lost: AtomicBool,
 }
 
 /// The file and where things lie in it: whoever uses both takes both at once.

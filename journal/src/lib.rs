@@ -33,7 +33,7 @@ pub use id::{Epoch, FileId, GroupName, GroupNameError, Seq, VolumeIndex};
 pub use inflight::{InFlight, InFlightState, Slot};
 pub use jvol::{
     Appended, JVOL_FORMAT_VERSION, Jvol, JvolControls, JvolGeometry, JvolOwner, JvolPointers, JvolReader, RecordBytes,
-    Reserve, unfinished,
+    Reserve, Spare, unfinished,
 };
 pub use marker::MarkerKind;
 pub use name::{Name, NameError};

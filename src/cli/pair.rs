@@ -147,6 +147,11 @@ fn resync(name: &GroupName, context: &Context) -> Result<()> {
     let resynced: Resynced = request::run(&group, &Request::Resync, &context.output, &mut step)?;
     drop(progress);
     context.output.document(&Report { group: name, state: "PAIR", what: resynced })?;
+    if let Some(epoch) = resynced.new_epoch {
+        return context.output.confirm(format!(
+            "{name}: the journal had lost what it held; epoch {epoch} begins, with a new base in every directory of tapes"
+        ));
+    }
     let (directories, objects) = (count(resynced.directories, "directory"), count(resynced.objects, "object"));
     if resynced == Resynced::default() {
         return context.output.confirm(format!("{name} is PAIR; nothing had to be told again"));

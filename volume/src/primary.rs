@@ -18,6 +18,7 @@ mod recovery;
 mod redo;
 mod superseded;
 mod suspend;
+mod takeover;
 mod walk;
 
 pub use adopt::{Adopted, Identity};
@@ -31,7 +32,7 @@ pub use walk::{Visit, WalkError};
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -85,7 +86,7 @@ pub struct Primary {
     in_flight: InFlight,
     clock: Arc<dyn Clock>,
     due: lull::DueRedo,
-    epoch: Epoch,
+    epoch: AtomicU32,
     /// Changes read; who must have none under way writes.
     gate: RwLock<()>,
     /// Lookups read, changes of names write.
@@ -131,7 +132,7 @@ impl Primary {
     /// The present epoch.
     #[must_use]
     pub fn epoch(&self) -> Epoch {
-        self.epoch
+        Epoch(self.epoch.load(Ordering::SeqCst))
     }
 
     /// The journal volume.
@@ -171,6 +172,7 @@ impl Primary {
     /// is suspended or the change refused, as its policy says; `EAGAIN`: the caller parks the request and tries again.
     fn admit(&self, payload: u64) -> Result<RwLockReadGuard<'_, ()>> {
         loop {
+            self.settle_loss()?;
             let admitted = self.gate.read();
             if self.failed.load(Ordering::Relaxed) {
                 return Err(Errno::ROFS);
@@ -323,7 +325,8 @@ impl Primary {
                 self.committer.appended(appended.last, changes.iter().map(payload).sum());
                 Ok(appended)
             }
-            Err(JournalError::Full) if reserve == Reserve::Keep => Err(Errno::AGAIN),
+            Err(JournalError::Full | JournalError::Lost(_)) if reserve == Reserve::Keep => Err(Errno::AGAIN),
+            Err(JournalError::Lost(_)) => Err(Errno::IO),
             Err(JournalError::TooLarge(_)) => Err(Errno::FBIG),
             Err(error) => {
                 tracing::error!(%error, "the journal cannot be written: the mount takes no more changes");
@@ -350,7 +353,7 @@ impl Primary {
 
     fn place(&self, kind: MarkerKind, (name, note, tags): (&str, &str, &Tags), since: Timestamp) -> Result<Appended> {
         let (name, note, tags) = (name.to_owned(), note.to_owned(), tags.clone());
-        let marker = Change::Marker { kind, epoch: self.epoch, name, note, tags, since };
+        let marker = Change::Marker { kind, epoch: self.epoch(), name, note, tags, since };
         self.journal(None, &Requester::reelfs(), &[marker], Reserve::Use)
     }
 

@@ -28,18 +28,28 @@ pub struct Appended {
 
 impl Jvol {
     /// Appends one or more whole operations: all of them or nothing. The records get consecutive numbers and rising
-    /// times. `reserved` is told the first and the last number under the append lock, before any byte is written.
+    /// times. `reserved` is told the first and the last number under the append lock, before any byte is written, and once more if a spare takes over.
     ///
     /// # Errors
     /// [`JournalError::Full`] when there is no room now and [`JournalError::TooLarge`] when there never will be;
     /// [`JournalError::Unfinished`] when the last record carries MORE; [`JournalError::Torn`] before the tail is cut;
-    /// [`JournalError::Io`] when writing fails, and [`JournalError::Failed`] ever after.
+    /// [`JournalError::Io`] when writing fails, and [`JournalError::Failed`] ever after, unless a spare takes over.
     pub fn append(
         &self,
         records: &mut [EncodedRecord<'_>],
         clock: &dyn Clock,
         reserve: Reserve,
-        reserved: impl FnOnce(Seq, Seq),
+        mut reserved: impl FnMut(Seq, Seq),
+    ) -> Result<Appended, JournalError> {
+        self.with_spare(|| self.append_once(records, clock, reserve, &mut reserved))
+    }
+
+    fn append_once(
+        &self,
+        records: &mut [EncodedRecord<'_>],
+        clock: &dyn Clock,
+        reserve: Reserve,
+        reserved: &mut dyn FnMut(Seq, Seq),
     ) -> Result<Appended, JournalError> {
         if records.last().is_some_and(|last| last.control()[1] & FLAG_MORE != 0) {
             return Err(JournalError::Unfinished);

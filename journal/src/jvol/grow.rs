@@ -34,9 +34,9 @@ pub fn unfinished(path: &Path) -> PathBuf {
 
 /// Up to where everything was copied: the next record and its position.
 #[derive(Clone, Copy)]
-struct Copied {
-    next: u64,
-    position: u64,
+pub(super) struct Copied {
+    pub(super) next: u64,
+    pub(super) position: u64,
 }
 
 impl Jvol {
@@ -126,6 +126,13 @@ impl Jvol {
         // the name is the new file's now, whatever comes
         new.file.path.clone_from(&path);
         let named = self.fail(sync_directory(&path).map_err(failed("sync directory")));
+        self.install(new, &mut tail, writer, &superblock);
+        tracing::info!(path = %path.display(), size = superblock.geometry.size, last = %Seq(superblock.durable), "grown");
+        named
+    }
+
+    /// From now on this file is the journal volume; what it holds is durable.
+    pub(super) fn install(&self, new: Store, tail: &mut Tail, writer: &mut SuperblockWriter, superblock: &Superblock) {
         *writer = SuperblockWriter {
             generation: superblock.generation,
             slot: 1,
@@ -140,11 +147,9 @@ impl Jvol {
             (flusher.durable, flusher.durable_position) = (superblock.durable, superblock.durable_position);
         }
         *self.store.write() = Arc::new(new);
-        tracing::info!(path = %path.display(), size = superblock.geometry.size, last = %Seq(superblock.durable), "grown");
-        named
     }
 
-    fn superblock_of(&self, tail: &Tail, geometry: JvolGeometry, generation: u64) -> Superblock {
+    pub(super) fn superblock_of(&self, tail: &Tail, geometry: JvolGeometry, generation: u64) -> Superblock {
         Superblock {
             group: self.group,
             generation,
@@ -179,7 +184,7 @@ fn create_beside(old: &Store, beside: &Path) -> Result<VolumeFile, JournalError>
 
 /// Journal data and control data from..end, each to where the larger rings have it. Of what was freed meanwhile there may be
 /// something else by now: then its slot stays empty.
-fn copy(
+pub(super) fn copy(
     old: &Store,
     new: &Store,
     from: Copied,

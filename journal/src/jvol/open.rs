@@ -90,6 +90,8 @@ impl Jvol {
             }),
             flushed: Condvar::new(),
             failed: AtomicBool::new(false),
+            spare: Mutex::new(None),
+            lost: AtomicBool::new(false),
         }
     }
 

@@ -40,6 +40,10 @@ impl Jvol {
     /// [`JournalError::Io`] when flushing fails. It is never tried again: this journal volume then takes and syncs
     /// nothing more ([`JournalError::Failed`]).
     pub fn sync(&self, upto: Seq) -> Result<Seq, JournalError> {
+        self.with_spare(|| self.sync_once(upto))
+    }
+
+    fn sync_once(&self, upto: Seq) -> Result<Seq, JournalError> {
         let upto = upto.0.min(self.tail.lock().next - 1);
         let mut flusher = self.flusher.lock();
         let mut writer = loop {
@@ -135,6 +139,17 @@ impl Jvol {
             self.check_failed()?;
             match flusher.writer.take() {
                 Some(writer) => return Ok(writer),
+                None => self.flushed.wait(&mut flusher),
+            }
+        }
+    }
+
+    /// The same, also after a failure.
+    pub(super) fn wait_for_writer(&self) -> SuperblockWriter {
+        let mut flusher = self.flusher.lock();
+        loop {
+            match flusher.writer.take() {
+                Some(writer) => return writer,
                 None => self.flushed.wait(&mut flusher),
             }
         }

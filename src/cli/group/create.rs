@@ -40,6 +40,9 @@ pub(crate) struct CreateArgs {
     /// Size of the journal, 16 MiB at least; with --pool the least that will do [default: 1GiB; with --pool any]
     #[arg(long, value_name = "SIZE")]
     pub size: Option<Size>,
+    /// When the disk of the journal fails, a prepared journal volume of this pool takes over
+    #[arg(long, value_name = "POOL")]
+    pub spare_pool: Option<PoolName>,
     /// Other users may read the journal; it holds every byte of every file, whatever the modes of the files
     #[arg(long)]
     pub journal_visible: bool,
@@ -80,8 +83,8 @@ pub(crate) fn run(arguments: &CreateArgs, context: &Context) -> Result<()> {
         size: arguments.size,
         origin: JournalOrigin {
             pool: arguments.pool.clone(),
+            spare: arguments.spare_pool.clone(),
             visible: arguments.journal_visible,
-            ..JournalOrigin::default()
         },
         on_full: match arguments.on_full {
             Policy::Suspend => OnFull::Suspend,

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
@@ -170,7 +170,7 @@ impl Primary {
             in_flight,
             clock: options.clock,
             due: DueRedo::new(&options.state),
-            epoch: options.epoch,
+            epoch: AtomicU32::new(options.epoch.0),
             gate: RwLock::new(()),
             names: RwLock::new(()),
             last_amend: AtomicU64::new(0),
@@ -207,7 +207,7 @@ impl Primary {
         primary.jvol.sync(started)?;
         session.first = Some(started);
         primary.in_flight.clear();
-        let (epoch, replaced) = (primary.epoch, found.replaced);
+        let (epoch, replaced) = (primary.epoch(), found.replaced);
         Ok(Opened {
             primary: Arc::new(primary),
             session,
@@ -379,7 +379,7 @@ impl Primary {
         directories: HashSet<reelfs_journal::FileId>,
         reason: Option<NewEpoch>,
     ) -> Result<CaughtUp, OpenError> {
-        self.epoch = Epoch(self.epoch.0 + 1);
+        *self.epoch.get_mut() += 1;
         self.marker(MarkerKind::EpochStart, "", "", session.started).map_err(volume_error("write the journal"))?;
         Ok(CaughtUp { directories, replaced: reason, ..CaughtUp::default() })
     }

@@ -42,6 +42,9 @@ pub struct Resynced {
     pub objects: u64,
     /// Their bytes.
     pub bytes: u64,
+    /// The epoch that began, when the journal had lost what it held: everything is told by a new base.
+    #[serde(default)]
+    pub new_epoch: Option<u32>,
 }
 
 /// Why a group is still suspended.
@@ -112,6 +115,8 @@ impl Primary {
 
     /// The marker, and the map if there is none; no change is under way.
     pub(super) fn begin_suspension(&self, reason: Reason) -> Result<()> {
+        // whoever suspends has brought the volume to its disk
+        self.jvol.accept_loss();
         let mut dirty = self.dirty.lock();
         let why = match reason {
             Reason::User => "split by a user",
@@ -455,7 +460,7 @@ impl Primary {
 }
 
 impl Primary {
-    fn forget_kept(&self, id: FileId) {
+    pub(super) fn forget_kept(&self, id: FileId) {
         let kept = self.volume.nodes.get(id).is_some_and(|node| std::mem::take(&mut node.state.lock().kept));
         if kept {
             self.forget(id.ino, 1);
@@ -492,7 +497,7 @@ fn stretches(dirt: &Dirt) -> Vec<(u64, u64)> {
     stretches
 }
 
-fn failed_map(error: std::io::Error) -> Errno {
+pub(super) fn failed_map(error: std::io::Error) -> Errno {
     tracing::error!(%error, "the dirty map cannot be written");
     Errno::from_io_error(&error).unwrap_or(Errno::IO)
 }

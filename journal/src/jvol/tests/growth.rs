@@ -72,6 +72,56 @@ fn a_full_one_that_wraps_holds_the_same_records_and_takes_more() {
     assert_eq!(fixture.open().torn(), None);
 }
 
+fn spare_of(fixture: &Fixture, name: &str) -> (PathBuf, Spare) {
+    let path = fixture.directory.path().join(name);
+    Jvol::create(&path, 2 * SIZE, GROUP, &mut |_, _| {}).expect("create");
+    let taken = path.clone();
+    (path, Spare { take: Box::new(move |_| Ok(taken.clone())), settle: Box::new(|_| Ok(())) })
+}
+
+fn broken(jvol: &Jvol) {
+    let error = jvol.store().file.error("sync", std::io::ErrorKind::Other.into());
+    assert!(jvol.fail::<()>(Err(error)).is_err());
+}
+
+#[test]
+fn a_spare_takes_over_with_everything_that_can_be_read() {
+    let fixture = Fixture::new();
+    let jvol = wrapped_and_full(&fixture);
+    let mut model = held(&jvol);
+    let (path, spare) = spare_of(&fixture, "spare.jvol");
+    jvol.set_spare(spare);
+    broken(&jvol);
+    fixture.append(&jvol, &[700_000, 5]).expect("the spare takes it");
+    model.extend([700_000, 5]);
+    assert_eq!((jvol.path(), jvol.has_lost(), jvol.breaks_off()), (path.clone(), false, false));
+    assert_eq!((held(&jvol), jvol.out_digest()), (model.clone(), Digest([7; 32])));
+    jvol.sync(Seq(u64::MAX)).expect("sync");
+    drop(jvol);
+    assert_eq!(held(&Jvol::open(&path, GROUP).expect("open")), model);
+}
+
+#[test]
+fn a_spare_that_gets_less_than_everything_begins_empty_and_says_so() {
+    let fixture = Fixture::new();
+    let jvol = wrapped_and_full(&fixture);
+    let before = jvol.pointers();
+    let (path, spare) = spare_of(&fixture, "spare.jvol");
+    jvol.set_spare(spare);
+    let place = jvol.geometry().data_place(jvol.locate(before.out.0 + 100).expect("held"));
+    fixture.flip(place);
+    broken(&jvol);
+    assert!(matches!(jvol.sync(Seq(u64::MAX)), Err(JournalError::Lost(_))));
+    assert!(matches!(jvol.sync(before.out), Err(JournalError::Lost(_))), "lost records were said to be durable");
+    assert!(matches!(fixture.append(&jvol, &[1]), Err(JournalError::Lost(_))));
+    jvol.accept_loss();
+    assert_eq!(fixture.append(&jvol, &[1, 2]).expect("append").first, before.next);
+    assert!(jvol.breaks_off() && held(&jvol) == [1, 2]);
+    drop(jvol);
+    let jvol = Jvol::open(&path, GROUP).expect("open");
+    assert_eq!((held(&jvol), jvol.torn(), jvol.breaks_off()), (vec![1, 2], None, true));
+}
+
 #[test]
 fn it_never_shrinks_and_a_refusal_changes_nothing() {
     let fixture = Fixture::new();
