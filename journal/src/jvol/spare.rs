@@ -18,12 +18,15 @@ use super::superblock::Superblock;
 use super::{Jvol, Store, Tail};
 use crate::{Digest, JournalError, Seq};
 
+type Take = dyn Fn(u64) -> io::Result<PathBuf> + Send + Sync;
+type Settle = dyn Fn(&Path) -> io::Result<()> + Send + Sync;
+
 /// Where spare journal volumes come from.
 pub struct Spare {
     /// Gives the path of an empty one of the group, of at least so many bytes.
-    pub take: Box<dyn Fn(u64) -> io::Result<PathBuf> + Send + Sync>,
+    pub take: Box<Take>,
     /// Notes durably that the group's journal is there now.
-    pub settle: Box<dyn Fn(&Path) -> io::Result<()> + Send + Sync>,
+    pub settle: Box<Settle>,
 }
 
 impl std::fmt::Debug for Spare {
