@@ -28,7 +28,8 @@ pub struct Appended {
 
 impl Jvol {
     /// Appends one or more whole operations: all of them or nothing. The records get consecutive numbers and rising
-    /// times. `reserved` is told the first and the last number under the append lock, before any byte is written, and once more if a spare takes over.
+    /// times. `reserved` is told the first and the last number under the append lock, before any byte is written, and once
+    /// more if a spare takes over.
     ///
     /// # Errors
     /// [`JournalError::Full`] when there is no room now and [`JournalError::TooLarge`] when there never will be;

@@ -1,7 +1,8 @@
 //! The spare: when the disk of a journal volume fails, the group goes on in another one.
 //!
-//! What the old file still gives is copied, checked record by record and made durable before anybody is told that it is. If one record is
-//! missing, none is kept: the spare begins with the next number, everything that asks gets [`JournalError::Lost`] until
+//! What the old file still gives is copied, checked record by record and made durable before anybody is told that it is.
+//! If one record is missing, none is kept: the spare begins with the next number, everything that asks gets
+//! [`JournalError::Lost`] until
 //! the owner has taken note of it, and the digest of what came before is zeros for good, for nobody knows it.
 
 use std::fs::OpenOptions;

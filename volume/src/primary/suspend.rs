@@ -459,15 +459,6 @@ impl Primary {
     }
 }
 
-impl Primary {
-    pub(super) fn forget_kept(&self, id: FileId) {
-        let kept = self.volume.nodes.get(id).is_some_and(|node| std::mem::take(&mut node.state.lock().kept));
-        if kept {
-            self.forget(id.ino, 1);
-        }
-    }
-}
-
 enum Names {
     /// What is left to be told.
     Told(HashMap<FileId, Dirt>),

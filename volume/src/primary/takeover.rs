@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use reelfs_journal::{Epoch, MarkerKind};
+use reelfs_journal::{Epoch, FileId, MarkerKind};
 use rustix::io::{Errno, Result};
 
 use super::suspend::failed_map;
@@ -50,5 +50,13 @@ impl Primary {
             self.forget_kept(*id);
         }
         Ok(())
+    }
+
+    /// A dirty object was told, or need not be: it need not stay known.
+    pub(super) fn forget_kept(&self, id: FileId) {
+        let kept = self.volume.nodes.get(id).is_some_and(|node| std::mem::take(&mut node.state.lock().kept));
+        if kept {
+            self.forget(id.ino, 1);
+        }
     }
 }
