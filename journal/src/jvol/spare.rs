@@ -2,8 +2,8 @@
 //!
 //! What the old file still gives is copied, checked record by record and made durable before anybody is told that it is.
 //! If one record is missing, none is kept: the spare begins with the next number, everything that asks gets
-//! [`JournalError::Lost`] until
-//! the owner has taken note of it, and the digest of what came before is zeros for good, for nobody knows it.
+//! [`JournalError::Lost`] until the owner has taken note of it, and the digest of what came before is zeros for good, for
+//! nobody knows it.
 
 use std::fs::OpenOptions;
 use std::io;
