@@ -2,17 +2,20 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use reelfs_journal::{Epoch, GroupName, Jvol, Timestamp, unfinished};
-use reelfs_volume::OnFull;
-use rustix::fs::{CWD, RenameFlags, renameat_with};
+use reelfs_journal::disk::{self, Label, Operation};
+use reelfs_journal::{Epoch, GroupName, Jvol, Timestamp, VolumeIndex, VolumeName, unfinished};
+use reelfs_volume::{Identity, OnFull, OpenError};
+use rustix::fs::{CWD, Mode, OFlags, RenameFlags, renameat_with};
 use rustix::io::Errno;
 use uuid::Uuid;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::group_file::GroupFile;
+use crate::group_file::{GroupFile, VolumeEntry};
 use crate::lock::GroupLock;
 use crate::overlap;
 use crate::pool::{JournalOrigin, Pools};
@@ -29,8 +32,8 @@ const VISIBLE: u32 = 0o644;
 pub struct NewGroup {
     /// The name.
     pub name: GroupName,
-    /// The directory to protect.
-    pub pvol: PathBuf,
+    /// The first directory to protect; others join later.
+    pub pvol: Option<PathBuf>,
     /// Directory of the journal volume, if not the state directory.
     pub journal: Option<PathBuf>,
     /// Size of the journal volume, 1 GiB unless given; of one from a pool the least that will do.
@@ -49,20 +52,22 @@ pub struct NewGroup {
 /// PVOL not there (10) or no directory (2), directories nested in one another (2), group or journal there already (14), in
 /// use (11), disk or pool full (22).
 pub fn create(state: &StateDir, new: &NewGroup, progress: &mut dyn FnMut(u64, u64)) -> Result<GroupFile> {
-    let pvol = existing_directory("the PVOL", &new.pvol)?;
+    let pvol = new.pvol.as_ref().map(|pvol| check_pvol(state, pvol)).transpose()?;
     let group = state.group(&new.name);
-    overlap::refuse_inside("the PVOL", &pvol, "the state directory", state.root())?;
-    overlap::refuse_inside("the state directory", state.root(), "the PVOL", &pvol)?;
     let journal_dir = match &new.journal {
         Some(dir) => {
             let dir = existing_directory("the journal directory", dir)?;
-            overlap::refuse_inside("the PVOL", &pvol, "the journal directory", &dir)?;
+            if let Some(pvol) = &pvol {
+                overlap::refuse_inside("the PVOL", pvol, "the journal directory", &dir)?;
+            }
             Some(dir)
         }
         None => None,
     };
     refuse_existing(&group)?;
-    refuse_protected_already(state, &pvol)?;
+    if let Some(pvol) = &pvol {
+        refuse_protected_already(state, pvol)?;
+    }
     if new.origin.visible && new.journal.is_none() && new.origin.pool.is_none() {
         return Err(Error::usage("the journal would lie in the state directory, which nobody else may enter")
             .hint("choose where others can see it: --journal DIR"));
@@ -78,13 +83,13 @@ pub fn create(state: &StateDir, new: &NewGroup, progress: &mut dyn FnMut(u64, u6
             name: new.name.clone(),
             uuid: new_identity(),
             epoch: Epoch(1),
-            pvol,
+            former: Vec::new(),
+            volumes_ever: u16::from(pvol.is_some()),
+            volumes: pvol.into_iter().map(first_volume).collect(),
             journal,
             created: new.created,
             on_full: new.on_full,
-            session: None,
             targets: Vec::new(),
-            base: None,
             last_marker: None,
             number: Some(next_number(state)?),
             origin: new.origin.clone(),
@@ -112,11 +117,15 @@ pub fn create(state: &StateDir, new: &NewGroup, progress: &mut dyn FnMut(u64, u6
 /// The operating system says no.
 pub fn delete(state: &StateDir, group: &GroupDir, file: &GroupFile, lock: GroupLock) -> Result<()> {
     remove(&group.file())?;
-    remove(&unfinished(&file.journal))?;
+    remove_labeled(Label::JvolGrowRemove, &unfinished(&file.journal))?;
     let_go_of_journal(state, file)?;
     let entries = fs::read_dir(group.path()).map_err(|error| Error::io("delete the group", error))?;
     for entry in entries.flatten() {
-        remove(&entry.path())?;
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() => fs::remove_dir_all(entry.path())
+                .map_err(|error| Error::io(format!("remove {}", entry.path().display()), error))?,
+            _ => remove(&entry.path())?,
+        }
     }
     drop(lock);
     match fs::remove_dir(group.path()) {
@@ -136,6 +145,13 @@ fn remove(path: &Path) -> Result<()> {
     }
 }
 
+fn remove_labeled(label: Label, path: &Path) -> Result<()> {
+    match path.symlink_metadata() {
+        Ok(_) => disk::remove(label, path).map_err(|error| Error::io(format!("remove {}", path.display()), error)),
+        Err(_) => Ok(()),
+    }
+}
+
 /// A journal volume for a new group, made or taken from its pool.
 fn take_journal(
     state: &StateDir,
@@ -146,7 +162,7 @@ fn take_journal(
     let Some(pool) = file.origin.pool.clone() else {
         return make_journal(&file.journal, file.uuid, size.unwrap_or(DEFAULT_SIZE), progress);
     };
-    file.journal = Pools::open(state)?.take(&pool, size, (file.uuid, &file.name), &file.pvol)?;
+    file.journal = Pools::open(state)?.take(&pool, size, file)?;
     Ok(())
 }
 
@@ -154,7 +170,7 @@ fn take_journal(
 fn let_go_of_journal(state: &StateDir, file: &GroupFile) -> Result<()> {
     match &file.origin.pool {
         Some(_) => Pools::open(state)?.give_back(&file.journal, file.uuid),
-        None => remove(&file.journal),
+        None => remove_labeled(Label::JvolRemove, &file.journal),
     }
 }
 
@@ -163,8 +179,15 @@ fn show_journal(file: &GroupFile) -> Result<()> {
     if !file.origin.visible {
         return Ok(());
     }
-    fs::set_permissions(&file.journal, fs::Permissions::from_mode(VISIBLE))
+    set_mode(&file.journal, VISIBLE)
         .map_err(|error| Error::io(format!("change the mode of {}", file.journal.display()), error))
+}
+
+/// Who may read a journal volume.
+pub(crate) fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
+    let file = File::open(path)?;
+    let show = || file.set_permissions(fs::Permissions::from_mode(mode));
+    disk::call(Label::JvolMode, || Operation::SetAttributes { file: file.as_fd() }, show)
 }
 
 /// One more than the highest on this machine.
@@ -184,11 +207,16 @@ pub(crate) fn make_journal(path: &Path, group: Uuid, size: Size, progress: &mut 
     remove(&begun)?;
     let result = Jvol::create(&begun, size.0, group, progress).map_err(Error::from).and_then(|()| {
         let fail = |errno: Errno| Error::io(format!("name the journal {}", path.display()), errno.into());
-        renameat_with(CWD, &begun, CWD, path, RenameFlags::NOREPLACE).map_err(fail)?;
-        let parent = path.parent().unwrap_or(Path::new("/"));
-        File::open(parent)
-            .and_then(|dir| dir.sync_all())
-            .map_err(|error| Error::io("sync the journal directory", error))
+        let operation = || Operation::Rename {
+            from: CWD,
+            name: begun.as_os_str().as_bytes().into(),
+            to: CWD,
+            new_name: path.as_os_str().as_bytes().into(),
+            exchange: false,
+        };
+        let rename = || renameat_with(CWD, &begun, CWD, path, RenameFlags::NOREPLACE);
+        disk::call(Label::JvolName, operation, rename).map_err(fail)?;
+        disk::sync_parent(Label::JvolNameSync, path).map_err(|error| Error::io("sync the journal directory", error))
     });
     result.map_err(|error| {
         let _ = fs::remove_file(&begun);
@@ -201,6 +229,39 @@ pub(crate) fn make_journal(path: &Path, group: Uuid, size: Size, progress: &mut 
             _ => error,
         }
     })
+}
+
+/// The volume of a group that was made with one.
+#[must_use]
+pub fn first_volume(pvol: PathBuf) -> VolumeEntry {
+    VolumeEntry::new(VolumeIndex::FIRST, VolumeName::unnamed(VolumeIndex::FIRST), pvol)
+}
+
+/// A directory that may become a PVOL: there, and apart from the state. Resolved.
+///
+/// # Errors
+/// 10 when it is not there, 2 when it is no directory or overlaps with something.
+pub fn check_pvol(state: &StateDir, pvol: &Path) -> Result<PathBuf> {
+    let pvol = existing_directory("the PVOL", pvol)?;
+    overlap::refuse_inside("the PVOL", &pvol, "the state directory", state.root())?;
+    overlap::refuse_inside("the state directory", state.root(), "the PVOL", &pvol)?;
+    Ok(pvol)
+}
+
+/// A file system that cannot carry a volume is refused before a group of it is made.
+///
+/// # Errors
+/// 2 when it cannot.
+pub fn refuse_unfit(pvol: &Path) -> Result<()> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let shown = pvol.display();
+    let fail = |error: Errno| match error {
+        Errno::OPNOTSUPP => Error::usage(format!("the PVOL {shown}: {}", OpenError::NoGenerations))
+            .hint("ext4, XFS, btrfs and tmpfs serve; overlayfs, NFS and FUSE do not"),
+        error => Error::io(format!("open {shown}"), error.into()),
+    };
+    let root = rustix::fs::open(pvol, flags, Mode::empty()).map_err(fail)?;
+    Identity::of(&root).map(|_| ()).map_err(fail)
 }
 
 fn existing_directory(what: &str, path: &Path) -> Result<PathBuf> {
@@ -225,12 +286,18 @@ fn refuse_existing(group: &GroupDir) -> Result<()> {
 }
 
 /// A directory belongs to one group: two journals of the same files would each know half.
-fn refuse_protected_already(state: &StateDir, pvol: &Path) -> Result<()> {
+///
+/// # Errors
+/// Another group has it, or what is in it, or what it is in (2).
+pub fn refuse_protected_already(state: &StateDir, pvol: &Path) -> Result<()> {
     for other in state.groups()? {
         let Ok(file) = GroupFile::load(&other) else { continue };
-        if overlap::contains(&file.pvol, pvol)? || overlap::contains(pvol, &file.pvol)? {
-            let (name, theirs) = (other.name(), file.pvol.display());
-            return Err(Error::usage(format!("{} overlaps with {theirs}, the PVOL of group {name}", pvol.display())));
+        for volume in &file.volumes {
+            if overlap::contains(&volume.pvol, pvol)? || overlap::contains(pvol, &volume.pvol)? {
+                let (title, theirs) = (file.title(volume), volume.pvol.display());
+                let shown = pvol.display();
+                return Err(Error::usage(format!("{shown} overlaps with {theirs}, the PVOL of group {title}")));
+            }
         }
     }
     Ok(())

@@ -59,19 +59,20 @@ pub(crate) struct JournalVolume {
 impl GroupTable {
     pub(crate) fn of(status: &GroupStatus) -> GroupTable {
         let file = &status.file;
-        let name = file.pvol.file_name().map_or_else(|| file.name.to_string(), |name| name.display().to_string());
         let copying = status.live.as_ref().and_then(|live| live.activity.as_ref());
         let copying = copying.filter(|activity| activity.verb == "reelfs base copy");
-        let data = DataVolume {
-            index: 0,
-            id: format!("{}:0", file.uuid),
-            name,
-            path: file.pvol.display().to_string(),
-            status: status.state().word(),
-            base_pointer: copying
-                .map(|activity| BasePointer { done_bytes: activity.step.done, total_bytes: activity.step.total }),
-            base_seq: file.base.map(|base| base.seq.0),
-        };
+        // one after the other is copied, and the pointer is that of the one it is at
+        let pointer =
+            copying.map(|activity| BasePointer { done_bytes: activity.step.done, total_bytes: activity.step.total });
+        let data = file.volumes.iter().map(|entry| DataVolume {
+            index: entry.index.0,
+            id: format!("{}:{}", file.uuid, entry.index),
+            name: entry.name.to_string(),
+            path: entry.pvol.display().to_string(),
+            status: status.state_of(Some(entry.index)).word(),
+            base_pointer: pointer,
+            base_seq: entry.base.map(|base| base.seq.0),
+        });
         let size = std::fs::metadata(&file.journal).ok().map(|metadata| metadata.len());
         let journal = JournalVolume {
             index: 0,
@@ -84,7 +85,7 @@ impl GroupTable {
         GroupTable {
             number: file.number,
             attribute: "MASTER",
-            data_volumes: vec![data],
+            data_volumes: data.collect(),
             journal_volumes: vec![journal],
             spare_pool: file.origin.spare.as_ref().map(ToString::to_string),
         }

@@ -1,9 +1,9 @@
 //! Growing the journal of a group: by the process that has it mounted, or on the journal volume alone.
 
-use std::fs;
 use std::io;
 use std::path::PathBuf;
 
+use reelfs_journal::disk::{self, Label};
 use reelfs_journal::{Jvol, unfinished};
 use serde::{Deserialize, Serialize};
 
@@ -49,7 +49,7 @@ pub fn run(group: &GroupDir, size: Size, output: &Output, progress: &mut dyn FnM
     }
     // cutting off a torn tail is a step of recovery
     let open = OpenGroup::open(group, request.verb(), false, output)?;
-    let grown = grow(group.name().as_str(), open.primary().jvol(), size, progress);
+    let grown = grow(group.name().as_str(), open.journal().jvol(), size, progress);
     let closed = open.close();
     let grown = grown?;
     closed.map(|()| grown)
@@ -90,7 +90,7 @@ pub fn grow(name: &str, jvol: &Jvol, size: Size, progress: &mut dyn FnMut(u64, u
 /// Takes away what a growth that was killed left beside the journal.
 pub(crate) fn clear_away(file: &GroupFile) {
     let path = unfinished(&file.journal);
-    match fs::remove_file(&path) {
+    match disk::remove(Label::JvolGrowRemove, &path) {
         Ok(()) => tracing::info!(path = %path.display(), "a larger journal was not finished, and is removed"),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => tracing::warn!(%error, path = %path.display(), "what a growth left cannot be removed"),

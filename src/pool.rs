@@ -5,18 +5,20 @@
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use reelfs_journal::disk::{self, Label, Operation};
 use reelfs_journal::{GroupName, GroupNameError, Jvol};
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{CWD, FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::group::{DEFAULT_SIZE, make_journal};
+use crate::group::{DEFAULT_SIZE, make_journal, set_mode};
 use crate::group_file::GroupFile;
 use crate::overlap;
 use crate::size::Size;
@@ -144,7 +146,7 @@ impl Pools {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(state.root()).map_err(fail)?;
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(false).mode(0o600);
-        let lock = options.open(path.with_extension("lock")).map_err(fail)?;
+        let lock = disk::create(Label::PoolsLock, &path.with_extension("lock"), &options).map_err(fail)?;
         flock(&lock, FlockOperation::LockExclusive).map_err(|error| fail(error.into()))?;
         let broken = |what: String| Error::new(ErrorKind::Damaged, format!("{} {what}", path.display()));
         let pools = match fs::read(&path) {
@@ -194,7 +196,7 @@ impl Pools {
         }
         for group in self.state.groups()? {
             let Ok(file) = GroupFile::load(&group) else { continue };
-            overlap::refuse_inside("the PVOL", &file.pvol, "the journal volume", &path)?;
+            refuse_in_volumes(&file, &path)?;
         }
         if path.symlink_metadata().is_ok() {
             refuse_somebodys(&path, size)?;
@@ -219,13 +221,7 @@ impl Pools {
     ///
     /// # Errors
     /// 10 when there is no such pool, 22 when it has nothing that will do; nothing is changed then.
-    pub fn take(
-        &mut self,
-        name: &PoolName,
-        size: Option<Size>,
-        (uuid, group): (Uuid, &GroupName),
-        pvol: &Path,
-    ) -> Result<PathBuf> {
+    pub fn take(&mut self, name: &PoolName, size: Option<Size>, group: &GroupFile) -> Result<PathBuf> {
         self.take_back_from_the_dead()?;
         let known: Vec<String> = self.pools.iter().map(|pool| pool.name.to_string()).collect();
         let Some(pool) = self.pools.iter_mut().find(|pool| pool.name == *name) else {
@@ -249,11 +245,11 @@ impl Pools {
             return Err(exhausted(name, size, &unusable));
         };
         let path = pool.volumes[index].path.clone();
-        overlap::refuse_inside("the PVOL", pvol, "the journal volume", &path)?;
-        pool.volumes[index].taken = Some(Taken { uuid, group: group.clone() });
+        refuse_in_volumes(group, &path)?;
+        pool.volumes[index].taken = Some(Taken { uuid: group.uuid, group: group.name.clone() });
         // noted first: a volume that says a group has it is then known to be ours
         self.store()?;
-        Jvol::hand_over(&path, Uuid::nil(), uuid)?;
+        Jvol::hand_over(&path, Uuid::nil(), group.uuid)?;
         Ok(path)
     }
 
@@ -267,7 +263,7 @@ impl Pools {
         match Jvol::owner(path).map(|owner| owner.group) {
             Ok(owner) if owner == uuid => {
                 Jvol::hand_over(path, uuid, Uuid::nil())?;
-                fs::set_permissions(path, fs::Permissions::from_mode(0o600))
+                set_mode(path, 0o600)
                     .map_err(|error| Error::io(format!("change the mode of {}", path.display()), error))?;
             }
             Ok(_) => {}
@@ -313,11 +309,22 @@ impl Pools {
         let mut text = serde_json::to_vec_pretty(&file).map_err(|error| fail(error.into()))?;
         text.push(b'\n');
         let root = self.state.root();
-        let mut temporary = tempfile::Builder::new().prefix(".pools.json.").tempfile_in(root).map_err(fail)?;
-        temporary.write_all(&text).and_then(|()| temporary.as_file().sync_all()).map_err(fail)?;
-        temporary.persist(&path).map_err(|error| fail(error.error))?;
-        File::open(root).and_then(|directory| directory.sync_all()).map_err(fail)
+        let temporary = || tempfile::Builder::new().prefix(".pools.json.").tempfile_in(root);
+        let make = || Operation::Create { directory: CWD, name: root.as_os_str().as_bytes().into() };
+        let file = disk::call(Label::PoolsCreate, make, temporary).map_err(fail)?;
+        disk::append(Label::PoolsWrite, file.as_file(), &text).map_err(|errno| fail(errno.into()))?;
+        disk::sync(Label::PoolsSync, file.as_file()).map_err(|errno| fail(errno.into()))?;
+        disk::rename(Label::PoolsRename, file.path(), &path).map_err(fail)?;
+        // it has another name now
+        let _ = file.into_temp_path().keep();
+        disk::sync_parent(Label::PoolsNameSync, &path).map_err(fail)
     }
+}
+
+/// A volume that protects its own journal would never end.
+fn refuse_in_volumes(group: &GroupFile, path: &Path) -> Result<()> {
+    let mut pvols = group.volumes.iter().map(|entry| &entry.pvol);
+    pvols.try_for_each(|pvol| overlap::refuse_inside("the PVOL", pvol, "the journal volume", path))
 }
 
 /// A file that is there must be a prepared journal volume and nobody's, of the size asked for.

@@ -1,7 +1,7 @@
 //! The spare journal volume of a group: taken from its pool when the disk of the journal fails, and what comes after a loss.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -17,20 +17,14 @@ use crate::size::Size;
 use crate::state::{GroupDir, StateDir};
 
 /// Lets a journal go on in a spare, if the group has a pool for that.
-pub(crate) fn provide(jvol: &Jvol, dir: &GroupDir, file: &Arc<Mutex<GroupFile>>) -> Result<()> {
-    let (uuid, name, pool, pvol) = {
-        let file = file.lock();
-        let Some(pool) = file.origin.spare.clone() else { return Ok(()) };
-        (file.uuid, file.name.clone(), pool, file.pvol.clone())
-    };
-    let root = dir.path().parent().and_then(Path::parent).unwrap_or_else(|| dir.path());
-    let state = StateDir::resolve(Some(root))?;
+pub(crate) fn provide(jvol: &Jvol, dir: &GroupDir, file: &Arc<Mutex<GroupFile>>) {
+    let Some(pool) = file.lock().origin.spare.clone() else { return };
+    let state = StateDir::of(dir);
     let other = |error: Error| io::Error::other(error.to_string());
-    let from = pool.clone();
+    let (from, of) = (pool.clone(), file.clone());
     let take = move |bytes| {
-        let taken =
-            Pools::open(&state).and_then(|mut pools| pools.take(&from, Some(Size(bytes)), (uuid, &name), &pvol));
-        taken.map_err(other)
+        let file = of.lock().clone();
+        Pools::open(&state).and_then(|mut pools| pools.take(&from, Some(Size(bytes)), &file)).map_err(other)
     };
     let (dir, file) = (dir.clone(), file.clone());
     let settle = move |path: &Path| {
@@ -44,24 +38,37 @@ pub(crate) fn provide(jvol: &Jvol, dir: &GroupDir, file: &Arc<Mutex<GroupFile>>)
         stored.map_err(other)
     };
     jvol.set_spare(Spare { take: Box::new(take), settle: Box::new(settle) });
-    Ok(())
 }
 
-/// After a loss: another history, whose base goes to every directory of tapes that is there.
+/// After a loss: another history of all volumes, whose bases go to every directory of tapes that is there.
 ///
 /// # Errors
 /// The group cannot go on, or a directory did not get its base: the next export to it writes one.
 pub(crate) fn begin_epoch(
     group: &OpenGroup,
-    mountpoint: Option<&Path>,
+    mountpoints: &[PathBuf],
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Resynced> {
+    let file = group.file();
+    let is_closed = |index| group.volume(index).is_none() && group.suspension(index).is_some();
+    let closed: Vec<_> = file.volumes.iter().map(|entry| entry.index).filter(|index| is_closed(*index)).collect();
+    for index in &closed {
+        group.open_volume(*index, false)?;
+    }
+    // it may have begun one itself
     let epoch = Epoch(group.file().epoch.0 + 1);
     // first: a history that begins without its number would be told as the old one
-    group.update(|file| (file.epoch, file.base) = (epoch, None))?;
-    group.primary().begin_epoch(epoch).map_err(|error| Error::io("begin a new epoch", error.into()))?;
+    group.update(|file| {
+        file.epoch = epoch;
+        file.volumes.iter_mut().for_each(|entry| entry.base = None);
+    })?;
+    let begun = group.journal().begin_later_epoch(epoch).map_err(|error| Error::io("begin a new epoch", error.into()));
+    for index in closed {
+        group.close_volume(index)?;
+    }
+    begun?;
     for target in group.file().targets {
-        let to = Destination::check(&group.file(), group.device(), mountpoint, &target.dir)?;
+        let to = Destination::check(&group.file(), &group.devices(), mountpoints, &target.dir)?;
         export::export(group, &to, None, progress)?;
     }
     Ok(Resynced { new_epoch: Some(epoch.0), ..Resynced::default() })

@@ -280,12 +280,12 @@ fn the_group_table_says_number_attribute_status_and_volumes() {
     sandbox.base("first", &tapes);
     let shown = table("first");
     let volume = &shown["data_volumes"][0];
-    assert_eq!((&volume["index"], &volume["name"], &volume["status"]), (&0.into(), &"one".into(), &"PAIR".into()));
+    assert_eq!((&volume["index"], &volume["name"], &volume["status"]), (&0.into(), &"data".into(), &"PAIR".into()));
     assert_eq!((&volume["path"], &volume["base_seq"]), (&shown["pvol"], &shown["base"]["seq"]));
     assert_eq!(shown["journal_volumes"][0]["size_bytes"], 16 << 20);
     let text = sandbox.reelfs(["group", "show", "first"]).ok().stdout;
     assert!(text.contains("number    1, attribute MASTER") && text.contains("status    PAIR"), "{text}");
-    assert!(text.contains("volume 0  one  PAIR  base whole at seq") && text.contains("jvol 0    16 MiB"), "{text}");
+    assert!(text.contains("volume 0  data  PAIR  base whole at seq") && text.contains("jvol 0    16 MiB"), "{text}");
     let status = sandbox.reelfs(["status", "second", "--json"]).ok().json()["groups"][0].clone();
     assert_eq!((&status["number"], &status["journal_volumes"][0]["index"]), (&2.into(), &0.into()));
     let text = sandbox.reelfs(["status", "second"]).ok().stdout;

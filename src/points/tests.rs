@@ -1,9 +1,10 @@
-use reelfs_journal::{Epoch, MarkerKind, Seq, Tags, Timestamp};
+use reelfs_journal::{Epoch, MarkerKind, Seq, Tags, Timestamp, VolumeIndex};
 use uuid::Uuid;
 
 use super::{BaseTape, Glance, Glances, Happening, History, Resolver, Stretch, What};
 use crate::error::Result;
 use crate::point::Point;
+use crate::volumes::Volumes;
 use crate::when::Zone;
 
 const EPOCH: Epoch = Epoch(1);
@@ -33,19 +34,24 @@ fn stretch(first: u64, last: u64) -> Stretch {
 }
 
 fn base_tape() -> BaseTape {
-    BaseTape { base: BASE, began: Seq(3), digest: [1; 32], name: "base".to_owned() }
+    BaseTape { volume: VolumeIndex(0), base: BASE, began: Seq(3), digest: [1; 32], name: "base".to_owned() }
 }
 
 fn base_end(seq: u64) -> Happening {
     let what = What::BaseEnd { base: BASE, began: Seq(3), digest: [1; 32] };
-    Happening { seq: Seq(seq), time: time(seq), what }
+    Happening { seq: Seq(seq), time: time(seq), volume: VolumeIndex(0), what }
 }
 
 fn marker(seq: u64, kind: MarkerKind, name: &str) -> Happening {
     let (name, note) = (name.to_owned(), String::new());
     // an adoption doubts everything since the record before it
     let since = Timestamp(time(seq).0 - 4);
-    Happening { seq: Seq(seq), time: time(seq), what: What::Marker { kind, name, note, tags: Tags::default(), since } }
+    Happening {
+        seq: Seq(seq),
+        time: time(seq),
+        volume: VolumeIndex(0),
+        what: What::Marker { kind, name, note, tags: Tags::default(), since },
+    }
 }
 
 fn history(stretches: Vec<Stretch>) -> History {
@@ -61,7 +67,7 @@ fn history(stretches: Vec<Stretch>) -> History {
 
 fn resolve(history: &History, point: Point) -> std::result::Result<u64, u8> {
     let histories = std::slice::from_ref(history);
-    let resolver = Resolver { group: "docs", histories, glances: &Records, zone: Zone::UTC };
+    let resolver = Resolver { group: "docs", volumes: &Volumes::only(), histories, glances: &Records, zone: Zone::UTC };
     resolver.resolve(&point).map(|target| target.seq.0).map_err(|error| error.code())
 }
 
@@ -148,11 +154,14 @@ fn a_gap_asks_for_the_tape_only_where_it_is_needed() {
 #[test]
 fn the_newest_usable_base_is_taken() {
     let second = Uuid::from_u128(10);
-    let tapes = [base_tape(), BaseTape { base: second, began: Seq(12), digest: [2; 32], name: "second".to_owned() }];
+    let tapes = [
+        base_tape(),
+        BaseTape { base: second, began: Seq(12), digest: [2; 32], name: "second".to_owned(), ..base_tape() },
+    ];
     let what = What::BaseEnd { base: second, began: Seq(12), digest: [2; 32] };
-    let told = vec![base_end(6), Happening { seq: Seq(15), time: time(15), what }];
+    let told = vec![base_end(6), Happening { what, ..base_end(15) }];
     let history = History::new(EPOCH, vec![stretch(1, 30)], &tapes, told.clone());
-    let base = |seq| history.base_for(Seq(seq)).map(|base| base.base);
+    let base = |seq| history.base_for(VolumeIndex(0), Seq(seq)).map(|base| base.base);
     assert_eq!((base(5), base(6), base(14), base(15)), (None, Some(BASE), Some(BASE), Some(second)));
     // and after a gap it is the only way
     let history = History::new(EPOCH, vec![stretch(1, 8), stretch(12, 30)], &tapes, told);

@@ -7,6 +7,7 @@ pub mod compare;
 
 mod apply;
 mod bracket;
+mod group;
 mod node;
 mod primary;
 mod stat;
@@ -15,9 +16,11 @@ mod volume;
 mod xattr;
 
 pub use bracket::Bracket;
+pub use group::{Group, GroupOptions};
 pub use primary::{
     Adopted, DirEntry, DirtyCounts, Held, Identity, NewEpoch, OnFull, OpenError, OpenOptions, Opened, Primary, Reason,
-    Recovered, Requester, ResyncError, Resynced, Session, SetAttr, Suspension, TimeSet, Visit, WalkError, suspension,
+    Recovered, Requester, ResyncError, Resynced, Session, SetAttr, Suspension, TimeSet, Visit, VolumeOptions,
+    WalkError, suspension,
 };
 pub use stat::Stat;
 pub use volume::{Side, Volume};

@@ -2,6 +2,7 @@
 
 use super::geometry::{JvolGeometry, PAGE, PAGE_SLOTS, SLOT};
 use super::{Jvol, Tail};
+use crate::disk::Label;
 use crate::{Clock, DATA_MAX, EncodedRecord, FLAG_MORE, JournalError, RECORD_DATA_MAX, Seq, Timestamp};
 
 static ZEROS: [u8; PAGE as usize] = [0; PAGE as usize];
@@ -118,9 +119,9 @@ impl Jvol {
 
         let room = store.geometry.data_to_end(tail.position);
         let wrapped = if total + fill > room { split_off(&mut parts, room) } else { Vec::new() };
-        store.file.write_parts(&parts, store.geometry.data_place(tail.position))?;
+        store.file.write_parts(Label::JvolData, &parts, store.geometry.data_place(tail.position))?;
         if !wrapped.is_empty() {
-            store.file.write_parts(&wrapped, store.geometry.data_place(tail.position + room))?;
+            store.file.write_parts(Label::JvolData, &wrapped, store.geometry.data_place(tail.position + room))?;
         }
         tail.data_written = tail.data_written.max((end + fill) / PAGE * PAGE);
         Ok(())
@@ -142,9 +143,9 @@ impl Jvol {
 
         let room = store.geometry.slots_to_end(first);
         let (piece, wrapped) = bytes.split_at(bytes.len().min(length(room * SLOT)));
-        store.file.write(piece, store.geometry.slot_offset(first))?;
+        store.file.write(Label::JvolControl, piece, store.geometry.slot_offset(first))?;
         if !wrapped.is_empty() {
-            store.file.write(wrapped, store.geometry.slot_offset(first + room))?;
+            store.file.write(Label::JvolControl, wrapped, store.geometry.slot_offset(first + room))?;
         }
         tail.slots_written = tail.slots_written.max((end + fill) / PAGE_SLOTS * PAGE_SLOTS);
         Ok(())

@@ -12,6 +12,7 @@ use super::geometry::SLOT;
 use super::open::read_superblock;
 use super::superblock::Superblock;
 use crate::JournalError;
+use crate::disk::Label;
 
 /// Bytes of one write of zeros.
 const CHUNK: usize = 1 << 20;
@@ -55,12 +56,13 @@ impl Jvol {
             let (mut at, end) = (geometry.control_offset, geometry.control_offset + geometry.control_slots * SLOT);
             while at < end {
                 let length = usize::try_from(end - at).map_or(CHUNK, |rest| rest.min(CHUNK));
-                file.write(&zeros[..length], at)?;
+                file.write(Label::JvolHandOverWipe, &zeros[..length], at)?;
                 at += length as u64;
             }
-            file.sync()?;
+            file.sync(Label::JvolHandOverWipeSync)?;
         }
-        write_superblocks(&file, &Superblock::new(to, geometry))
+        let labels = (Label::JvolHandOverSuperblocks, Label::JvolHandOverSync);
+        write_superblocks(&file, &Superblock::new(to, geometry), labels)
     }
 }
 

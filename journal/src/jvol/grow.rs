@@ -4,17 +4,19 @@
 //! what wraps, over what a crash still needs. The larger file is complete and durable before it takes the name: at every
 //! moment the name leads to one whole journal volume. Appends go on while most of it is copied, and wait for the last bytes.
 
-use std::fs::{self, OpenOptions};
+use std::fs::OpenOptions;
+use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::create::{fill_zeros, sync_directory, write_superblocks};
+use super::create::{fill_zeros, write_superblocks};
 use super::file::VolumeFile;
 use super::geometry::{JvolGeometry, PAGE, PAGE_SLOTS, SLOT};
 use super::superblock::Superblock;
 use super::sync::{SuperblockWriter, now};
 use super::{Jvol, Store, Tail};
+use crate::disk::{self, Label, Operation};
 use crate::{CONTROL_LEN, JournalError, Record, Seq};
 
 /// Bytes of one copy (4 MiB), and what may be left to be copied while appends wait.
@@ -61,7 +63,7 @@ impl Jvol {
         let grown = self.grow_beside(&old, &beside, JvolGeometry::new(size), progress);
         if grown.is_err() {
             // it may have taken the name; the first error is the one to tell
-            let _ = fs::remove_file(&beside);
+            let _ = disk::remove(Label::JvolGrowRemove, &beside);
         }
         grown?;
         self.freed.notify_all();
@@ -93,11 +95,12 @@ impl Jvol {
                 break;
             }
             let begun = copied.position;
-            copy(old, &new, copied, end, &mut |bytes| progress((geometry.size + bytes - begun).min(total), total))?;
+            let mut step = |bytes: u64| progress((geometry.size + bytes - begun).min(total), total);
+            copy(Label::JvolGrowCopy, old, &new, copied, end, &mut step)?;
             copied = end;
         }
         // what is left to be flushed while appends wait is little
-        new.file.sync()?;
+        new.file.sync(Label::JvolGrowSync)?;
         let mut writer = self.take_writer()?;
         let switched = self.switch(new, beside, copied, &mut writer);
         self.hand_back(writer);
@@ -117,15 +120,15 @@ impl Jvol {
         let old = self.store();
         let mut tail = self.tail.lock();
         let end = Copied { next: tail.next, position: tail.position };
-        copy(&old, &new, copied, end, &mut |_| {})?;
+        copy(Label::JvolGrowCopy, &old, &new, copied, end, &mut |_| {})?;
         let superblock = self.superblock_of(&tail, new.geometry, writer.generation + 1);
-        write_superblocks(&new.file, &superblock)?;
+        write_superblocks(&new.file, &superblock, (Label::JvolGrowSuperblocks, Label::JvolGrowLastSync))?;
         let path = old.file.path.clone();
         let failed = |operation| move |source| JournalError::Io { operation, path: beside.to_owned(), source };
-        fs::rename(beside, &path).map_err(failed("rename"))?;
+        disk::rename(Label::JvolGrowName, beside, &path).map_err(failed("rename"))?;
         // the name is the new file's now, whatever comes
         new.file.path.clone_from(&path);
-        let named = self.fail(sync_directory(&path).map_err(failed("sync directory")));
+        let named = self.fail(disk::sync_parent(Label::JvolGrowNameSync, &path).map_err(failed("sync directory")));
         self.install(new, &mut tail, writer, &superblock);
         tracing::info!(path = %path.display(), size = superblock.geometry.size, last = %Seq(superblock.durable), "grown");
         named
@@ -167,24 +170,29 @@ impl Jvol {
 /// An empty file with owner and mode of the old one; one that a crash left is taken away.
 fn create_beside(old: &Store, beside: &Path) -> Result<VolumeFile, JournalError> {
     let failed = |operation| move |source| JournalError::Io { operation, path: beside.to_owned(), source };
-    match fs::remove_file(beside) {
+    match disk::remove(Label::JvolGrowRemove, beside) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed("remove")(error)),
         _ => {}
     }
     let like = old.file.file.metadata().map_err(|source| old.file.error("stat", source))?;
-    let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(beside);
-    let file = file.map_err(failed("create"))?;
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create_new(true).mode(0o600);
+    let file = disk::create(Label::JvolGrowCreate, beside, &options).map_err(failed("create"))?;
+    let attributes = || Operation::SetAttributes { file: file.as_fd() };
     let own = file.metadata().map_err(failed("stat"))?;
     if (own.uid(), own.gid()) != (like.uid(), like.gid()) {
-        std::os::unix::fs::fchown(&file, Some(like.uid()), Some(like.gid())).map_err(failed("change owner"))?;
+        let give = || std::os::unix::fs::fchown(&file, Some(like.uid()), Some(like.gid()));
+        disk::call(Label::JvolGrowOwner, attributes, give).map_err(failed("change owner"))?;
     }
-    file.set_permissions(like.permissions()).map_err(failed("change mode"))?;
+    let show = || file.set_permissions(like.permissions());
+    disk::call(Label::JvolGrowMode, attributes, show).map_err(failed("change mode"))?;
     Ok(VolumeFile::new(file, beside.to_owned()))
 }
 
 /// Journal data and control data from..end, each to where the larger rings have it. Of what was freed meanwhile there may be
 /// something else by now: then its slot stays empty.
 pub(super) fn copy(
+    label: Label,
     old: &Store,
     new: &Store,
     from: Copied,
@@ -198,7 +206,7 @@ pub(super) fn copy(
         let length = (end.position - position).min(CHUNK).min(here).min(there);
         bytes.resize(usize::try_from(length).unwrap_or(0), 0);
         old.file.read(&mut bytes, old.geometry.data_place(position))?;
-        new.file.write(&bytes, new.geometry.data_place(position))?;
+        new.file.write(label, &bytes, new.geometry.data_place(position))?;
         position += length;
         progress(position);
     }
@@ -213,7 +221,7 @@ pub(super) fn copy(
                 slot.fill(0);
             }
         }
-        new.file.write(&bytes, new.geometry.slot_offset(seq))?;
+        new.file.write(label, &bytes, new.geometry.slot_offset(seq))?;
         seq += count;
     }
     Ok(())

@@ -17,7 +17,11 @@ use super::grow::{Copied, copy};
 use super::open::read_superblock;
 use super::superblock::Superblock;
 use super::{Jvol, Store, Tail};
+use crate::disk::Label;
 use crate::{Digest, JournalError, Seq};
+
+/// How the superblocks of a spare are written and made durable.
+const SUPERBLOCKS: (Label, Label) = (Label::JvolSpareSuperblocks, Label::JvolSpareSync);
 
 type Take = dyn Fn(u64) -> io::Result<PathBuf> + Send + Sync;
 type Settle = dyn Fn(&Path) -> io::Result<()> + Send + Sync;
@@ -109,7 +113,7 @@ impl Jvol {
             let is_whole = self.salvage(&old, &new, &tail, &superblock);
             let superblock = if is_whole { superblock } else { broken_off(superblock) };
             if !is_whole {
-                write_superblocks(&new.file, &superblock)?;
+                write_superblocks(&new.file, &superblock, SUPERBLOCKS)?;
             }
             (spare.settle)(&path).map_err(failed("note the spare"))?;
             Ok((superblock, is_whole))
@@ -145,7 +149,8 @@ impl Jvol {
     fn salvage(&self, old: &Store, new: &Store, tail: &Tail, superblock: &Superblock) -> bool {
         let from = Copied { next: tail.out, position: tail.out_position };
         let end = Copied { next: tail.next, position: tail.position };
-        let copied = copy(old, new, from, end, &mut |_| {}).and_then(|()| write_superblocks(&new.file, superblock));
+        let copied = copy(Label::JvolSpareCopy, old, new, from, end, &mut |_| {});
+        let copied = copied.and_then(|()| write_superblocks(&new.file, superblock, SUPERBLOCKS));
         let checked = copied.and_then(|()| {
             let spare = Jvol::open(&new.file.path, self.group)?;
             let mut records = spare.read(Seq(tail.out), Seq(tail.next - 1))?;

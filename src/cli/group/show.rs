@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::NameArgs;
 use crate::cli::Context;
 use crate::error::Result;
+use crate::group_file::VolumeEntry;
 use crate::group_table::GroupTable;
 use crate::status::GroupStatus;
 use crate::when::rfc3339;
@@ -14,7 +15,8 @@ struct Shown {
     group: String,
     uuid: String,
     epoch: u32,
-    pvol: String,
+    pvol: Option<String>,
+    volumes: Vec<Volume>,
     journal: String,
     created: String,
     state_dir: String,
@@ -23,6 +25,14 @@ struct Shown {
     status: &'static str,
     #[serde(flatten)]
     table: GroupTable,
+}
+
+#[derive(Serialize)]
+struct Volume {
+    index: u16,
+    name: String,
+    pvol: String,
+    base: Option<Base>,
 }
 
 #[derive(Serialize)]
@@ -39,6 +49,19 @@ struct Target {
     tape: Option<String>,
 }
 
+fn shown_volume(volume: &VolumeEntry) -> Volume {
+    Volume {
+        index: volume.index.0,
+        name: volume.name.to_string(),
+        pvol: volume.pvol.display().to_string(),
+        base: volume.base.map(shown_base),
+    }
+}
+
+fn shown_base(base: crate::group_file::Base) -> Base {
+    Base { uuid: base.uuid.to_string(), seq: base.seq.0 }
+}
+
 pub(super) fn run(arguments: &NameArgs, context: &Context) -> Result<()> {
     let group = context.state.existing(&arguments.group)?;
     let status = GroupStatus::of(&group)?;
@@ -47,13 +70,18 @@ pub(super) fn run(arguments: &NameArgs, context: &Context) -> Result<()> {
     output.say(format!("group     {}", output.paint(crate::output::Tone::Strong, file.name.as_str())))?;
     output.say(format!("uuid      {}", file.uuid))?;
     output.say(format!("epoch     {}", file.epoch))?;
-    output.say(format!("pvol      {}", file.pvol.display()))?;
     output.say(format!("journal   {}", file.journal.display()))?;
     output.say(format!("created   {}", output.zone.text(file.created)))?;
     output.say(format!("state     {}", group.path().display()))?;
-    match &file.base {
-        Some(base) => output.say(format!("base      {} (seq {})", base.uuid, base.seq))?,
-        None => output.say("base      none yet")?,
+    for volume in &file.volumes {
+        if file.volumes.len() > 1 {
+            output.say(format!("volume    {} (index {})", volume.name, volume.index))?;
+        }
+        output.say(format!("pvol      {}", volume.pvol.display()))?;
+        match &volume.base {
+            Some(base) => output.say(format!("base      {} (seq {})", base.uuid, base.seq))?,
+            None => output.say("base      none yet")?,
+        }
     }
     output.say(format!("status    {}", status.state().word()))?;
     table.say(output)?;
@@ -65,11 +93,12 @@ pub(super) fn run(arguments: &NameArgs, context: &Context) -> Result<()> {
         group: file.name.to_string(),
         uuid: file.uuid.to_string(),
         epoch: file.epoch.0,
-        pvol: file.pvol.display().to_string(),
+        pvol: file.volumes.first().map(|volume| volume.pvol.display().to_string()),
+        volumes: file.volumes.iter().map(shown_volume).collect(),
         journal: file.journal.display().to_string(),
         created: rfc3339(file.created),
         state_dir: group.path().display().to_string(),
-        base: file.base.map(|base| Base { uuid: base.uuid.to_string(), seq: base.seq.0 }),
+        base: file.base().map(shown_base),
         targets: file
             .targets
             .iter()

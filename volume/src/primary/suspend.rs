@@ -100,6 +100,7 @@ impl Primary {
     }
 
     fn suspend_unless(&self, reason: Reason, needless: &dyn Fn() -> bool) -> Result<()> {
+        self.group.settle_loss();
         if self.is_suspended() || needless() {
             return Ok(());
         }
@@ -115,16 +116,14 @@ impl Primary {
 
     /// The marker, and the map if there is none; no change is under way.
     pub(super) fn begin_suspension(&self, reason: Reason) -> Result<()> {
-        // whoever suspends has brought the volume to its disk
-        self.jvol.accept_loss();
         let mut dirty = self.dirty.lock();
         let why = match reason {
             Reason::User => "split by a user",
             Reason::Error => "after an error",
             Reason::JournalFull => "the journal was full",
         };
-        let placed = self.place(MarkerKind::Suspended, ("", why, &Tags::default()), self.clock.read().wall)?;
-        self.jvol.sync(placed.last).map_err(|_| Errno::IO)?;
+        let placed = self.place(MarkerKind::Suspended, ("", why, &Tags::default()), self.clock().read().wall)?;
+        self.jvol().sync(placed.last).map_err(|_| Errno::IO)?;
         match dirty.as_mut() {
             Some(map) => map.sealed = (placed.last, placed.time),
             None => {
@@ -132,6 +131,7 @@ impl Primary {
                 *dirty = Some(DirtyMap::create(&self.state, suspension).map_err(failed_map)?);
             }
         }
+        self.group.seal_volume(self.index, (placed.last, placed.time));
         self.suspensions.fetch_add(1, Ordering::SeqCst);
         self.suspended.store(true, Ordering::SeqCst);
         tracing::warn!(?reason, "suspended: nothing is journaled any more, what changes is noted");
@@ -183,6 +183,7 @@ impl Primary {
 
     /// A resync ended early. A marker tells also that what it told of the names is not whole, and lets it leave the machine.
     fn suspend_again(&self, reason: Reason) {
+        self.group.settle_loss();
         let _held = self.gate.write();
         if let Err(error) = self.sync_volume().and_then(|()| self.begin_suspension(reason)) {
             tracing::error!(%error, "a resync ended early, and that could not be noted");
@@ -230,11 +231,11 @@ impl Primary {
         let Some(map) = dirty.as_mut().filter(|_| self.is_suspended()) else { return Err(ResyncError::NotSuspended) };
         let (scan, names) = self.dirty_scan(map).map_err(failed("look at what changed"))?;
         let room = name_bytes * (names + 64);
-        let pointers = self.jvol.pointers();
+        let pointers = self.jvol().pointers();
         if room > pointers.data_size / 2 {
             return Err(ResyncError::TooMuch(names));
         }
-        if !self.jvol.has_room(room, 3 * names + 64) {
+        if !self.jvol().has_room(room, 3 * names + 64) {
             return Ok(Names::NoRoom);
         }
         let since = map.suspension.time;
@@ -249,6 +250,7 @@ impl Primary {
         }
         (resynced.directories, resynced.objects) = (told, pending.len() as u64);
         self.suspended.store(false, Ordering::SeqCst);
+        self.group.unseal_volume(self.index);
         Ok(Names::Told(pending))
     }
 
@@ -358,7 +360,7 @@ impl Primary {
             return Ok(Piece::Told(0));
         }
         // half of the journal is the applications'
-        if !self.has_room(bytes.len() as u64 + self.jvol.geometry().data_size / 2) {
+        if !self.has_room(bytes.len() as u64 + self.jvol().geometry().data_size / 2) {
             return Ok(Piece::NoRoom);
         }
         let stat = self.volume.stat(node).map_err(failed)?;
@@ -393,7 +395,7 @@ impl Primary {
         let Some(map) = dirty.as_ref() else { return Err(ResyncError::NotSuspended) };
         let end =
             self.marker(MarkerKind::ResyncEnd, "", "", map.suspension.time).map_err(failed("write the journal"))?;
-        self.jvol.sync(end).map_err(|_| failed("sync the journal")(Errno::IO))?;
+        self.jvol().sync(end).map_err(|_| failed("sync the journal")(Errno::IO))?;
         map.remove().map_err(|error| failed("remove the dirty map")(failed_map(error)))?;
         for id in dirty.take().iter().flat_map(|map| map.directories.iter().chain(map.objects.keys())) {
             self.forget_kept(*id);
