@@ -184,6 +184,15 @@ impl Group {
         self.place(VolumeIndex(0), what, since).map(|_| ())
     }
 
+    /// Says that a volume is part of the group in this epoch, whether it changes in it or not.
+    ///
+    /// # Errors
+    /// `EIO` when the journal cannot be written.
+    pub fn announce(&self, index: VolumeIndex) -> Result<()> {
+        let what = (MarkerKind::AcquisitionStart, "", "", &Tags::default());
+        self.place(index, what, self.clock.read().wall).map(|_| ())
+    }
+
     /// What joined joined: should a volume prove to be another one later, another epoch begins.
     pub fn all_joined(&self) {
         self.is_new_epoch.store(false, Ordering::SeqCst);
