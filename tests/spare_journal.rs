@@ -5,6 +5,7 @@
 mod support;
 
 use std::fs;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -149,8 +150,15 @@ fn a_loss_suspends_every_volume_and_one_epoch_brings_all_back() {
     site.sandbox.reelfs(["mount", "docs/logs", text(&point)]).ok();
     fs::write(mount.join("lost"), "on no tape yet").unwrap();
     fs::write(point.join("lost"), "on no tape either").unwrap();
+    let early = fs::File::options().write(true).open(mount.join("lost")).unwrap();
+    // from its second sync on a file needs the journal alone
+    early.sync_all().unwrap();
+    early.write_at(b"unsynced", 0).unwrap();
     site.break_disk();
-    // a change of the one volume finds out, and the other has not been asked anything since
+    // a sync finds out, unless one in the background just was in time, and gets an error
+    let _ = early.sync_all();
+    drop(early);
+    // with a change of the one volume all are suspended; the other has not been asked anything since
     fs::write(mount.join("after"), "noted").unwrap();
     let suspended = "suspended: nothing is journaled any more";
     assert_eq!(mount.log().matches(suspended).count(), 2, "{}", mount.log());
@@ -169,8 +177,12 @@ fn a_loss_suspends_every_volume_and_one_epoch_brings_all_back() {
     let status = site.status();
     assert_eq!((&status["state"], &status["epoch"]), (&"PAIR".into(), &2.into()), "{status}");
     // a sync in the new epoch is one of the spare
-    fs::write(point.join("journaled"), "again").unwrap();
-    fs::File::open(point.join("journaled")).unwrap().sync_all().unwrap();
+    let journaled = fs::File::create(point.join("journaled")).unwrap();
+    for round in 0..3 {
+        journaled.write_at(b"again", round * 5).unwrap();
+        journaled.sync_all().unwrap();
+    }
+    drop(journaled);
     fs::write(mount.join("journaled"), "again").unwrap();
     site.sandbox.export("docs", &site.tapes);
     let restored = site.sandbox.restore(&site.tapes, "latest", "restored");
