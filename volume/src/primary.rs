@@ -16,6 +16,7 @@ mod lull;
 mod names;
 mod recovery;
 mod redo;
+mod resync;
 mod superseded;
 mod suspend;
 mod walk;
@@ -28,7 +29,8 @@ pub use directory::DirEntry;
 pub use dirty::{DirtyCounts, Reason, Suspension, suspension};
 pub use lifecycle::{NewEpoch, OpenError, OpenOptions, Opened, Session, VolumeOptions};
 pub use recovery::Recovered;
-pub use suspend::{OnFull, ResyncError, Resynced};
+pub use resync::{ResyncError, Resynced};
+pub use suspend::OnFull;
 pub use walk::{Visit, WalkError};
 
 use std::path::PathBuf;
