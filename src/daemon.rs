@@ -235,7 +235,10 @@ impl Shared {
         if self.mounts.has_ended() {
             return Err(Error::new(ErrorKind::State, format!("{} is being unmounted", self.group.dir().name())));
         }
-        let long = matches!(request, Request::BaseCopy { .. } | Request::Export { .. } | Request::Resync { .. });
+        let long = matches!(
+            request,
+            Request::BaseCopy { .. } | Request::BaseThrough { .. } | Request::Export { .. } | Request::Resync { .. }
+        );
         let mut step = |step| {
             if long {
                 *self.activity.lock() = Some(Activity { verb: request.verb().to_owned(), step });

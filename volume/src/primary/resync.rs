@@ -269,7 +269,7 @@ impl Primary {
         }
     }
 
-    fn tell_attributes(&self, node: &Arc<Node>) -> Result<()> {
+    pub(super) fn tell_attributes(&self, node: &Arc<Node>) -> Result<()> {
         let who = Requester::reelfs();
         let attributes = self.volume.stat(node)?.attributes();
         self.journal(None, &who, &[Change::SetAttr { file: node.id, attributes }], Reserve::Use)?;

@@ -7,9 +7,9 @@ use reelfs_journal::{Change, FileId, MarkerKind, Tags};
 use rustix::io::{Errno, Result};
 use serde::{Deserialize, Serialize};
 
-use super::Primary;
 use super::adopt::Scan;
 use super::dirty::{DirtyCounts, DirtyMap, Reason, Suspension};
+use super::{Held, Primary};
 
 /// What happens when the journal is full.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,6 +46,21 @@ impl Primary {
     /// The same, unless there is room again for so much.
     pub(super) fn suspend_when_full(&self, payload: u64) -> Result<()> {
         self.suspend_unless(Reason::JournalFull, &|| self.has_room(payload))
+    }
+
+    /// The same while the volume's changes are held.
+    ///
+    /// # Errors
+    /// As [`Primary::suspend`]; `EINVAL` when another volume is held.
+    pub fn suspend_held(&self, held: &Held<'_>, reason: Reason) -> Result<()> {
+        if !held.is_of(self) {
+            return Err(Errno::INVAL);
+        }
+        if self.is_suspended() {
+            return Ok(());
+        }
+        self.sync_volume()?;
+        self.begin_suspension(reason)
     }
 
     fn suspend_unless(&self, reason: Reason, needless: &dyn Fn() -> bool) -> Result<()> {
