@@ -104,6 +104,7 @@ fn furnish_small(pvol: &Path) {
         match number % 20 {
             3 => fs::hard_link(&file, pvol.join(format!("d{}/link{number}", number % 3))).unwrap(),
             5 => symlink("nowhere", directory.join(format!("s{number}"))).unwrap(),
+            9 => File::create(&file).and_then(|file| file.set_len(300_000)).unwrap(),
             7 => File::create(&file).and_then(|file| file.write_all_at(b"behind a hole", 200_000)).unwrap(),
             _ => {}
         }
@@ -402,6 +403,25 @@ fn a_suspension_in_the_middle_is_brought_back_and_the_copy_goes_on() {
     assert_eq!(site.state(), "PAIR");
     site.assert_twin("after the suspension");
     mount.umount();
+}
+
+/// In a later epoch an export writes a base tape of what has no base; what went through the journal has one.
+#[test]
+fn a_copy_through_the_journal_is_a_base_in_a_new_epoch_too() {
+    let site = Site::new(furnish_small);
+    site.through().ok();
+    let (moved, copy) = (site.sandbox.path("moved"), site.sandbox.path("copy"));
+    let bytes = Random::new("other", 0).bytes(12 * MIB);
+    fs::create_dir(&copy).unwrap();
+    fs::write(copy.join("other"), &bytes).unwrap();
+    fs::rename(&site.pvol, &moved).unwrap();
+    fs::rename(&copy, &site.pvol).unwrap();
+    assert_eq!(site.state(), "PAIR");
+    site.through().ok();
+    let tapes = site.sandbox.tapes(&site.tapes);
+    assert!(tapes.len() > 2, "exported in stages: {tapes:?}");
+    assert!(tapes.iter().all(|tape| !text(tape).contains(".base.")), "{tapes:?}");
+    site.assert_twin("the other directory");
 }
 
 /// What the group does when the journal is full, as if it had been made so.

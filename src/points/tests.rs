@@ -170,3 +170,19 @@ fn the_newest_usable_base_is_taken() {
     assert_eq!(resolve(&history, Point::LastBase), Ok(15));
     assert_eq!(history.windows().count(), 2);
 }
+
+#[test]
+fn a_base_in_the_journal_needs_the_records_from_its_beginning_on_and_no_tape() {
+    let told = || {
+        let what = What::BaseEnd { base: BASE, began: Seq(5), digest: [0; 32] };
+        vec![Happening { seq: Seq(9), time: time(9), volume: VolumeIndex(0), what }]
+    };
+    let whole = History::new(EPOCH, vec![stretch(5, 20)], &[], told());
+    assert_eq!(resolve(&whole, Point::Oldest), Ok(9));
+    assert_eq!(resolve(&whole, Point::Seq(Seq(8))), Err(13));
+    assert_eq!(resolve(&whole, Point::Latest), Ok(20));
+    let cut = History::new(EPOCH, vec![stretch(6, 20)], &[], told());
+    assert_eq!(cut.windows().count(), 0, "its first record says what the root is");
+    let gap = History::new(EPOCH, vec![stretch(1, 5), stretch(7, 20)], &[], told());
+    assert_eq!(resolve(&gap, Point::Latest), Err(15), "record 6 is missing");
+}
