@@ -111,6 +111,15 @@ fn furnish_small(pvol: &Path) {
     }
 }
 
+/// The same, with so much in every directory that names move while the copy goes by.
+fn furnish_heavy(pvol: &Path) {
+    furnish_small(pvol);
+    for number in 0..20 {
+        let bytes = Random::new("heavy", number).bytes(2 * MIB);
+        fs::write(pvol.join(format!("d{}/e{number}/heavy", number % 5)), bytes).unwrap();
+    }
+}
+
 /// Writers, until it is over; whatever fails because the daemon is dead is tried again later.
 struct Fire<'a> {
     root: &'a Path,
@@ -272,7 +281,7 @@ fn names_that_change_all_the_while_end_where_they_are() {
     if !tools::holds(tools::root(), "root, to mount") {
         return;
     }
-    let site = Site::new(furnish_small);
+    let site = Site::new(furnish_heavy);
     let mount = site.mount();
     let fire = Fire::new(&site.point, true);
     fire.during(|| {

@@ -231,6 +231,7 @@ impl Telling<'_> {
     /// Tells the bytes of an object whose name was told, or queues it as a directory; then it is forgotten once.
     fn take(&mut self, node: Arc<Node>, content: Option<Content>, caller: &mut Caller<'_>) -> Result<()> {
         let told = content.map_or(Ok(()), |content| self.tell_content(&node, &content, caller));
+        let told = told.and_then(|()| self.note_now_and_then());
         if told.is_ok() && node.is_directory() && self.seen.insert(node.id) {
             self.queue.push_back(node);
         } else {
@@ -369,9 +370,7 @@ impl Telling<'_> {
                         (self.told.bytes, self.done) = (self.told.bytes + bytes, self.done + bytes);
                         self.log(|log| log.note_reached(node.id, at));
                         (caller.progress)(self.done.min(caller.expected), caller.expected);
-                        if self.unnoted >= NOTED_AFTER {
-                            self.note()?;
-                        }
+                        self.note_now_and_then()?;
                     }
                 }
             }
@@ -451,6 +450,10 @@ impl Telling<'_> {
     fn room(&mut self, caller: &mut Caller<'_>) -> Result<()> {
         self.note()?;
         if (caller.make_room)() { Ok(()) } else { Err(ResyncError::NoRoom) }
+    }
+
+    fn note_now_and_then(&mut self) -> Result<()> {
+        if self.unnoted >= NOTED_AFTER { self.note() } else { Ok(()) }
     }
 
     /// Makes durable what was told, and then notes it.
