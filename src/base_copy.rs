@@ -8,7 +8,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 
 use reelfs_archive::{BaseFile, BaseWriter, Label, LabelVolume, TapeKind, TapeName, WriteOptions};
-use reelfs_journal::{Change, FileId, Name, NodeKind, Seq, VolumeName};
+use reelfs_journal::{Change, FileId, Name, NodeKind, Seq, VolumeName, disk};
 use reelfs_volume::{Primary, Visit, WalkError};
 use rustix::fs::SeekFrom;
 use rustix::io::Errno;
@@ -77,7 +77,7 @@ fn write_base_of(
     label.created = group.journal().clock().read().wall;
     let expected = used_bytes(primary);
     let write = |out: &File| -> Result<_> {
-        let writer = BaseWriter::new(out, label, WriteOptions::default())
+        let writer = BaseWriter::new(disk::Appender::new(disk::Label::TapeWrite, out), label, WriteOptions::default())
             .map_err(|error| tape_error("write a base tape", error))?;
         let mut copy = Copy { writer, first_names: HashMap::new(), root, done: 0 };
         primary
@@ -139,7 +139,7 @@ fn used_bytes(primary: &Primary) -> u64 {
 
 /// A base tape being written.
 struct Copy<'o> {
-    writer: BaseWriter<&'o File>,
+    writer: BaseWriter<disk::Appender<'o>>,
     /// First names of objects that have several.
     first_names: HashMap<FileId, Vec<Name>>,
     root: FileId,

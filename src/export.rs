@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use reelfs_archive::{
     Catalog, CatalogTape, Depth, Label, Previous, SealedTape, TapeKind, TapeName, UpdateWriter, WriteOptions,
 };
-use reelfs_journal::{Change, Epoch, MarkerKind, Position, Record, Seal, Seq, Timestamp, VolumeIndex};
+use reelfs_journal::{Change, Epoch, MarkerKind, Position, Record, Seal, Seq, Timestamp, VolumeIndex, disk};
 use reelfs_transport::directory::{DirectoryShelf, ShelfError};
 use serde::Serialize;
 
@@ -316,8 +316,9 @@ fn write_update(
     label.created = group.journal().clock().read().wall;
     let jvol = group.journal().jvol().clone();
     let write = |out: &File| -> Result<_> {
-        let mut writer = UpdateWriter::new(out, label, WriteOptions::default())
-            .map_err(|error| tape_error("write a tape", error))?;
+        let mut writer =
+            UpdateWriter::new(disk::Appender::new(disk::Label::TapeWrite, out), label, WriteOptions::default())
+                .map_err(|error| tape_error("write a tape", error))?;
         let mut reader = jvol.read(stretch.first, stretch.last)?;
         let (mut records, mut last_time) = (0, stretch.first_time);
         while let Some(record) = reader.next() {

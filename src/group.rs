@@ -1,9 +1,11 @@
 //! Making and deleting a group as a whole: checks first, then the journal volume, the group file last.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use reelfs_journal::disk::{self, Label, Operation};
 use reelfs_journal::{Epoch, GroupName, Jvol, Timestamp, VolumeIndex, VolumeName};
 use reelfs_volume::{Identity, OnFull, OpenError};
 use rustix::fs::{CWD, Mode, OFlags, RenameFlags, renameat_with};
@@ -76,7 +78,7 @@ pub fn create(state: &StateDir, new: &NewGroup, progress: &mut dyn FnMut(u64, u6
             targets: Vec::new(),
             last_marker: None,
         };
-        let result = make_journal(&file, new.size, progress).and_then(|()| {
+        let result = make_journal(&group, &file, new.size, progress).and_then(|()| {
             file.store(&group).inspect_err(|_| {
                 let _ = fs::remove_file(&file.journal);
             })
@@ -125,8 +127,12 @@ fn remove(path: &Path) -> Result<()> {
 }
 
 /// The journal volume appears under its name when it is complete; what an interruption leaves is replaced the next time.
-fn make_journal(file: &GroupFile, size: Size, progress: &mut dyn FnMut(u64, u64)) -> Result<()> {
+fn make_journal(group: &GroupDir, file: &GroupFile, size: Size, progress: &mut dyn FnMut(u64, u64)) -> Result<()> {
     let path = &file.journal;
+    if *path == group.default_journal() {
+        // in the group's own directory, and there is no group: a creation was cut off behind this
+        remove(path)?;
+    }
     if path.symlink_metadata().is_ok() {
         return Err(Error::new(ErrorKind::WouldOverwrite, format!("there is a {} already", path.display()))
             .hint("it may belong to a group of another state directory; choose another --journal"));
@@ -135,11 +141,16 @@ fn make_journal(file: &GroupFile, size: Size, progress: &mut dyn FnMut(u64, u64)
     remove(&unfinished)?;
     let result = Jvol::create(&unfinished, size.0, file.uuid, progress).map_err(Error::from).and_then(|()| {
         let fail = |errno: Errno| Error::io(format!("name the journal {}", path.display()), errno.into());
-        renameat_with(CWD, &unfinished, CWD, path, RenameFlags::NOREPLACE).map_err(fail)?;
-        let parent = path.parent().unwrap_or(Path::new("/"));
-        File::open(parent)
-            .and_then(|dir| dir.sync_all())
-            .map_err(|error| Error::io("sync the journal directory", error))
+        let operation = || Operation::Rename {
+            from: CWD,
+            name: unfinished.as_os_str().as_bytes().into(),
+            to: CWD,
+            new_name: path.as_os_str().as_bytes().into(),
+            exchange: false,
+        };
+        let rename = || renameat_with(CWD, &unfinished, CWD, path, RenameFlags::NOREPLACE);
+        disk::call(Label::JvolName, operation, rename).map_err(fail)?;
+        disk::sync_parent(Label::JvolNameSync, path).map_err(|error| Error::io("sync the journal directory", error))
     });
     result.map_err(|error| {
         let _ = fs::remove_file(&unfinished);

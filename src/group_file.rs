@@ -1,12 +1,15 @@
 //! What a group is, on disk: `group.json`, replaced as a whole.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use reelfs_archive::LabelVolume;
+use reelfs_journal::disk::{self, Label, Operation};
 use reelfs_journal::{Digest, Epoch, GroupName, Position, Seq, Timestamp, VolumeIndex, VolumeName};
 use reelfs_volume::{OnFull, Session};
+use rustix::fs::CWD;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -179,10 +182,15 @@ impl GroupFile {
         let fail = |error: io::Error| Error::io(format!("write {}", path.display()), error);
         let mut text = serde_json::to_vec_pretty(self).map_err(|error| fail(error.into()))?;
         text.push(b'\n');
-        let mut file = tempfile::Builder::new().prefix(".group.json.").tempfile_in(group.path()).map_err(fail)?;
-        file.write_all(&text).and_then(|()| file.as_file().sync_all()).map_err(fail)?;
-        file.persist(&path).map_err(|error| fail(error.error))?;
-        File::open(group.path()).and_then(|directory| directory.sync_all()).map_err(fail)
+        let temporary = || tempfile::Builder::new().prefix(".group.json.").tempfile_in(group.path());
+        let make = || Operation::Create { directory: CWD, name: group.path().as_os_str().as_bytes().into() };
+        let file = disk::call(Label::StateCreate, make, temporary).map_err(fail)?;
+        disk::append(Label::StateWrite, file.as_file(), &text).map_err(|errno| fail(errno.into()))?;
+        disk::sync(Label::StateSync, file.as_file()).map_err(|errno| fail(errno.into()))?;
+        disk::rename(Label::StateRename, file.path(), &path).map_err(fail)?;
+        // it has another name now
+        let _ = file.into_temp_path().keep();
+        disk::sync_parent(Label::StateNameSync, &path).map_err(fail)
     }
 
     /// The volume of this name; without one the only volume.

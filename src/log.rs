@@ -228,13 +228,9 @@ impl<'d> Names<'d> {
         let volume = who.volume.filter(|_| self.deck.volumes.are_several());
         event.volume = volume.map(|volume| self.deck.volumes.name(volume));
         if let Some(volume) = &event.volume {
-            let within = |path: &[u8]| match path {
-                b"" | b"." => volume.as_str().as_bytes().to_vec(),
-                path => [volume.as_str().as_bytes(), path].join(&b'/'),
-            };
-            event.path = within(&event.path);
+            event.path = within(volume, &event.path);
             if matches!(change, Change::Link { .. } | Change::Rename { .. }) {
-                event.other = event.other.as_deref().map(within);
+                event.other = event.other.as_deref().map(|other| within(volume, other));
             }
         }
         Some(event)
@@ -293,5 +289,13 @@ impl<'d> Names<'d> {
             | Change::ListEnd { .. } => return None,
         }
         Some(event)
+    }
+}
+
+/// A path of a volume among several.
+fn within(volume: &VolumeName, path: &[u8]) -> Vec<u8> {
+    match path {
+        b"" | b"." => volume.as_str().as_bytes().to_vec(),
+        path => [volume.as_str().as_bytes(), path].join(&b'/'),
     }
 }

@@ -97,6 +97,12 @@ impl OpenGroup {
         let entry = entry.ok_or_else(|| Error::new(ErrorKind::NotFound, "the volume has left the group"))?;
         let (volume, replaced) = open_volume::open(&self.dir, &file, entry, &self.journal, strict, &self.output)?;
         self.volumes.lock().push(volume.clone());
+        if replaced.is_some() {
+            for other in file.volumes.iter().filter(|other| other.index != index) {
+                let announced = self.journal.announce(other.index);
+                announced.map_err(|error| Error::io("write the journal", error.into()))?;
+            }
+        }
         self.update(|file| {
             file.epoch = self.journal.epoch();
             if replaced.is_some() {

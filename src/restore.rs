@@ -136,7 +136,7 @@ pub fn run(deck: &Deck, plan: &Plan, request: &Request, watch: &mut dyn FnMut(Pr
     let surveyed = survey_all(deck, plan, request, watch)?;
     let mut trees = Vec::with_capacity(surveyed.len());
     for part in &surveyed {
-        trees.push(part.select(restraint)?);
+        trees.push(part.select(restraint).map_err(|error| plan.of_part(part.part, error))?);
     }
     let mut needs = Needs::default();
     for (part, tree) in surveyed.iter().zip(&trees) {
@@ -167,7 +167,8 @@ pub fn run(deck: &Deck, plan: &Plan, request: &Request, watch: &mut dyn FnMut(Pr
             let path = request.to.join(part.part.name.as_str());
             let own = Destination::make(&path, Standing::Missing, plan.uuid)?;
             own.begin()?;
-            summary.bytes += work.write(part, tree, &own, summary.bytes, watch)?;
+            let written = work.write(part, tree, &own, summary.bytes, watch);
+            summary.bytes += written.map_err(|error| plan.of_part(part.part, error))?;
             own.finish(Some(mtime))?;
         } else {
             summary.bytes += work.write(part, tree, &whole, summary.bytes, watch)?;
@@ -208,7 +209,8 @@ fn survey_all<'p>(
             let (done, reached) = (done + step.seq.0 - began.0, Some((step.seq, step.time)));
             watch(Progress { phase: Phase::Survey, done, total, reached });
         };
-        let survey = Survey::new(&reel, &part.base, target, &mut reached)?;
+        let survey = Survey::new(&reel, &part.base, target, &mut reached);
+        let survey = survey.map_err(|error| plan.of_part(part, error))?;
         surveyed.push(Surveyed { part, paths, reel, survey });
         done += target.0 - began.0;
     }

@@ -12,6 +12,7 @@ mod bytes;
 mod change;
 mod clock;
 mod digest;
+pub mod disk;
 mod error;
 mod id;
 mod inflight;

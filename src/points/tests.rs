@@ -1,3 +1,4 @@
+use proptest::prelude::*;
 use reelfs_journal::{Epoch, MarkerKind, Seq, Tags, Timestamp, VolumeIndex};
 use uuid::Uuid;
 
@@ -185,4 +186,63 @@ fn a_base_in_the_journal_needs_the_records_from_its_beginning_on_and_no_tape() {
     assert_eq!(cut.windows().count(), 0, "its first record says what the root is");
     let gap = History::new(EPOCH, vec![stretch(1, 5), stretch(7, 20)], &[], told());
     assert_eq!(resolve(&gap, Point::Latest), Err(15), "record 6 is missing");
+}
+
+/// What happens to a volume: the record at which it joins, where base copies of it begin and end, whether their tapes are
+/// here, and where it leaves.
+type Fate = (u64, Vec<(u64, u64, bool)>, Option<u64>);
+
+fn fate() -> impl Strategy<Value = Fate> {
+    let bases = proptest::collection::vec((0..40_u64, 1..6_u64, proptest::bool::weighted(0.8)), 0..4);
+    (1..40_u64, bases, proptest::option::of(1..30_u64))
+}
+
+/// The history of these volumes: record numbers are made unique by giving each volume its own last digit.
+fn history_of(fates: &[Fate], runs: Vec<Stretch>) -> History {
+    let (mut told, mut tapes) = (Vec::new(), Vec::new());
+    for (index, (joins, bases, stays)) in fates.iter().enumerate() {
+        let volume = VolumeIndex(u16::try_from(index).expect("few"));
+        let at = |step: u64| step * 10 + index as u64;
+        let happens = |step, what| Happening { seq: Seq(at(step)), time: time(at(step)), volume, what };
+        told.push(happens(*joins, What::Lives));
+        let leaves = stays.map(|stays| joins + stays);
+        for &(begins, lasts, is_here) in bases {
+            let (began, ended) = (joins + begins, joins + begins + lasts);
+            if leaves.is_some_and(|leaves| ended >= leaves) {
+                continue;
+            }
+            let (base, digest) = (Uuid::from_u128(u128::from(at(began))), [1; 32]);
+            told.push(happens(ended, What::BaseEnd { base, began: Seq(at(began)), digest }));
+            let name = format!("base-{}", at(began));
+            tapes.extend(is_here.then(|| BaseTape { volume, base, began: Seq(at(began)), digest, name }));
+        }
+        told.extend(leaves.map(|leaves| Happening { volume, ..marker(at(leaves), MarkerKind::VolumeLeft, "") }));
+    }
+    History::new(EPOCH, runs, &tapes, told)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_is_open_is_what_bases_of_all_volumes_lead_to(
+        fates in proptest::collection::vec(fate(), 1..4),
+        gap in 1..90_u64,
+    ) {
+        let history = history_of(&fates, vec![stretch(1, gap * 10), stretch(gap * 10 + 20, 1000)]);
+        for (seq, at) in history.runs.iter().filter_map(|run| run.from) {
+            prop_assert_eq!(at, time(seq.0), "{:?}", history);
+        }
+        for seq in (1..=gap * 10).chain(gap * 10 + 20..=1000).map(Seq) {
+            let run = history.run(seq).expect("a run");
+            let shut = history.brackets.iter().any(|bracket| bracket.why.is_out_of_reach() && bracket.holds(seq));
+            let is_open = run.from.is_some_and(|(from, _)| from <= seq) && !shut;
+            prop_assert_eq!(is_open, history.is_reached(seq), "{}: {:?}", seq, history);
+            // the same by time, which the brackets tell as well
+            let by_time = history.brackets.iter().any(|bracket| bracket.holds_time(time(seq.0)));
+            if run.from.is_some_and(|(from, _)| from <= seq) {
+                prop_assert_eq!(!by_time, is_open, "{} by time: {:?}", seq, history);
+            }
+        }
+    }
 }

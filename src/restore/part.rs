@@ -37,16 +37,19 @@ impl Surveyed<'_> {
     }
 }
 
+/// A volume that is wanted, and the paths in it; none means everything.
+type Chosen<'p> = (&'p Part, Vec<Vec<u8>>);
+
 /// The volumes that are wanted, each with the paths in it. When there are several, a path begins with the name of its
 /// volume; without paths all of them are wanted.
 ///
 /// # Errors
 /// A path that begins with no volume's name (10).
-pub(super) fn choose_parts<'p>(plan: &'p Plan, paths: &[Vec<u8>]) -> Result<Vec<(&'p Part, Vec<Vec<u8>>)>> {
+pub(super) fn choose_parts<'p>(plan: &'p Plan, paths: &[Vec<u8>]) -> Result<Vec<Chosen<'p>>> {
     if !plan.is_split || paths.is_empty() {
         return Ok(plan.parts.iter().map(|part| (part, paths.to_vec())).collect());
     }
-    let mut chosen: Vec<(&Part, Vec<Vec<u8>>)> = plan.parts.iter().map(|part| (part, Vec::new())).collect();
+    let mut chosen: Vec<Chosen<'_>> = plan.parts.iter().map(|part| (part, Vec::new())).collect();
     for path in paths {
         let mut components = path.split(|byte| *byte == b'/').filter(|part| !part.is_empty() && *part != b".");
         let volume = components.next().unwrap_or_default();

@@ -75,6 +75,12 @@ impl Plan {
         Ok(Plan { group: deck.group.clone(), uuid: deck.uuid, target, parts, is_split })
     }
 
+    /// An error with the name of the volume that it is about, when there are several.
+    #[must_use]
+    pub fn of_part(&self, part: &Part, error: Error) -> Error {
+        if self.is_split { error.within(format!("volume {}", part.name)) } else { error }
+    }
+
     /// All tapes, each once: the bases first.
     #[must_use]
     pub fn tapes(&self) -> Vec<&Tape> {

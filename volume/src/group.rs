@@ -48,8 +48,6 @@ pub struct Group {
     failed: AtomicBool,
     /// The last record that an [`Change::Amend`] followed up: a seal must not part the two.
     last_amend: AtomicU64,
-    /// Wall time of the last record when this was opened.
-    ended: Option<Timestamp>,
     members: Mutex<Members>,
 }
 
@@ -78,7 +76,6 @@ impl Group {
             tracing::warn!(%seq, "the journal ends in a torn record: cut off");
             jvol.cut_tail()?;
         }
-        let ended = last_wall(&jvol)?;
         let jvol = Arc::new(jvol);
         let committer = Committer::new(jvol.clone());
         Ok(Arc::new(Group {
@@ -90,7 +87,6 @@ impl Group {
             on_full: options.on_full,
             failed: AtomicBool::new(false),
             last_amend: AtomicU64::new(0),
-            ended,
             members: Mutex::default(),
         }))
     }
@@ -126,11 +122,6 @@ impl Group {
         self.failed.load(Ordering::Relaxed)
     }
 
-    /// Wall time of the last record when the group was opened; `None` when there was none.
-    pub(crate) fn ended(&self) -> Option<Timestamp> {
-        self.ended
-    }
-
     /// A volume takes part from now on.
     pub(crate) fn join(&self, index: VolumeIndex, in_flight: Arc<InFlight>) {
         self.members.lock().in_flight.insert(index, in_flight);
@@ -161,6 +152,15 @@ impl Group {
         self.epoch.fetch_add(1, Ordering::SeqCst);
         let what = (MarkerKind::EpochStart, "", "", &Tags::default());
         self.place(VolumeIndex(0), what, since).map(|_| ())
+    }
+
+    /// Says that a volume is part of the group in this epoch, whether it changes in it or not.
+    ///
+    /// # Errors
+    /// `EIO` when the journal cannot be written.
+    pub fn announce(&self, index: VolumeIndex) -> Result<()> {
+        let what = (MarkerKind::AcquisitionStart, "", "", &Tags::default());
+        self.place(index, what, self.clock.read().wall).map(|_| ())
     }
 
     /// What joined joined: should a volume prove to be another one later, another epoch begins.
@@ -253,12 +253,18 @@ impl Group {
         }
     }
 
-    /// Waits until every number up to `upto` that any volume was given is settled.
-    pub(crate) fn wait_settled(&self, upto: Seq) {
+    /// Waits until every number up to `upto` that any volume was given is settled; never, when something cannot be settled any
+    /// more.
+    pub(crate) fn settle(&self, upto: Seq) -> Result<()> {
         let tables: Vec<Arc<InFlight>> = self.members.lock().in_flight.values().cloned().collect();
         for table in tables {
-            while !table.wait_settled(upto, Duration::from_secs(1)) {}
+            while !table.wait_settled(upto, Duration::from_secs(1)) {
+                if self.has_failed() {
+                    return Err(Errno::IO);
+                }
+            }
         }
+        Ok(())
     }
 
     /// A settled, durable end of the journal, and the time until which it speaks.
@@ -271,7 +277,7 @@ impl Group {
                 return Ok(Seal { last, time }); // durable since, and nothing speaks of what came later
             }
             let (last, time) = self.jvol.tick(&*self.clock);
-            self.wait_settled(last);
+            self.settle(last)?;
             if self.last_amend.load(Ordering::SeqCst) <= last.0 {
                 self.jvol.sync(last).map_err(|_| Errno::IO)?;
                 return Ok(Seal { last, time });
@@ -285,19 +291,6 @@ impl Group {
         let all = members.in_flight.keys().all(|index| members.sealed.contains_key(index));
         members.sealed.values().copied().max().filter(|_| all)
     }
-}
-
-/// Wall time of the journal's last record.
-fn last_wall(jvol: &Jvol) -> std::result::Result<Option<Timestamp>, JournalError> {
-    let pointers = jvol.pointers();
-    let end = pointers.next.previous();
-    if end < pointers.out {
-        return Ok(None);
-    }
-    let mut reader = jvol.read(end, end)?;
-    let Some(record) = reader.next() else { return Ok(None) };
-    let (control, data) = record?;
-    Ok(Record::decode(control, data).map(|record| record.wall).ok())
 }
 
 /// The same change, borrowing the bytes of a write.

@@ -103,6 +103,7 @@ pub struct Primary {
     index: VolumeIndex,
     in_flight: Arc<InFlight>,
     due: lull::DueRedo,
+    refusal: Arc<committer::Refusal>,
     /// Changes read; who must have none under way writes.
     gate: RwLock<()>,
     /// Lookups read, changes of names write.
@@ -208,8 +209,9 @@ impl Primary {
         }
     }
 
+    /// The journal or the disk of the volume refused something: nothing is taken any more until the next opening.
     fn has_failed(&self) -> bool {
-        self.failed.load(Ordering::Relaxed) || self.group.has_failed()
+        self.failed.load(Ordering::Relaxed) || self.refusal.is_there() || self.group.has_failed()
     }
 
     fn has_room(&self, payload: u64) -> bool {
@@ -242,9 +244,12 @@ impl Primary {
             return self.commit_noted(changes);
         }
         let first = self.journal(Some(slot), who, changes, Reserve::Keep)?.first;
-        let result = self.apply_all(slot, who, changes, first);
-        if self.volume.refused_times() {
-            changes.iter().flat_map(touched).for_each(|id| self.read_back(who, id));
+        let mut result = self.apply_all(slot, who, changes, first);
+        if self.volume.refused_times()
+            && let Err(error) = changes.iter().flat_map(touched).try_for_each(|id| self.read_back(who, id))
+        {
+            slot.leave();
+            result = result.and(Err(error));
         }
         self.note_applied();
         result
@@ -260,15 +265,15 @@ impl Primary {
                     if let Change::Write { file, data, .. } = change
                         && written < data.len() as u64
                     {
-                        self.amend_short(slot, who, seq, *file, written)?;
+                        self.amend_short(slot, who, seq, *file, written).inspect_err(|_| slot.leave())?;
                     }
                 }
                 Err(error) => {
-                    for void in seq.0..first.0 + changes.len() as u64 {
-                        self.amend(slot, who, Seq(void), AmendOutcome::Void)?;
-                    }
-                    // ext4 sets times, and fallocate the size, before it looks for room
-                    touched(change).into_iter().for_each(|id| self.read_back(who, id));
+                    // ext4 sets times, and fallocate the size, before it looks for room; told first, for an amended change is settled
+                    let told = touched(change).into_iter().try_for_each(|id| self.read_back(who, id));
+                    let mut voids = seq.0..first.0 + changes.len() as u64;
+                    told.and_then(|()| voids.try_for_each(|void| self.amend(slot, who, Seq(void), AmendOutcome::Void)))
+                        .inspect_err(|_| slot.leave())?;
                     // EAGAIN is our own word for a full journal
                     return Err(if error == Errno::AGAIN { Errno::IO } else { error });
                 }
@@ -278,20 +283,20 @@ impl Primary {
     }
 
     /// Journals size and attributes of an object as they stand, where a change did not do just what its record says.
-    fn read_back(&self, who: &Requester, id: FileId) {
+    fn read_back(&self, who: &Requester, id: FileId) -> Result<()> {
         if self.is_suspended() {
-            return; // a resync says how it stands
+            return Ok(()); // a resync says how it stands
         }
         let stat = self.volume.node(id).and_then(|node| self.volume.stat(&node));
-        let Ok(stat) = stat else { return };
+        let Ok(stat) = stat else { return Ok(()) };
         let mut changes = Vec::new();
         if stat.file_type == rustix::fs::FileType::RegularFile {
             changes.push(Change::SetSize { file: id, size: stat.size, mtime: stat.mtime });
         }
         changes.push(Change::SetAttr { file: id, attributes: stat.attributes() });
-        if let Err(error) = self.journal(None, who, &changes, Reserve::Use) {
+        self.journal(None, who, &changes, Reserve::Use).map(|_| ()).inspect_err(|error| {
             tracing::error!(%error, %id, "what a failed change left could not be journaled");
-        }
+        })
     }
 
     /// Remembers that a change of ours has just been applied.
@@ -337,7 +342,7 @@ impl Primary {
     /// `EIO` when the journal cannot be written.
     pub fn control(&self, change: &Change<'_>) -> Result<Seq> {
         let last = self.journal(None, &Requester::reelfs(), &[lend(change)], Reserve::Use)?.last;
-        self.group.wait_settled(last);
+        self.group.settle(last)?;
         Ok(last)
     }
 

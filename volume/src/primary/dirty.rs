@@ -5,11 +5,12 @@
 //! when, at which record and why; a log that is there is a group that is suspended.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use reelfs_journal::disk::{self, Label};
 use reelfs_journal::{Change, FileId, FileTime, NodeKind, Seq, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -93,6 +94,8 @@ pub(super) struct DirtyMap {
     pub(super) sealed: (Seq, Timestamp),
     /// When the last session noted something last: what changed before, it changed itself.
     pub(super) written: FileTime,
+    /// An entry does not read back: after a power cut those that were not synced may not.
+    pub(super) torn: bool,
     pub(super) directories: HashSet<FileId>,
     pub(super) objects: HashMap<FileId, Dirt>,
 }
@@ -105,17 +108,25 @@ impl DirtyMap {
     fn empty(path: PathBuf, log: File, suspension: Suspension) -> DirtyMap {
         let sealed = (suspension.seq, suspension.time);
         let (written, directories, objects) = (FileTime::default(), HashSet::new(), HashMap::new());
-        DirtyMap { path, log, suspension, sealed, written, directories, objects }
+        DirtyMap { path, log, suspension, sealed, written, torn: false, directories, objects }
     }
 
     /// Starts a map, durably.
     pub(super) fn create(state: &Path, suspension: Suspension) -> io::Result<DirtyMap> {
         let path = DirtyMap::place(state);
-        let mut log = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+        let mut options = OpenOptions::new();
+        let log = disk::create(Label::DirtyMapCreate, &path, options.write(true).create_new(true).mode(0o600))?;
         let head = FileId { ino: suspension.seq.0, generation: suspension.reason as u32 };
-        log.write_all(&entry(HEAD, head, suspension.time.0.cast_unsigned()))?;
-        log.sync_all()?;
-        File::open(state)?.sync_all()?;
+        let begun = disk::append(Label::DirtyMapHead, &log, &entry(HEAD, head, suspension.time.0.cast_unsigned()))
+            .and_then(|()| disk::sync(Label::DirtyMapSync, &log))
+            .map_err(io::Error::from)
+            .and_then(|()| disk::sync_parent(Label::DirtyMapNameSync, &path));
+        if begun.is_err() {
+            // one that stays behind was not begun: the group is not suspended
+            let _ = disk::set_size(Label::DirtyMapSetSize, &log, 0);
+            let _ = disk::remove(Label::DirtyMapRemove, &path);
+        }
+        begun?;
         Ok(DirtyMap::empty(path, log, suspension))
     }
 
@@ -129,10 +140,14 @@ impl DirtyMap {
         };
         let mut bytes = Vec::new();
         log.read_to_end(&mut bytes)?;
+        if is_unbegun(&bytes) {
+            disk::remove(Label::DirtyMapRemove, &path)?;
+            return Ok(None);
+        }
         let written = log.metadata()?;
         let written = FileTime { seconds: written.mtime(), nanos: u32::try_from(written.mtime_nsec()).unwrap_or(0) };
         // an entry cut short is of a change that was never made
-        log.set_len((bytes.len() - bytes.len() % ENTRY) as u64)?;
+        disk::set_size(Label::DirtyMapSetSize, &log, (bytes.len() - bytes.len() % ENTRY) as u64)?;
         let map = DirtyMap::read(path, log, &bytes)?;
         Ok(Some(DirtyMap { written, ..map }))
     }
@@ -143,16 +158,28 @@ impl DirtyMap {
         let suspension = entries.next().and_then(read_head).ok_or_else(broken)?;
         let mut map = DirtyMap::empty(path, log, suspension);
         for bytes in entries {
-            let (kind, id, number) = read_entry(bytes).ok_or_else(broken)?;
-            map.take(kind, id, number);
+            match read_entry(bytes) {
+                Some((kind, id, number)) => _ = map.take(kind, id, number),
+                None => map.torn = true,
+            }
         }
         Ok(map)
     }
 
     /// The group is no longer suspended.
     pub(super) fn remove(&self) -> io::Result<()> {
-        fs::remove_file(&self.path)?;
-        self.path.parent().map_or(Ok(()), |state| File::open(state)?.sync_all())
+        disk::remove(Label::DirtyMapRemove, &self.path)
+    }
+
+    /// Everything noted is durable.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        Ok(disk::sync(Label::DirtyMapSync, &self.log)?)
+    }
+
+    /// Its removal is durable; after an error it may come back with the next power cut.
+    pub(super) fn sync_removal(&self) -> io::Result<()> {
+        disk::sync_parent(Label::DirtyMapRemoveSync, &self.path)
+            .inspect_err(|error| tracing::error!(%error, "the dirty map may come back: no more changes are taken"))
     }
 
     /// Notes what a change is about to do. Nothing may be applied when this fails.
@@ -218,7 +245,8 @@ impl DirtyMap {
     }
 
     fn add(&mut self, kind: u8, id: FileId, number: u64) -> io::Result<()> {
-        if self.take(kind, id, number) { self.log.write_all(&entry(kind, id, number)) } else { Ok(()) }
+        let is_new = self.take(kind, id, number);
+        if is_new { Ok(disk::append(Label::DirtyMapAppend, &self.log, &entry(kind, id, number))?) } else { Ok(()) }
     }
 
     /// Takes in one entry; false when the map has it already.
@@ -255,8 +283,16 @@ pub fn suspension(state: &Path) -> io::Result<Option<(Suspension, DirtyCounts)>>
     };
     let mut bytes = Vec::new();
     log.read_to_end(&mut bytes)?;
+    if is_unbegun(&bytes) {
+        return Ok(None);
+    }
     let map = DirtyMap::read(path, log, &bytes)?;
     Ok(Some((map.suspension, map.counts())))
+}
+
+/// A map without a whole head and with nothing behind it: nothing is suspended before the head is durable.
+fn is_unbegun(bytes: &[u8]) -> bool {
+    bytes.len() <= ENTRY && bytes.get(..ENTRY).and_then(read_head).is_none()
 }
 
 pub(super) fn entry(kind: u8, id: FileId, number: u64) -> [u8; ENTRY] {
@@ -292,6 +328,8 @@ fn read_head(bytes: &[u8]) -> Option<Suspension> {
 #[cfg(test)]
 mod tests {
     use std::borrow::Cow;
+    use std::fs;
+    use std::io::Write;
 
     use super::*;
 
@@ -349,13 +387,13 @@ mod tests {
     }
 
     #[test]
-    fn a_bent_entry_is_refused() {
+    fn a_bent_entry_is_noticed() {
         let state = tempfile::tempdir().expect("a directory");
         let mut map = DirtyMap::create(state.path(), SUSPENSION).expect("a map");
         map.note(&write(1, 0, 1)).expect("noted");
         let mut bytes = fs::read(&map.path).expect("the log");
         bytes[ENTRY + 9] ^= 1;
         fs::write(&map.path, bytes).expect("bent");
-        assert!(DirtyMap::load(state.path()).is_err());
+        assert!(DirtyMap::load(state.path()).expect("readable").expect("there").torn);
     }
 }
