@@ -5,12 +5,13 @@
 //! only makes something be told once more.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use reelfs_journal::disk::{self, Label};
 use reelfs_journal::{Epoch, FileId, Seq};
 use uuid::Uuid;
 
@@ -64,15 +65,16 @@ impl BaseLog {
     pub(super) fn create(state: &Path, under_way: UnderWay) -> io::Result<BaseLog> {
         let path = BaseLog::place(state);
         let temporary = path.with_extension("new");
-        let options = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).clone();
-        let mut log = options.open(&temporary)?;
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(true).mode(0o600);
+        let log = disk::create(Label::BaseLogCreate, &temporary, &options)?;
         let begun = FileId { ino: under_way.began.0, generation: under_way.epoch.0 };
         let (first, second) = under_way.base.as_u64_pair();
-        log.write_all(&entry(BEGUN, begun, 0))?;
-        log.write_all(&entry(BASE, FileId { ino: first, generation: 0 }, second))?;
-        log.sync_all()?;
-        fs::rename(&temporary, &path)?;
-        File::open(state)?.sync_all()?;
+        let head = [entry(BEGUN, begun, 0), entry(BASE, FileId { ino: first, generation: 0 }, second)].concat();
+        disk::append(Label::BaseLogHead, &log, &head)?;
+        disk::sync(Label::BaseLogSync, &log)?;
+        disk::rename(Label::BaseLogRename, &temporary, &path)?;
+        disk::sync_parent(Label::BaseLogNameSync, &path)?;
         Ok(BaseLog::empty(path, log, under_way))
     }
 
@@ -91,7 +93,9 @@ impl BaseLog {
         };
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;
-        file.set_len((bytes.len() - bytes.len() % ENTRY) as u64)?;
+        if bytes.len() % ENTRY != 0 {
+            disk::set_size(Label::BaseLogSetSize, &file, (bytes.len() - bytes.len() % ENTRY) as u64)?;
+        }
         let Some(under_way) = read_head(&bytes) else { return Ok(None) };
         let mut log = BaseLog::empty(path, file, under_way);
         for (kind, id, number) in bytes.chunks_exact(ENTRY).skip(2).filter_map(read_entry) {
@@ -150,6 +154,12 @@ impl BaseLog {
         self.reached.filter(|(file, _)| *file == id).map_or(0, |(_, end)| end)
     }
 
+    /// Appends to the log what [`BaseLog::take_pending`] gave, durably.
+    pub(super) fn append(log: &File, pending: &[u8]) -> io::Result<()> {
+        disk::append(Label::BaseLogAppend, log, pending)?;
+        Ok(disk::sync_data(Label::BaseLogAppendSync, log)?)
+    }
+
     /// What is to be written to the log when all that is journaled now is durable: nobody need wait for that.
     pub(super) fn take_pending(&mut self) -> (Arc<File>, Vec<u8>) {
         (self.log.clone(), std::mem::take(&mut self.pending))
@@ -157,8 +167,8 @@ impl BaseLog {
 
     /// The base copy has ended, or is given up.
     pub(super) fn remove(&self) -> io::Result<()> {
-        fs::remove_file(&self.path)?;
-        self.path.parent().map_or(Ok(()), |state| File::open(state)?.sync_all())
+        disk::remove(Label::BaseLogRemove, &self.path)?;
+        disk::sync_parent(Label::BaseLogRemoveSync, &self.path)
     }
 }
 
@@ -186,6 +196,9 @@ fn read_head(bytes: &[u8]) -> Option<UnderWay> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::io::Write;
+
     use super::*;
 
     const UNDER_WAY: UnderWay =
@@ -197,7 +210,7 @@ mod tests {
 
     fn write(log: &mut BaseLog) {
         let (file, pending) = log.take_pending();
-        (&*file).write_all(&pending).expect("written");
+        BaseLog::append(&file, &pending).expect("written");
     }
 
     #[test]

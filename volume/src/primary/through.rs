@@ -7,7 +7,6 @@
 
 use std::borrow::Cow;
 use std::collections::{HashSet, VecDeque};
-use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -97,8 +96,8 @@ impl Primary {
     /// # Errors
     /// Its log cannot be removed.
     pub fn give_up_base(&self) -> std::io::Result<()> {
-        let log = self.base.lock().take();
-        log.map_or(Ok(()), |log| log.remove())
+        let Some(log) = self.base.lock().take() else { return Ok(()) };
+        log.remove().inspect_err(|_| *self.base.lock() = Some(log))
     }
 
     /// An object was made, and the journal has it from its beginning: a base copy need not tell it.
@@ -462,7 +461,7 @@ impl Telling<'_> {
         let Some((file, pending)) = self.log(BaseLog::take_pending) else { return Ok(()) };
         let last = primary.jvol().pointers().next.previous();
         primary.jvol().sync(last).map_err(|_| failed("sync the journal")(Errno::IO))?;
-        (&*file).write_all(&pending).and_then(|()| file.sync_data()).map_err(failed_log)?;
+        BaseLog::append(&file, &pending).map_err(failed_log)?;
         self.unnoted = 0;
         Ok(())
     }
