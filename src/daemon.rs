@@ -237,7 +237,11 @@ impl Shared {
         }
         let long = matches!(
             request,
-            Request::BaseCopy { .. } | Request::BaseThrough { .. } | Request::Export { .. } | Request::Resync { .. }
+            Request::BaseCopy { .. }
+                | Request::BaseThrough { .. }
+                | Request::Export { .. }
+                | Request::Resync { .. }
+                | Request::Grow { .. }
         );
         let mut step = |step| {
             if long {
@@ -254,6 +258,7 @@ impl Shared {
     }
 
     fn live(&self) -> Result<Live> {
+        self.group.journal().settle_loss();
         let file = self.group.file();
         let suspended = file.volumes.iter().filter_map(|entry| {
             self.group.suspension(entry.index).map(|(suspension, counts)| (entry.index, suspension, counts))
@@ -269,7 +274,7 @@ impl Shared {
             pid: std::process::id(),
             mounts: mounts.collect(),
             suspended: suspended.collect(),
-            journal: JournalState::of(self.group.journal().jvol(), &file)?,
+            journal: JournalState::of(self.group.journal().jvol(), &file, self.group.reading().as_ref())?,
             activity: self.activity.lock().clone(),
         })
     }

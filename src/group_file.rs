@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::pool::JournalOrigin;
 use crate::state::GroupDir;
 
 /// Everything about a group that is not in its journal.
@@ -48,6 +49,12 @@ pub struct GroupFile {
     /// The newest named marker.
     #[serde(default)]
     pub last_marker: Option<LastMarker>,
+    /// Its number on this machine; absent when an earlier version made it.
+    #[serde(default)]
+    pub number: Option<u32>,
+    /// Where its journal volumes come from, and who may read them.
+    #[serde(default)]
+    pub origin: JournalOrigin,
 }
 
 /// A protected directory of a group.
@@ -347,6 +354,8 @@ impl From<Schema1> for GroupFile {
             on_full,
             targets,
             last_marker,
+            number: None,
+            origin: JournalOrigin::default(),
         }
     }
 }
@@ -375,6 +384,8 @@ mod tests {
             on_full: OnFull::Block,
             targets: Vec::new(),
             last_marker: Some(LastMarker { name: "m".into(), seq: Seq(3), time: Timestamp(4) }),
+            number: Some(3),
+            origin: JournalOrigin::default(),
         }
     }
 
@@ -417,7 +428,7 @@ mod tests {
             "base": {"uuid": "00000000-0000-0000-0000-000000000008", "seq": 9},
             "last_marker": {"name": "m", "seq": 3, "time": 4}}"#;
         let file = GroupFile::parse(Path::new("/x/group.json"), old).expect("an old group file");
-        assert_eq!(file, example());
+        assert_eq!(file, GroupFile { number: None, ..example() });
     }
 
     #[test]

@@ -17,6 +17,7 @@ use crate::pair_state::{self, PairVerb};
 use crate::point;
 use crate::request::{self, Marked};
 use crate::room::Room;
+use crate::spare_journal;
 use crate::state::StateDir;
 use crate::through_journal;
 
@@ -85,6 +86,7 @@ pub fn split(group: &OpenGroup, volume: Option<&VolumeName>) -> Result<Parted> {
 /// are under way do not end.
 pub fn split_at(group: &OpenGroup, volume: Option<&VolumeName>, marker: &str) -> Result<Parted> {
     point::check_marker_name(marker)?;
+    group.journal().settle_loss();
     admit(group, volume, PairVerb::Split)?;
     admit(group, None, PairVerb::Mark)?;
     let file = group.file();
@@ -136,6 +138,10 @@ pub fn resync(
         return Ok(Brought::default());
     }
     let _copying = group.begin_copy();
+    if group.volumes().iter().any(|volume| volume.primary.needs_new_epoch()) {
+        let told = spare_journal::begin_epoch(group, mountpoints, progress)?;
+        return Ok(Brought { told, base: None });
+    }
     let file = group.file();
     let mut all = Brought::default();
     let mut room = Room::new(group, mountpoints);
@@ -147,7 +153,7 @@ pub fn resync(
         if full || group.base_under_way(entry.index).is_some() {
             let told = through_journal::tell_volume(group, entry, None, &mut room, progress)?;
             let Based { directories, objects, bytes, ended, .. } = told;
-            all.add(Resynced { directories, objects, bytes });
+            all.add(Resynced { directories, objects, bytes, ..Resynced::default() });
             all.base = Some(ended);
         }
     }

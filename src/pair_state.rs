@@ -180,7 +180,9 @@ pub fn admit(group: &str, state: PairState, verb: PairVerb) -> Result<bool> {
             let error = Error::new(ErrorKind::State, format!("group {group} is {}: {why}", state.word()));
             Err(error.hint(match state {
                 PairState::Smpl => format!("reelfs base copy {group} --to DIR"),
-                PairState::Copy => format!("how far it is: reelfs status {group}; one that stands still goes on with: reelfs pair resync {group}"),
+                PairState::Copy => {
+                    format!("how far it is: reelfs status {group}; if it stands still: reelfs pair resync {group}")
+                }
                 PairState::Pair | PairState::Susp => format!("bring it back: reelfs pair resync {group}"),
             }))
         }

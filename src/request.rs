@@ -14,12 +14,14 @@ use crate::base_copy;
 use crate::error::{Error, ErrorKind, Result};
 use crate::export::{self, Destination};
 use crate::group_file::LastMarker;
+use crate::journal_grow;
 use crate::mount_options;
 use crate::open_group::OpenGroup;
 use crate::open_volume::OpenVolume;
 use crate::output::Output;
 use crate::pair;
 use crate::pair_state::PairVerb;
+use crate::size::Size;
 use crate::state::GroupDir;
 use crate::through_journal;
 
@@ -94,6 +96,11 @@ pub enum Request {
         /// Which.
         volume: VolumeName,
     },
+    /// A larger journal.
+    Grow {
+        /// Its new size in bytes.
+        size_bytes: u64,
+    },
     /// Mount a further volume.
     Mount(FurtherMount),
     /// Unmount; the process ends with its last mount.
@@ -164,6 +171,7 @@ impl Request {
             Request::Resync { .. } => "reelfs pair resync",
             Request::AddVolume { .. } => "reelfs pair create",
             Request::RemoveVolume { .. } => "reelfs pair delete",
+            Request::Grow { .. } => "reelfs journal grow",
             Request::Mount(_) => "reelfs mount",
             Request::Umount { .. } => "reelfs umount",
         }
@@ -250,6 +258,7 @@ pub fn perform(
     progress: &mut dyn FnMut(Step),
 ) -> Result<serde_json::Value> {
     let mut step = |done, total| progress(Step { done, total });
+    group.journal().settle_loss();
     match request {
         Request::Mark { name, note, tags, freeze } => to_json(&mark(group, (name, note, tags), *freeze)?),
         Request::BaseCopy { to, volume } => {
@@ -289,6 +298,10 @@ pub fn perform(
         }
         Request::Status | Request::Mount(_) | Request::Umount { .. } => {
             Err(Error::new(ErrorKind::State, "the group is not mounted"))
+        }
+        Request::Grow { size_bytes } => {
+            let jvol = group.journal().jvol();
+            to_json(&journal_grow::grow(group.file().name.as_str(), jvol, Size(*size_bytes), &mut step)?)
         }
     }
 }

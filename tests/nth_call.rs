@@ -139,7 +139,10 @@ fn tapes() -> Vec<Act> {
     [&begin[..], &[create("d/b"), Export, Suspend, write("a", 0, 9), Resync, Export]].concat()
 }
 
-const SCRIPTS: [(&str, fn() -> Vec<Act>); 6] = [
+/// A script and its name.
+type Script = (&'static str, fn() -> Vec<Act>);
+
+const SCRIPTS: [Script; 6] = [
     ("bytes", bytes),
     ("names", names),
     ("attributes", attributes),
@@ -264,13 +267,15 @@ fn play(site: &Site, acts: &[Act], ledger: &mut Ledger) -> Result<(), String> {
                 open = None;
                 // after a kill, change times tell an edit only from the next tick on
                 wait::pause(Duration::from_millis(30));
-                fs::write(site.pvol.join(name), "by hand").map_err(|error| error.to_string())?;
+                if site.pvol.join(name).parent().is_some_and(Path::is_dir) {
+                    fs::write(site.pvol.join(name), "by hand").map_err(|error| error.to_string())?;
+                }
                 ledger.uncertain.insert(path(name));
                 open = open.or_else(|| site.open().ok());
             }
         }
     }
-    if let Some(group) = open.filter(|_| acts.len() % 2 == 0) {
+    if let Some(group) = open.filter(|_| acts.len().is_multiple_of(2)) {
         _ = group.close();
     }
     Ok(())

@@ -1,7 +1,10 @@
-//! `reelfs journal`: the journal volume in numbers.
+//! `reelfs journal`: the journal volume in numbers, larger, and pools of prepared ones.
+
+mod grow;
+mod pool;
 
 use clap::Subcommand;
-use reelfs_journal::GroupName;
+use reelfs_journal::{GroupName, Seq};
 use serde::Serialize;
 
 use crate::cli::Context;
@@ -17,6 +20,11 @@ pub(crate) enum JournalVerb {
     /// Where it begins and ends, how full it is, and what each directory of tapes still lacks
     #[command(after_help = "Example:\n  reelfs journal show docs --json")]
     Show(ShowArgs),
+    /// Make it larger, also while the group is mounted; it never shrinks
+    Grow(grow::GrowArgs),
+    /// Journal volumes prepared beforehand, for `reelfs group create --pool`
+    #[command(subcommand)]
+    Pool(pool::PoolVerb),
 }
 
 #[derive(Debug, clap::Args)]
@@ -45,12 +53,22 @@ struct Shown<'a> {
 struct Consumer {
     dir: String,
     already_read: u64,
+    read_scheduled: u64,
+    already_restored: Option<u64>,
+    restore_scheduled: Option<u64>,
     waiting_records: u64,
     waiting_bytes: u64,
 }
 
 pub(crate) fn run(verb: &JournalVerb, context: &Context) -> Result<()> {
-    let JournalVerb::Show(arguments) = verb;
+    match verb {
+        JournalVerb::Show(arguments) => show(arguments, context),
+        JournalVerb::Grow(arguments) => grow::run(arguments, context),
+        JournalVerb::Pool(verb) => pool::run(verb, context),
+    }
+}
+
+fn show(arguments: &ShowArgs, context: &Context) -> Result<()> {
     let group = context.state.existing(&arguments.group)?;
     let status = GroupStatus::of(&group)?;
     let Some(journal) = &status.journal else {
@@ -77,6 +95,9 @@ pub(crate) fn run(verb: &JournalVerb, context: &Context) -> Result<()> {
             .map(|waiting| Consumer {
                 dir: waiting.dir.display().to_string(),
                 already_read: waiting.seq.0,
+                read_scheduled: waiting.read_scheduled.0,
+                already_restored: waiting.restored.map(|seq| seq.0),
+                restore_scheduled: waiting.restore_scheduled.map(|seq| seq.0),
                 waiting_records: waiting.records,
                 waiting_bytes: waiting.bytes,
             })
@@ -104,6 +125,14 @@ fn print(status: &GroupStatus, journal: &JournalState, context: &Context) -> Res
     for waiting in &journal.waiting {
         let lacks = format!("lacks {}, {}", count(waiting.records, "record"), Size(waiting.bytes));
         output.say(format!("tapes in      {} up to seq {}, {lacks}", waiting.dir.display(), waiting.seq))?;
+        let pointer = |seq: Option<Seq>| seq.map_or_else(|| "unknown".to_owned(), |seq| format!("seq {seq}"));
+        output.say(format!(
+            "              already read seq {}, read scheduled seq {}, already restored {}, restore scheduled {}",
+            waiting.seq,
+            waiting.read_scheduled,
+            pointer(waiting.restored),
+            pointer(waiting.restore_scheduled)
+        ))?;
     }
     Ok(())
 }

@@ -275,6 +275,11 @@ fn resync(arguments: &ResyncArgs, context: &Context) -> Result<()> {
     let volume = pair.volume.as_ref();
     context.output.document(&Report { group: &pair.group, volume, state: "PAIR", what: brought })?;
     let resynced = brought.told;
+    if let Some(epoch) = resynced.new_epoch {
+        return context.output.confirm(format!(
+            "{pair}: the journal had lost what it held; epoch {epoch} begins, with a new base in every directory of tapes"
+        ));
+    }
     let (directories, objects) = (count(resynced.directories, "directory"), count(resynced.objects, "object"));
     if brought == Brought::default() {
         return context.output.confirm(format!("{pair} is PAIR; nothing had to be told again"));

@@ -6,9 +6,9 @@
 //!
 //! What may be lost is modelled after a file system with a journal of its own (ext4, XFS): its own metadata (names, sizes,
 //! attributes) keep their order, so of what is not synced any prefix may have reached the disk; a sync of one object makes
-//! durable everything of it and what came before. Pages of data are in no order at all: each may hold any state since the last sync of
-//! its file, or sectors of several. The PVOL and the state directory, with the journal volume in it, are two file systems. The mapped in-flight
-//! table is never synced: each page of it may show any earlier moment.
+//! durable everything of it and what came before. Pages of data are in no order at all: each may hold any state since the
+//! last sync of its file, or sectors of several. The PVOL and the state directory, with the journal volume in it, are two
+//! file systems. The mapped in-flight table is never synced: each page of it may show any earlier moment.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
@@ -50,6 +50,9 @@ pub(super) struct Object {
     pub(super) data: Option<File>,
 }
 
+/// An inode number, and the number of a page of its bytes.
+type PageOf = (u64, u64);
+
 /// Bytes of a page before a change, and when that was.
 struct Older {
     stamp: u64,
@@ -66,7 +69,7 @@ pub(super) struct State {
     stamp: u64,
     stashed: u64,
     pub(super) objects: HashMap<u64, Object>,
-    pages: BTreeMap<(u64, u64), Vec<Older>>,
+    pages: BTreeMap<PageOf, Vec<Older>>,
     metas: HashMap<Domain, Vec<Meta>>,
     pending: HashMap<ThreadId, Meta>,
     syncing: HashMap<ThreadId, u64>,
@@ -150,7 +153,7 @@ impl SimDisk {
     /// Leaves what the disk may hold after a power cut.
     pub fn lose(&self, random: &mut Random) {
         let mut state = self.state();
-        let pages: Vec<((u64, u64), Vec<Vec<u8>>)> = std::mem::take(&mut state.pages)
+        let pages: Vec<(PageOf, Vec<Vec<u8>>)> = std::mem::take(&mut state.pages)
             .into_iter()
             .map(|((ino, page), older)| {
                 let mut states: Vec<Vec<u8>> = older.into_iter().map(|older| older.bytes).collect();
@@ -268,6 +271,26 @@ impl SimDisk {
         Undo::Unstash { stashed, directory, name: name.to_vec() }
     }
 
+    fn before_rename(
+        &self,
+        state: &mut State,
+        meta: &mut Meta,
+        (from, name): (u64, Vec<u8>),
+        (to, new_name): (u64, Vec<u8>),
+        exchange: bool,
+    ) -> Option<()> {
+        let ino = self.find(state, from, &name)?;
+        let other = self.find(state, to, &new_name).filter(|other| *other != ino);
+        meta.attributes(&state.objects, from);
+        meta.attributes(&state.objects, to);
+        meta.touches.extend([Some(ino), other].into_iter().flatten());
+        if let Some(other) = other.filter(|_| !exchange) {
+            meta.undo.push(self.before_removal(state, to, &new_name, other));
+        }
+        meta.undo.push(Undo::Rename { from, name, to, new_name, exchange });
+        Some(())
+    }
+
     /// How a call can be taken back; none: it changes nothing that could be lost.
     fn meta(&self, state: &mut State, call: &Call<'_>) -> Option<Meta> {
         let mut meta = Meta { stamp: state.stamp, touches: Vec::new(), undo: Vec::new(), before: Vec::new() };
@@ -328,17 +351,8 @@ impl SimDisk {
                 meta.undo.push(self.before_removal(state, directory, &name, ino));
             }
             Operation::Rename { from, name, to, new_name, exchange } => {
-                let (from, name) = self.place(state, *from, name);
-                let (to, new_name) = self.place(state, *to, new_name);
-                let ino = self.find(state, from, &name)?;
-                let other = self.find(state, to, &new_name).filter(|other| *other != ino);
-                meta.attributes(&state.objects, from);
-                meta.attributes(&state.objects, to);
-                meta.touches.extend([Some(ino), other].into_iter().flatten());
-                if let Some(other) = other.filter(|_| !exchange) {
-                    meta.undo.push(self.before_removal(state, to, &new_name, other));
-                }
-                meta.undo.push(Undo::Rename { from, name, to, new_name, exchange: *exchange });
+                let (from, to) = (self.place(state, *from, name), self.place(state, *to, new_name));
+                self.before_rename(state, &mut meta, from, to, *exchange)?;
             }
             Operation::Create { .. } | Operation::Sync { .. } | Operation::SyncAll { .. } | Operation::Store => {
                 return None;

@@ -11,6 +11,7 @@ use reelfs::open_group::OpenGroup;
 use reelfs::output::Output;
 use reelfs::pair;
 use reelfs::point::Point;
+use reelfs::pool::JournalOrigin;
 use reelfs::restore::{self, Deck, Plan, Request};
 use reelfs::size::Size;
 use reelfs::state::{GroupDir, StateDir};
@@ -55,7 +56,8 @@ impl Site {
             name: "sim".parse().expect("a name"),
             pvol: Some(self.pvol.clone()),
             journal: None,
-            size: Size(Jvol::SIZE_MIN),
+            size: Some(Size(Jvol::SIZE_MIN)),
+            origin: JournalOrigin::default(),
             on_full: OnFull::Block,
             created: SystemClock.read().wall,
         };

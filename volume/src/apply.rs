@@ -233,7 +233,7 @@ impl Volume {
     /// Sets an object's modification time alone.
     pub(crate) fn set_mtime_of(&self, file: FileId, mtime: FileTime) -> Result<()> {
         let path = self.path(&self.node(file)?)?;
-        self.or_refused(set_times(Label::ApplyParentTimes, &*path, &only_mtime(mtime)))
+        self.or_refused(set_times(Label::ApplyParentTimes, &path, &only_mtime(mtime)))
     }
 
     /// Makes mode, owner and modification time be exactly these.
@@ -251,19 +251,19 @@ impl Volume {
         let owner_differs = (present.uid, present.gid) != (wanted.uid, wanted.gid);
         if owner_differs {
             let owner = (Some(Uid::from_raw(wanted.uid)), Some(Gid::from_raw(wanted.gid)));
-            set_owner(Label::ApplyOwner, &*object, owner)?;
+            set_owner(Label::ApplyOwner, &object, owner)?;
         }
         if (owner_differs || present.mode != wanted.mode) && node.file_type != FileType::Symlink {
             node.state.lock().harmless = false;
             self.set_mode(&node, wanted.mode)?;
         }
-        set_times(Label::ApplyAttributeTimes, &*object, &only_mtime(wanted.mtime))
+        set_times(Label::ApplyAttributeTimes, &object, &only_mtime(wanted.mtime))
     }
 
     /// Sets the permission bits of anything but a symbolic link.
     pub(crate) fn set_mode(&self, node: &Arc<Node>, mode: u32) -> Result<()> {
         let object = self.descriptor(node)?;
-        set_mode_of(Label::ApplyMode, &*object, mode)
+        set_mode_of(Label::ApplyMode, &object, mode)
     }
 
     /// Makes the extended attributes and ACLs be exactly these.

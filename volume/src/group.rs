@@ -1,11 +1,11 @@
 //! What the volumes of a group share: one journal volume, one order of changes, one clock.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
-use std::{collections::HashMap, path::PathBuf};
+use std::{collections::BTreeMap, collections::HashMap, path::PathBuf};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use reelfs_journal::{
     Appended, Change, Clock, EncodedRecord, Epoch, InFlight, JournalError, Jvol, MarkerKind, Record, Reserve, Seal,
     Seq, Slot, Tags, Timestamp, VolumeIndex,
@@ -13,7 +13,7 @@ use reelfs_journal::{
 use rustix::io::{Errno, Result};
 use uuid::Uuid;
 
-use crate::primary::{Committer, Held, OnFull, OpenError, Requester};
+use crate::primary::{Committer, Held, OnFull, OpenError, Primary, Requester};
 
 /// What to open of a group.
 pub struct GroupOptions {
@@ -49,12 +49,15 @@ pub struct Group {
     /// The last record that an [`Change::Amend`] followed up: a seal must not part the two.
     last_amend: AtomicU64,
     members: Mutex<Members>,
+    /// Held while all volumes are suspended or brought back together.
+    together: Mutex<()>,
 }
 
 /// The volumes that are open.
 #[derive(Default)]
 struct Members {
     in_flight: HashMap<VolumeIndex, Arc<InFlight>>,
+    volumes: BTreeMap<VolumeIndex, Weak<Primary>>,
     /// The last record, and its time, that speaks of a volume that is suspended.
     sealed: HashMap<VolumeIndex, (Seq, Timestamp)>,
 }
@@ -88,6 +91,7 @@ impl Group {
             failed: AtomicBool::new(false),
             last_amend: AtomicU64::new(0),
             members: Mutex::default(),
+            together: Mutex::default(),
         }))
     }
 
@@ -123,8 +127,10 @@ impl Group {
     }
 
     /// A volume takes part from now on.
-    pub(crate) fn join(&self, index: VolumeIndex, in_flight: Arc<InFlight>) {
-        self.members.lock().in_flight.insert(index, in_flight);
+    pub(crate) fn join(&self, index: VolumeIndex, in_flight: Arc<InFlight>, volume: &Arc<Primary>) {
+        let mut members = self.members.lock();
+        members.in_flight.insert(index, in_flight);
+        members.volumes.insert(index, Arc::downgrade(volume));
     }
 
     /// It does no longer.
@@ -132,6 +138,21 @@ impl Group {
         let mut members = self.members.lock();
         members.in_flight.remove(&index);
         members.sealed.remove(&index);
+        members.volumes.remove(&index);
+    }
+
+    /// Those that take part, by index.
+    pub(crate) fn open_volumes(&self) -> Vec<Arc<Primary>> {
+        self.members.lock().volumes.values().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Holds off whoever else changes all volumes together.
+    pub(crate) fn alone(&self) -> MutexGuard<'_, ()> {
+        self.together.lock()
+    }
+
+    pub(crate) fn set_epoch(&self, epoch: Epoch) {
+        self.epoch.store(epoch.0, Ordering::SeqCst);
     }
 
     /// Nothing later than this record speaks of the volume, until it is brought back.
@@ -243,7 +264,8 @@ impl Group {
                 self.committer.appended(appended.last, changes.iter().map(payload).sum());
                 Ok(appended)
             }
-            Err(JournalError::Full) if reserve == Reserve::Keep => Err(Errno::AGAIN),
+            Err(JournalError::Full | JournalError::Lost(_)) if reserve == Reserve::Keep => Err(Errno::AGAIN),
+            Err(JournalError::Lost(_)) => Err(Errno::IO),
             Err(JournalError::TooLarge(_)) => Err(Errno::FBIG),
             Err(error) => {
                 tracing::error!(%error, "the journal cannot be written: the mount takes no more changes");

@@ -20,6 +20,7 @@ mod redo;
 mod resync;
 mod superseded;
 mod suspend;
+mod takeover;
 mod through;
 mod walk;
 
@@ -191,6 +192,7 @@ impl Primary {
     /// is suspended or the change refused, as its policy says; `EAGAIN`: the caller parks the request and tries again.
     fn admit(&self, payload: u64) -> Result<RwLockReadGuard<'_, ()>> {
         loop {
+            self.group.settle_loss();
             let admitted = self.gate.read();
             if self.has_failed() {
                 return Err(Errno::ROFS);

@@ -224,16 +224,10 @@ impl Primary {
         primary.jvol().sync(started)?;
         session.first = Some(started);
         primary.in_flight.clear();
-        group.join(primary.index, primary.in_flight.clone());
         let (epoch, replaced) = (group.epoch(), found.replaced);
-        Ok(Opened {
-            primary: Arc::new(primary),
-            session,
-            epoch,
-            replaced,
-            adopted: found.adopted,
-            recovered: found.recovered,
-        })
+        let primary = Arc::new(primary);
+        group.join(primary.index, primary.in_flight.clone(), &primary);
+        Ok(Opened { primary, session, epoch, replaced, adopted: found.adopted, recovered: found.recovered })
     }
 
     fn catch_up(

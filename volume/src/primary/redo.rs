@@ -69,8 +69,9 @@ impl Primary {
         };
         let mut window = empty(first);
         self.records((first, last), |record| {
-            if matches!(record.change, Change::Marker { kind: MarkerKind::ResyncEnd, .. }) {
-                // the volume was on disk as a whole, and what was told before is not all that had changed
+            if let Change::Marker { kind: MarkerKind::ResyncEnd | MarkerKind::Suspended, .. } = record.change {
+                // the volume was on disk as a whole, and what was told before is not all that changed since: the map that said so
+                // may be gone when an opening was cut off behind it
                 window = empty(record.seq.next());
             }
             window.amends.note(&record.change);

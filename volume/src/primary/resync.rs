@@ -29,6 +29,9 @@ pub struct Resynced {
     pub objects: u64,
     /// Their bytes.
     pub bytes: u64,
+    /// The epoch that began, when the journal had lost what it held: everything is told by a new base.
+    #[serde(default)]
+    pub new_epoch: Option<u32>,
 }
 
 /// Why a group is still suspended.
@@ -80,6 +83,7 @@ impl Primary {
 
     /// A resync ended early. A marker tells also that what it told of the names is not whole, and lets it leave the machine.
     fn suspend_again(&self, reason: Reason) {
+        self.group.settle_loss();
         let _held = self.gate.write();
         if let Err(error) = self.sync_volume().and_then(|()| self.begin_suspension(reason)) {
             tracing::error!(%error, "a resync ended early, and that could not be noted");

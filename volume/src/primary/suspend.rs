@@ -64,6 +64,7 @@ impl Primary {
     }
 
     fn suspend_unless(&self, reason: Reason, needless: &dyn Fn() -> bool) -> Result<()> {
+        self.group.settle_loss();
         if self.is_suspended() || needless() {
             return Ok(());
         }
@@ -168,13 +169,6 @@ impl Primary {
     fn keep_noted(&self, id: FileId) {
         if self.dirty.lock().as_ref().is_some_and(|map| map.has(id)) {
             self.keep_known(id);
-        }
-    }
-
-    pub(super) fn forget_kept(&self, id: FileId) {
-        let kept = self.volume.nodes.get(id).is_some_and(|node| std::mem::take(&mut node.state.lock().kept));
-        if kept {
-            self.forget(id.ino, 1);
         }
     }
 
