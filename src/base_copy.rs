@@ -104,7 +104,9 @@ fn write_base_of(
     }
     let end = Change::BaseEnd { base, began, digest: digest.0 };
     let seq = primary.control(&end).map_err(journal)?;
-    group.update(|file| file.set_base(volume.index, Base { uuid: base, seq }))?;
+    group.update(|file| file.set_base(volume.index, Base { uuid: base, seq, began: None }))?;
+    // one through the journal that had not ended is not needed any more
+    primary.give_up_base().map_err(|error| Error::io("forget the unfinished base copy", error))?;
     Ok(Made {
         path: to.dir.join(name.to_string()),
         kind: TapeKind::Base,
@@ -116,7 +118,7 @@ fn write_base_of(
 }
 
 /// The records that complete the base must not be freed for another directory's sake before they are on this one.
-fn keep_records_from(group: &OpenGroup, to: &Destination, began: Seq) -> Result<()> {
+pub(crate) fn keep_records_from(group: &OpenGroup, to: &Destination, began: Seq) -> Result<()> {
     if group.file().target(&to.dir).is_some() {
         return Ok(());
     }
@@ -126,7 +128,7 @@ fn keep_records_from(group: &OpenGroup, to: &Destination, began: Seq) -> Result<
 }
 
 #[expect(clippy::disallowed_methods, reason = "a base copy's identity is the one random thing about it")]
-fn new_base_id() -> Uuid {
+pub(crate) fn new_base_id() -> Uuid {
     Uuid::new_v4()
 }
 

@@ -237,7 +237,11 @@ impl Shared {
         }
         let long = matches!(
             request,
-            Request::BaseCopy { .. } | Request::Export { .. } | Request::Resync { .. } | Request::Grow { .. }
+            Request::BaseCopy { .. }
+                | Request::BaseThrough { .. }
+                | Request::Export { .. }
+                | Request::Resync { .. }
+                | Request::Grow { .. }
         );
         let mut step = |step| {
             if long {

@@ -16,6 +16,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::group_file::{GroupFile, Target, VolumeEntry};
 use crate::open_group::OpenGroup;
 use crate::overlap;
+use crate::through_journal;
 
 /// What is said of tapes on the disk of what they are to save.
 pub const SAME_DISK: &str = "the tapes lie on the disk of the protected directory: one broken disk takes both";
@@ -165,8 +166,15 @@ fn read_and_write(
 fn needs_base(group: &OpenGroup, catalog: &Catalog) -> Vec<VolumeEntry> {
     let file = group.file();
     let chain = catalog.chain(file.uuid, file.epoch);
-    let lacks =
-        |entry: &&VolumeEntry| file.epoch > Epoch(1) && !chain.bases.iter().any(|base| is_of(base, entry.index));
+    let out = group.journal().jvol().pointers().out;
+    // one in the journal serves when the directory has it, or will get it
+    let in_journal = |entry: &VolumeEntry| {
+        let held = |began| chain.updates.iter().any(|tape| (tape.head.first()..=tape.head.last()).contains(&began));
+        through_journal::begin_of(group, entry).is_some_and(|began| out <= began || held(began))
+    };
+    let lacks = |entry: &&VolumeEntry| {
+        file.epoch > Epoch(1) && !chain.bases.iter().any(|base| is_of(base, entry.index)) && !in_journal(entry)
+    };
     file.volumes.iter().filter(lacks).cloned().collect()
 }
 

@@ -125,6 +125,9 @@ pub struct Base {
     pub uuid: Uuid,
     /// Its BaseEnd: the first record that can be restored from it.
     pub seq: Seq,
+    /// Its BaseBegin, when it is in the journal and not on a tape.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub began: Option<Seq>,
 }
 
 /// The newest named marker, for `status`.
@@ -371,7 +374,7 @@ mod tests {
             uuid: Uuid::from_u128(7),
             epoch: Epoch(1),
             volumes: vec![VolumeEntry {
-                base: Some(Base { uuid: Uuid::from_u128(8), seq: Seq(9) }),
+                base: Some(Base { uuid: Uuid::from_u128(8), seq: Seq(9), began: None }),
                 ..VolumeEntry::new(VolumeIndex::FIRST, VolumeName::unnamed(VolumeIndex::FIRST), "/srv/docs".into())
             }],
             former: Vec::new(),

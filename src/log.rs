@@ -160,19 +160,25 @@ impl<'d> Names<'d> {
     /// Goes back to the base from which the names at the beginning can be told; gives the record to go on from.
     fn start(&mut self, filter: &Filter) -> Result<Seq> {
         let early = |base: &&crate::points::Base| {
-            base.volume == self.volume && base.tape.is_some() && (base.ended < filter.first || base.time < filter.since)
+            base.volume == self.volume && base.is_at_hand() && (base.ended < filter.first || base.time < filter.since)
         };
         let Some(base) = self.history.bases.iter().rev().find(early) else {
             return Ok(Seq::ZERO);
         };
-        self.load(base.began)?;
-        self.from = base.began.next();
+        if !base.is_in_journal {
+            self.load(base.began, FileId::NONE)?;
+        }
+        self.from = base.first();
         Ok(self.from)
     }
 
-    /// Takes in the base tape of the base copy that began at this record, if it is at hand.
-    fn load(&mut self, began: Seq) -> Result<()> {
+    /// Takes in the base tape of the base copy that began at this record, if it is at hand; one in the journal begins with
+    /// nothing but its root.
+    fn load(&mut self, began: Seq, root: FileId) -> Result<()> {
         let base = self.history.bases.iter().find(|base| base.began == began);
+        if base.is_some_and(|base| base.is_in_journal) {
+            (self.names, self.known) = (Namespace::new(root), true);
+        }
         let Some(name) = base.and_then(|base| base.tape.as_deref()) else {
             return Ok(());
         };
@@ -194,7 +200,7 @@ impl<'d> Names<'d> {
     fn apply(&mut self, seq: Seq, change: &Change<'_>) -> Result<()> {
         self.names.apply(change);
         match change {
-            Change::BaseBegin { .. } if !self.known => self.load(seq),
+            Change::BaseBegin { root, .. } if !self.known => self.load(seq, *root),
             Change::BaseEnd { .. } if self.known => {
                 self.names.settle();
                 Ok(())

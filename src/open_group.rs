@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
-use reelfs_journal::{Seq, SystemClock, VolumeIndex, VolumeName};
-use reelfs_volume::{DirtyCounts, Group, GroupOptions, Suspension};
+use reelfs_journal::{Epoch, Seq, SystemClock, VolumeIndex, VolumeName};
+use reelfs_volume::{DirtyCounts, Group, GroupOptions, Suspension, UnderWay};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -217,6 +217,15 @@ impl OpenGroup {
         }
     }
 
+    /// The base copy of a volume through the journal that has begun and not ended.
+    #[must_use]
+    pub fn base_under_way(&self, index: VolumeIndex) -> Option<UnderWay> {
+        match self.volume(index) {
+            Some(volume) => volume.primary.base_under_way(),
+            None => under_way(&self.dir, index, self.journal.epoch()),
+        }
+    }
+
     /// The state of the pair of one volume, or, without a name, the one that most needs attention.
     #[must_use]
     pub fn state(&self, name: Option<&VolumeName>) -> PairState {
@@ -224,7 +233,10 @@ impl OpenGroup {
             return PairState::Copy;
         }
         let file = self.file();
-        let of = |entry: &VolumeEntry| PairState::of(self.suspension(entry.index).is_some(), entry.base.is_some());
+        let of = |entry: &VolumeEntry| {
+            let is_under_way = self.base_under_way(entry.index).is_some();
+            PairState::of(self.suspension(entry.index).is_some(), entry.base.is_some(), is_under_way)
+        };
         PairState::together(file.volumes.iter().filter(|entry| name.is_none_or(|name| entry.name == *name)).map(of))
     }
 
@@ -275,6 +287,12 @@ impl OpenGroup {
         self.update(|file| file.part_with(entry.index))?;
         self.dir.remove_volume(entry.index)
     }
+}
+
+/// The base copy through the journal that has begun in an epoch and not ended, of a volume that is not open here.
+pub(crate) fn under_way(dir: &GroupDir, index: VolumeIndex, epoch: Epoch) -> Option<UnderWay> {
+    let found = reelfs_volume::base_under_way(&dir.volume(index)).ok().flatten();
+    found.filter(|under_way| under_way.epoch == epoch)
 }
 
 /// The others can be worked with while its disk is away: nothing of it is unsettled.

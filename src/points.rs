@@ -65,7 +65,7 @@ pub enum What {
         base: Uuid,
         /// Its `BaseBegin`.
         began: Seq,
-        /// Root digest of its tape.
+        /// Root digest of its tape; zeros when it is in the journal.
         digest: [u8; 32],
     },
     /// A marker.
@@ -135,6 +135,22 @@ pub struct Base {
     pub time: Timestamp,
     /// Its tape, when that is at hand and the right one.
     pub tape: Option<String>,
+    /// It has no tape: the records from its `BaseBegin` to its `BaseEnd` tell all of the volume.
+    pub is_in_journal: bool,
+}
+
+impl Base {
+    /// The first record that a restore from it reads.
+    #[must_use]
+    pub fn first(&self) -> Seq {
+        if self.is_in_journal { self.began } else { self.began.next() }
+    }
+
+    /// Nothing but records is missing to begin with it.
+    #[must_use]
+    pub fn is_at_hand(&self) -> bool {
+        self.is_in_journal || self.tape.is_some()
+    }
 }
 
 /// How long a volume was part of its group.
@@ -305,7 +321,8 @@ impl History {
                 let told = (volume, base, began, digest);
                 let right = |tape: &&BaseTape| (tape.volume, tape.base, tape.began, tape.digest) == told;
                 let tape = tapes.iter().find(right).map(|tape| tape.name.clone());
-                self.bases.push(Base { volume, base, began, ended: seq, time, tape });
+                let is_in_journal = digest == [0; 32];
+                self.bases.push(Base { volume, base, began, ended: seq, time, tape, is_in_journal });
             }
             What::Marker { kind: MarkerKind::Named, name, note, tags, .. } => {
                 self.marks.push(Mark { seq, time, name, note, tags });
@@ -428,8 +445,8 @@ impl History {
 }
 
 fn usable(base: &Base, run: &Run) -> bool {
-    let held = run.first <= base.began.next() && (run.first..=run.last).contains(&base.ended);
-    base.tape.is_some() && held
+    let held = run.first <= base.first() && (run.first..=run.last).contains(&base.ended);
+    base.is_at_hand() && held
 }
 
 /// A look at a record without its change.

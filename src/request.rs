@@ -23,6 +23,7 @@ use crate::pair;
 use crate::pair_state::PairVerb;
 use crate::size::Size;
 use crate::state::GroupDir;
+use crate::through_journal;
 
 /// How long a frozen marker waits for the changes that are under way, and holds up new ones meanwhile.
 const FREEZE_PATIENCE: Duration = Duration::from_secs(10);
@@ -52,6 +53,14 @@ pub enum Request {
         #[serde(default)]
         volume: Option<VolumeName>,
     },
+    /// What is there now in each volume, through the journal, and the records exported to a directory.
+    BaseThrough {
+        /// The directory, besides those that the group knows.
+        to: Option<PathBuf>,
+        /// Only of this volume.
+        #[serde(default)]
+        volume: Option<VolumeName>,
+    },
     /// Everything that is not yet in the directory.
     Export {
         /// The directory that gets it.
@@ -62,12 +71,18 @@ pub enum Request {
         /// Only this volume.
         #[serde(default)]
         volume: Option<VolumeName>,
+        /// At a named point that is set for it.
+        #[serde(default)]
+        marker: Option<String>,
     },
     /// Journal again, and tell what changed meanwhile.
     Resync {
         /// Only this volume.
         #[serde(default)]
         volume: Option<VolumeName>,
+        /// All that is there, whatever changed.
+        #[serde(default)]
+        full: bool,
     },
     /// A directory becomes a volume of the group.
     AddVolume {
@@ -135,7 +150,7 @@ pub struct Step {
 }
 
 /// A marker that was set.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Marked {
     /// Where it stands.
     pub seq: Seq,
@@ -150,7 +165,7 @@ impl Request {
         match self {
             Request::Status => "reelfs status",
             Request::Mark { .. } => "reelfs mark",
-            Request::BaseCopy { .. } => "reelfs base copy",
+            Request::BaseCopy { .. } | Request::BaseThrough { .. } => "reelfs base copy",
             Request::Export { .. } => "reelfs tape export",
             Request::Split { .. } => "reelfs pair split",
             Request::Resync { .. } => "reelfs pair resync",
@@ -258,10 +273,20 @@ pub fn perform(
             let _alone = group.alone();
             to_json(&export::export(group, &destination, None, &mut step)?)
         }
-        Request::Split { volume } => to_json(&pair::split(group, volume.as_ref())?),
-        Request::Resync { volume } => {
+        Request::Split { volume, marker: None } => to_json(&pair::split(group, volume.as_ref())?),
+        Request::Split { volume, marker: Some(marker) } => to_json(&pair::split_at(group, volume.as_ref(), marker)?),
+        Request::Resync { volume, full } => {
             let _alone = group.alone();
-            to_json(&pair::resync(group, volume.as_ref(), mountpoints, &mut step)?)
+            to_json(&pair::resync(group, (volume.as_ref(), *full), mountpoints, &mut step)?)
+        }
+        Request::BaseThrough { to, volume } => {
+            let check = |to: &PathBuf| Destination::check(&group.file(), &group.devices(), mountpoints, to);
+            let to = to.as_ref().map(check).transpose()?;
+            let _alone = group.alone();
+            pair::admit(group, volume.as_ref(), PairVerb::BaseCopy)?;
+            let _copying = group.begin_copy();
+            let (volume, to) = (volume.as_ref(), to.as_ref());
+            to_json(&through_journal::base_copy(group, volume, to, mountpoints, &mut step)?)
         }
         Request::AddVolume { volume, pvol } => {
             let _alone = group.alone();
@@ -286,6 +311,15 @@ fn mark(group: &OpenGroup, (name, note, tags): (&str, &str, &Tags), freeze: bool
     pair::admit(group, None, PairVerb::Mark)?;
     let volumes = group.volumes();
     let held = if freeze { hold(&volumes, name)? } else { Vec::new() };
+    place_mark(group, (name, note, tags), held)
+}
+
+/// Sets a named point; what is held is given up as soon as it has its place.
+pub(crate) fn place_mark(
+    group: &OpenGroup,
+    (name, note, tags): (&str, &str, &Tags),
+    held: Vec<Held<'_>>,
+) -> Result<Marked> {
     let set = group.journal().mark(name, note, tags, held);
     let (seq, time) = set.map_err(|error| Error::io("write the marker to the journal", error.into()))?;
     group.update(|file| file.last_marker = Some(LastMarker { name: name.to_owned(), seq, time }))?;
@@ -293,7 +327,7 @@ fn mark(group: &OpenGroup, (name, note, tags): (&str, &str, &Tags), freeze: bool
 }
 
 /// No change is under way in any volume.
-fn hold<'v>(volumes: &'v [OpenVolume], name: &str) -> Result<Vec<Held<'v>>> {
+pub(crate) fn hold<'v>(volumes: &'v [OpenVolume], name: &str) -> Result<Vec<Held<'v>>> {
     let held: Option<Vec<_>> = volumes.iter().map(|volume| volume.primary.hold_changes(FREEZE_PATIENCE)).collect();
     held.ok_or_else(|| {
         let waited = FREEZE_PATIENCE.as_secs();

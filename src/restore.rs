@@ -204,12 +204,12 @@ fn survey_all<'p>(
     let (mut done, total) = (0, chosen.iter().map(|(part, _)| plan.target.seq.0 - part.base.began.0).sum());
     let mut surveyed = Vec::with_capacity(chosen.len());
     for ((part, paths), reel) in chosen.into_iter().zip(reels) {
-        let (began, ended, target) = (part.base.began, part.base.ended, plan.target.seq);
+        let (began, target) = (part.base.began, plan.target.seq);
         let mut reached = |step: &Step<'_>| {
             let (done, reached) = (done + step.seq.0 - began.0, Some((step.seq, step.time)));
             watch(Progress { phase: Phase::Survey, done, total, reached });
         };
-        let survey = Survey::new(&reel, began, ended, target, &mut reached);
+        let survey = Survey::new(&reel, &part.base, target, &mut reached);
         let survey = survey.map_err(|error| plan.of_part(part, error))?;
         surveyed.push(Surveyed { part, paths, reel, survey });
         done += target.0 - began.0;
@@ -249,7 +249,7 @@ impl Work<'_> {
         } else {
             let (names, selection, restraint) = (&part.survey.names, tree, self.restraint);
             let builder = Builder { volume: &volume, names, selection, restraint };
-            builder.build(&part.reel, &part.survey, (part.part.base.began.next(), target.seq), &mut wrote)?
+            builder.build(&part.reel, &part.survey, (part.part.base.first(), target.seq), &mut wrote)?
         };
         watch(Progress { phase: Phase::Sync, done: total, total, reached: Some((target.seq, target.time)) });
         volume.sync().map_err(|errno| Error::io(format!("bring {shown} to disk"), errno.into()))?;
@@ -264,12 +264,12 @@ fn by_replay(
     volume: &Volume,
     progress: &mut dyn FnMut(u64, Option<&Step<'_>>),
 ) -> Result<Built> {
-    let (reel, began, ended) = (&part.reel, part.part.base.began, part.part.base.ended);
-    let survey = Survey::new(reel, began, ended, ended, &mut |_| {})?;
+    let (reel, base, ended) = (&part.reel, &part.part.base, part.part.base.ended);
+    let survey = Survey::new(reel, base, ended, &mut |_| {})?;
     let everything = |_: &NodeKind| true;
     let selection = Selection::new(&survey.names, &[], &everything)?;
     let builder = Builder { volume, names: &survey.names, selection: &selection, restraint: Restraint::default() };
-    let mut built = builder.build(reel, &survey, (began.next(), ended), progress)?;
+    let mut built = builder.build(reel, &survey, (base.first(), ended), progress)?;
     let scratch = Name::new(format!(".reelfs-bracket-{}", plan.uuid).as_bytes());
     let scratch = scratch.map_err(|error| Error::failed(error.to_string()))?;
     built.bytes += replay(reel, volume, &scratch, (ended.next(), plan.target.seq), progress)?;

@@ -16,7 +16,7 @@ pub struct StateDir {
 }
 
 /// What is kept of a volume.
-const VOLUME_FILES: [&str; 4] = ["inflight", "directories", "dirty", "redo"];
+const VOLUME_FILES: [&str; 5] = ["inflight", "directories", "dirty", "redo", "base"];
 
 /// The files of one group: `groups/NAME/` in the state directory.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,10 +7,11 @@ use reelfs_volume::{DirtyCounts, OnFull, Suspension};
 
 use crate::daemon::{Activity, Live};
 use crate::error::Result;
-use crate::group_file::GroupFile;
+use crate::group_file::{GroupFile, VolumeEntry};
 use crate::journal_state::JournalState;
 use crate::lock::GroupLock;
 use crate::mounts::{self, MountEntry};
+use crate::open_group::under_way;
 use crate::output::count;
 use crate::pair;
 use crate::pair_state::PairState;
@@ -28,6 +29,8 @@ pub struct GroupStatus {
     pub busy: Option<String>,
     /// Volumes of which nothing is journaled: since when, why, and what changed since.
     pub suspended: Vec<(VolumeIndex, Suspension, DirtyCounts)>,
+    /// Volumes of which a base copy through the journal has begun and not ended.
+    pub under_way: Vec<VolumeIndex>,
     /// The journal; absent while it is busy or cannot be read.
     pub journal: Option<JournalState>,
     /// What is wrong, one sentence each.
@@ -42,7 +45,9 @@ impl GroupStatus {
     pub fn of(group: &GroupDir) -> Result<GroupStatus> {
         let file = GroupFile::load(group)?;
         let (live, busy, suspended, journal) = (None, None, Vec::new(), None);
-        let mut status = GroupStatus { file, live, busy, suspended, journal, troubles: Vec::new() };
+        let has_begun = |entry: &&VolumeEntry| under_way(group, entry.index, file.epoch).is_some();
+        let under_way = file.volumes.iter().filter(has_begun).map(|entry| entry.index).collect();
+        let mut status = GroupStatus { file, live, busy, suspended, under_way, journal, troubles: Vec::new() };
         match request::ask::<Live>(group, &Request::Status, &mut |_| {}) {
             Ok(Some(live)) => {
                 status.journal = Some(live.journal.clone());
@@ -140,9 +145,10 @@ impl GroupStatus {
             PairState::Copy
         } else {
             let chosen = self.file.volumes.iter().filter(|entry| index.is_none_or(|index| entry.index == index));
-            PairState::together(
-                chosen.map(|entry| PairState::of(self.suspension(Some(entry.index)).is_some(), entry.base.is_some())),
-            )
+            PairState::together(chosen.map(|entry| {
+                let is_under_way = self.under_way.contains(&entry.index);
+                PairState::of(self.suspension(Some(entry.index)).is_some(), entry.base.is_some(), is_under_way)
+            }))
         }
     }
 
@@ -164,7 +170,9 @@ impl GroupStatus {
                     None => what.to_owned(),
                 }
             }
-            (PairState::Copy, None) => "base copy".to_owned(),
+            (PairState::Copy, None) => {
+                format!("base copy not finished; it goes on: reelfs pair resync {}", self.file.name)
+            }
             (PairState::Susp, _) => self.suspension(index).map_or_else(String::new, |(suspension, counts)| {
                 format!(
                     "{}: {} and {} changed since",

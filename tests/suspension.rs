@@ -268,6 +268,7 @@ fn every_verb_does_in_every_state_what_the_table_says() {
                 PairVerb::BaseCopy => sandbox.reelfs(["base", "copy", group, "--to", tapes]),
                 PairVerb::Split => sandbox.reelfs(["pair", "split", group]),
                 PairVerb::Resync => sandbox.reelfs(["pair", "resync", group]),
+                PairVerb::ResyncFull => sandbox.reelfs(["pair", "resync", group, "--full"]),
                 PairVerb::Mark => sandbox.reelfs(["mark", group, "here"]),
                 PairVerb::Export => sandbox.reelfs(["tape", "export", group, "--to", tapes]),
                 PairVerb::Delete => sandbox.reelfs(["pair", "delete", "cell/data"]),

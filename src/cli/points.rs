@@ -138,6 +138,7 @@ fn lines(history: &History, deck: &Deck) -> Vec<Line> {
         line.volume = called(base.volume);
         line.note = match size {
             Some(tape) => Size(tape.head.bytes).to_string(),
+            None if base.is_in_journal => format!("in the journal, from record {} on", base.began),
             None => "its tape is not here".to_owned(),
         };
         points.push(line);

@@ -141,7 +141,8 @@ struct TapeJson {
 struct VolumeJson {
     volume: String,
     to: String,
-    base: String,
+    /// Its base tape; absent when the base is in the records.
+    base: Option<String>,
     records: u64,
 }
 
@@ -163,7 +164,7 @@ fn at_json(plan: &Plan) -> AtJson {
 fn volumes_json(plan: &Plan, request: &Request) -> Vec<VolumeJson> {
     let volume = |part: &Part| {
         let to = if plan.is_split { request.to.join(part.name.as_str()) } else { request.to.clone() };
-        let (volume, base) = (part.name.to_string(), part.base_tape.name());
+        let (volume, base) = (part.name.to_string(), part.base_tape.as_ref().map(Tape::name));
         VolumeJson { volume, to: to.display().to_string(), base, records: part.records() }
     };
     plan.parts.iter().map(volume).collect()

@@ -346,7 +346,7 @@ impl Resolver<'_> {
         let lacking = self.lacking(history, run);
         let mut bases = history.bases.iter().filter(|base| lacking.is_none_or(|volume| base.volume == volume));
         let gap = history.gaps().into_iter().rev().find(|(_, to)| *to < run.first);
-        let earlier_base = bases.clone().any(|base| base.ended < run.first && base.tape.is_some());
+        let earlier_base = bases.clone().any(|base| base.ended < run.first && base.is_at_hand());
         if let Some((from, to)) = gap.filter(|_| earlier_base) {
             return self.in_gap(asked, from, to);
         }
@@ -366,8 +366,8 @@ impl Resolver<'_> {
                 }
             };
         };
-        if base.tape.is_some() {
-            return self.in_gap(asked, base.began.next(), run.first.previous());
+        if base.is_at_hand() {
+            return self.in_gap(asked, base.first(), run.first.previous());
         }
         let of = match lacking {
             Some(volume) => format!("{}/{}", self.group, self.volumes.name(volume)),

@@ -172,6 +172,22 @@ fn the_newest_usable_base_is_taken() {
     assert_eq!(history.windows().count(), 2);
 }
 
+#[test]
+fn a_base_in_the_journal_needs_the_records_from_its_beginning_on_and_no_tape() {
+    let told = || {
+        let what = What::BaseEnd { base: BASE, began: Seq(5), digest: [0; 32] };
+        vec![Happening { seq: Seq(9), time: time(9), volume: VolumeIndex(0), what }]
+    };
+    let whole = History::new(EPOCH, vec![stretch(5, 20)], &[], told());
+    assert_eq!(resolve(&whole, Point::Oldest), Ok(9));
+    assert_eq!(resolve(&whole, Point::Seq(Seq(8))), Err(13));
+    assert_eq!(resolve(&whole, Point::Latest), Ok(20));
+    let cut = History::new(EPOCH, vec![stretch(6, 20)], &[], told());
+    assert_eq!(cut.windows().count(), 0, "its first record says what the root is");
+    let gap = History::new(EPOCH, vec![stretch(1, 5), stretch(7, 20)], &[], told());
+    assert_eq!(resolve(&gap, Point::Latest), Err(15), "record 6 is missing");
+}
+
 /// What happens to a volume: the record at which it joins, where base copies of it begin and end, whether their tapes are
 /// here, and where it leaves.
 type Fate = (u64, Vec<(u64, u64, bool)>, Option<u64>);

@@ -44,9 +44,10 @@ pub struct Part {
     pub name: VolumeName,
     /// Where it starts.
     pub base: Base,
-    /// The base tape.
-    pub base_tape: Tape,
-    /// Update tapes in order: every record after the base's `BaseBegin`, up to the target.
+    /// The base tape; none when the base is in the records.
+    pub base_tape: Option<Tape>,
+    /// Update tapes in order: every record after the base's `BaseBegin` (from there on when the base is in the records), up to
+    /// the target.
     pub updates: Vec<Needed>,
 }
 
@@ -83,7 +84,7 @@ impl Plan {
     /// All tapes, each once: the bases first.
     #[must_use]
     pub fn tapes(&self) -> Vec<&Tape> {
-        let bases = self.parts.iter().map(|part| &part.base_tape);
+        let bases = self.parts.iter().filter_map(|part| part.base_tape.as_ref());
         let mut updates: Vec<&Tape> = self.parts.iter().flat_map(Part::updates).collect();
         updates.sort_by_key(|tape| tape.head.first());
         updates.dedup_by_key(|tape| tape.path.clone());
@@ -116,14 +117,18 @@ impl Part {
             let label = &tape.head.label;
             label.base == Some(base.base) && tape.head.first() == base.began && label.lists(volume)
         };
-        let base_tape = tapes.bases.iter().find(of_base).ok_or_else(unreachable)?.clone();
-        let wanted = |stretch: &&crate::points::Stretch| stretch.last > base.began && stretch.first <= target.seq;
+        let base_tape = match base.is_in_journal {
+            true => None,
+            false => Some(tapes.bases.iter().find(of_base).ok_or_else(unreachable)?.clone()),
+        };
+        let first = base.first();
+        let wanted = |stretch: &&crate::points::Stretch| stretch.last >= first && stretch.first <= target.seq;
         let mut updates = Vec::new();
         for stretch in history.stretches.iter().filter(wanted) {
             let tape = tapes.updates.iter().find(|tape| tape.name() == stretch.name).ok_or_else(unreachable)?;
             updates.push(Needed {
                 tape: tape.clone(),
-                from: stretch.first.max(base.began.next()),
+                from: stretch.first.max(first),
                 to: stretch.last.min(target.seq),
             });
         }
@@ -137,7 +142,7 @@ impl Part {
     /// Bytes of its tapes.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        self.base_tape.head.bytes + self.updates().map(|tape| tape.head.bytes).sum::<u64>()
+        self.base_tape.iter().chain(self.updates()).map(|tape| tape.head.bytes).sum()
     }
 
     /// Records after the base.
@@ -157,7 +162,10 @@ impl Part {
             done += tape.head.bytes;
             Ok::<_, Error>(verified)
         };
-        let base = verify(&self.base_tape)?;
+        let base = match &self.base_tape {
+            Some(tape) => Some((verify(tape)?, tape.path.clone())),
+            None => None,
+        };
         let mut windings = Vec::with_capacity(self.updates.len());
         for needed in &self.updates {
             let tape = verify(&needed.tape)?;
@@ -167,6 +175,6 @@ impl Part {
         for pair in windings.windows(2) {
             pair[1].check_follows(&pair[0])?;
         }
-        Ok(Reel::new(self.volume, base, &self.base_tape.path, windings))
+        Ok(Reel::new(self.volume, base, windings))
     }
 }

@@ -75,16 +75,15 @@ impl Winding {
 /// Everything that a restore of one volume reads.
 pub struct Reel {
     volume: VolumeIndex,
-    base: Rc<VerifiedTape>,
-    base_path: PathBuf,
+    base: Option<(Rc<VerifiedTape>, PathBuf)>,
     windings: Vec<Winding>,
 }
 
 impl Reel {
-    /// A volume's base tape and the update tapes that follow it.
+    /// A volume's base tape with its path, if the base is not in the records, and the update tapes that follow it.
     #[must_use]
-    pub fn new(volume: VolumeIndex, base: Rc<VerifiedTape>, base_path: &Path, windings: Vec<Winding>) -> Reel {
-        Reel { volume, base, base_path: base_path.to_owned(), windings }
+    pub fn new(volume: VolumeIndex, base: Option<(Rc<VerifiedTape>, PathBuf)>, windings: Vec<Winding>) -> Reel {
+        Reel { volume, base, windings }
     }
 
     /// Visits the records of the base tape: entries, and where the bytes are.
@@ -92,25 +91,30 @@ impl Reel {
     /// # Errors
     /// The tape does not read back (19), or the visitor's.
     pub fn base_records(&self, visit: &mut dyn FnMut(Change<'_>) -> Result<()>) -> Result<()> {
-        let fail = |error| tape_error(&self.base_path, error);
-        let mut records = self.base.records(self.base.head().first()).map_err(fail)?;
+        let Some((base, path)) = &self.base else { return Ok(()) };
+        let fail = |error| tape_error(path, error);
+        let mut records = base.records(base.head().first()).map_err(fail)?;
         while let Some(raw) = records.next().map_err(fail)? {
             visit(raw.decode().map_err(fail)?.change)?;
         }
         Ok(())
     }
 
-    /// The bytes on the base tape.
+    /// The bytes on the base tape, if there is one.
     ///
     /// # Errors
     /// The tape cannot be read.
-    pub fn base_bytes(&self) -> Result<BaseBytes> {
-        self.base.base_bytes().map_err(|error| tape_error(&self.base_path, error))
+    pub fn base_bytes(&self) -> Result<Option<BaseBytes>> {
+        let bytes = self.base.as_ref().map(|(base, path)| base.base_bytes().map_err(|error| tape_error(path, error)));
+        bytes.transpose()
     }
 
     /// An error of the base tape with its path.
     pub(super) fn base_error(&self, error: TapeError) -> Error {
-        tape_error(&self.base_path, error)
+        match &self.base {
+            Some((_, path)) => tape_error(path, error),
+            None => Error::failed(error.to_string()),
+        }
     }
 
     /// Visits the records `from` to `to` that concern the volume in order, each as it really was; those that came to nothing

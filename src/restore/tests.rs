@@ -4,6 +4,7 @@ mod logs;
 mod model;
 mod random;
 mod refusals;
+mod through;
 mod volumes;
 mod world;
 

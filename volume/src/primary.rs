@@ -7,6 +7,7 @@
 
 mod adopt;
 mod attributes;
+mod base_log;
 mod committer;
 mod data;
 mod directory;
@@ -16,20 +17,25 @@ mod lull;
 mod names;
 mod recovery;
 mod redo;
+mod resync;
 mod superseded;
 mod suspend;
 mod takeover;
+mod through;
 mod walk;
 
 pub(crate) use committer::Committer;
 
 pub use adopt::{Adopted, Identity};
 pub use attributes::{SetAttr, TimeSet};
+pub use base_log::{UnderWay, base_under_way};
 pub use directory::DirEntry;
 pub use dirty::{DirtyCounts, Reason, Suspension, suspension};
 pub use lifecycle::{NewEpoch, OpenError, OpenOptions, Opened, Session, VolumeOptions};
 pub use recovery::Recovered;
-pub use suspend::{OnFull, ResyncError, Resynced};
+pub use resync::{ResyncError, Resynced};
+pub use suspend::OnFull;
+pub use through::{Based, Telling};
 pub use walk::{Visit, WalkError};
 
 use std::path::PathBuf;
@@ -79,7 +85,16 @@ const OPERATION_RECORDS: u64 = 8;
 /// No change is under way until this is dropped.
 #[derive(Debug)]
 pub struct Held<'p> {
+    primary: &'p Primary,
     _gate: RwLockWriteGuard<'p, ()>,
+}
+
+impl Held<'_> {
+    /// It is this volume that is held.
+    #[must_use]
+    pub fn is_of(&self, primary: &Primary) -> bool {
+        std::ptr::eq(self.primary, primary)
+    }
 }
 
 /// A primary volume with its journal.
@@ -104,6 +119,8 @@ pub struct Primary {
     suspensions: AtomicU64,
     /// What changed since, also while it is brought back.
     dirty: Mutex<Option<dirty::DirtyMap>>,
+    /// What a base copy through the journal has told, until it ends.
+    base: Mutex<Option<base_log::BaseLog>>,
     /// Wall time at which the last change of ours was applied: whatever carries a later change time is not ours.
     applied_at: AtomicI64,
     open_files: AtomicU64,
@@ -207,7 +224,7 @@ impl Primary {
     /// changes that are under way.
     #[must_use]
     pub fn hold_changes(&self, patience: Duration) -> Option<Held<'_>> {
-        self.gate.try_write_for(patience).map(|gate| Held { _gate: gate })
+        self.gate.try_write_for(patience).map(|gate| Held { primary: self, _gate: gate })
     }
 
     fn node(&self, ino: u64) -> Result<Arc<Node>> {

@@ -31,7 +31,7 @@ fn file(world: &World, index: u16) -> Option<FileId> {
     pick(&files, index)
 }
 
-fn act(world: &mut World, (kind, one, two, three): Step) {
+pub fn act(world: &mut World, (kind, one, two, three): Step) {
     let into = directory(world, one);
     let new_name = name(NAMES[usize::from(three) % NAMES.len()]);
     let taken = world.model.objects[&into].names.get(&new_name).copied();
@@ -148,7 +148,7 @@ fn attributes(world: &mut World, file: FileId, three: u8) {
     }
 }
 
-fn steps(count: usize) -> impl Strategy<Value = Vec<Step>> {
+pub fn steps(count: usize) -> impl Strategy<Value = Vec<Step>> {
     proptest::collection::vec(any::<Step>(), 0..count)
 }
 
@@ -245,6 +245,6 @@ proptest! {
 }
 
 /// More of them when asked for, in the long runs.
-fn cases() -> u32 {
+pub fn cases() -> u32 {
     std::env::var("REELFS_CASES").ok().and_then(|count| count.parse().ok()).unwrap_or(24)
 }

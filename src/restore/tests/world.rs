@@ -13,6 +13,7 @@ use reelfs_journal::{
 use uuid::Uuid;
 
 use super::model::Model;
+use super::through::Through;
 
 pub const EPOCH: Epoch = Epoch(1);
 
@@ -49,6 +50,7 @@ pub struct World {
     /// First restorable record.
     pub first_point: Option<Seq>,
     pub base: Option<BaseRun>,
+    pub through: Option<Through>,
     pub written: Vec<PathBuf>,
     exported: Position,
     /// Where the last tape begins: after this record.
@@ -77,6 +79,7 @@ impl World {
             states: BTreeMap::new(),
             first_point: None,
             base: None,
+            through: None,
             written: Vec::new(),
             exported: Position { epoch: EPOCH, seq: Seq::ZERO, digest: Digest::ZERO },
             last_cut: Seq::ZERO,
@@ -110,7 +113,7 @@ impl World {
         Seq(self.records.len() as u64)
     }
 
-    fn journal(&mut self, change: Change<'_>, more: bool) -> Seq {
+    pub fn journal(&mut self, change: Change<'_>, more: bool) -> Seq {
         let seq = self.last().next();
         let time = World::time_of(seq);
         let change = change.into_owned();
@@ -295,6 +298,9 @@ impl World {
 
     /// A name change announces what it touches first, so that nothing slips through between two listings.
     fn announce(&mut self, change: &Change<'_>) {
+        if let Some(run) = &mut self.through {
+            run.note_moved(change);
+        }
         let Some(run) = &mut self.base else { return };
         let objects = match change {
             Change::Link { file, .. } => vec![*file],
@@ -465,7 +471,7 @@ impl BaseRun {
     }
 }
 
-fn entry_of(model: &Model, parent: FileId, name: &Name, file: FileId) -> Change<'static> {
+pub fn entry_of(model: &Model, parent: FileId, name: &Name, file: FileId) -> Change<'static> {
     let object = &model.objects[&file];
     let xattrs: Vec<Xattr> = object.xattr_list();
     Change::Entry {

@@ -298,9 +298,14 @@ impl Primary {
 
     /// Journals the attributes of the root, or of an object of which no name is known.
     pub(super) fn tell_without_place(&self, node: &Arc<Node>) -> Result<()> {
+        self.tell(&Requester::reelfs(), self.placeless(node)?)
+    }
+
+    /// An entry without a place.
+    pub(super) fn placeless(&self, node: &Arc<Node>) -> Result<Change<'static>> {
         let stat = self.volume.stat(node)?;
         let path = self.volume.path(node)?;
-        let entry = Change::Entry {
+        Ok(Change::Entry {
             parent: FileId::NONE,
             name: Name::new(b"?").map_err(|_| Errno::INVAL)?,
             file: node.id,
@@ -308,11 +313,16 @@ impl Primary {
             attributes: stat.attributes(),
             xattrs: xattr::all(&*path)?,
             size: if stat.file_type == FileType::RegularFile { stat.size } else { 0 },
-        };
-        self.tell(&Requester::reelfs(), entry)
+        })
     }
 
-    fn entry(&self, parent: FileId, directory: &OwnedFd, name: &Name, stat: &Stat) -> Result<Change<'static>> {
+    pub(super) fn entry(
+        &self,
+        parent: FileId,
+        directory: &OwnedFd,
+        name: &Name,
+        stat: &Stat,
+    ) -> Result<Change<'static>> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let object = rustix::fs::openat(directory, name.as_bytes(), flags, Mode::empty())?;
         Ok(Change::Entry {
@@ -391,7 +401,7 @@ impl ScanFor<'_> {
 }
 
 /// The next stretch of data at or after `offset`; a file system that knows no holes has one.
-fn next_extent(file: &OwnedFd, offset: u64, size: u64) -> Result<Option<(u64, u64)>> {
+pub(super) fn next_extent(file: &OwnedFd, offset: u64, size: u64) -> Result<Option<(u64, u64)>> {
     if offset >= size {
         return Ok(None);
     }

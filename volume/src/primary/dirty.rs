@@ -21,7 +21,7 @@ const UNITS_MAX: u64 = 1 << 16;
 /// Bytes of one entry of the log: kind (8 bits), generation (32 bits at 4), inode number (64 at 8), a number (64 at 16), CRC-32C
 /// of all that (32 at 24), zeros to the end. Little-endian. The head has the record's number for an inode number and the
 /// time for the number.
-const ENTRY: usize = 32;
+pub(super) const ENTRY: usize = 32;
 
 const HEAD: u8 = 1;
 const DIRECTORY: u8 = 2;
@@ -295,7 +295,7 @@ fn is_unbegun(bytes: &[u8]) -> bool {
     bytes.len() <= ENTRY && bytes.get(..ENTRY).and_then(read_head).is_none()
 }
 
-fn entry(kind: u8, id: FileId, number: u64) -> [u8; ENTRY] {
+pub(super) fn entry(kind: u8, id: FileId, number: u64) -> [u8; ENTRY] {
     let mut bytes = [0; ENTRY];
     bytes[0] = kind;
     bytes[4..8].copy_from_slice(&id.generation.to_le_bytes());
@@ -306,7 +306,7 @@ fn entry(kind: u8, id: FileId, number: u64) -> [u8; ENTRY] {
     bytes
 }
 
-fn read_entry(bytes: &[u8]) -> Option<(u8, FileId, u64)> {
+pub(super) fn read_entry(bytes: &[u8]) -> Option<(u8, FileId, u64)> {
     let long = |at: usize| bytes.get(at..at + 8).and_then(|part| part.try_into().ok()).map(u64::from_le_bytes);
     let short = |at: usize| bytes.get(at..at + 4).and_then(|part| part.try_into().ok()).map(u32::from_le_bytes);
     let is_whole = crc32c::crc32c(bytes.get(..24)?) == short(24)?;

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::adopt::{Adopted, Identity, KnownDirectories, Scan, ScanFor};
+use super::base_log::BaseLog;
 use super::dirty::DirtyMap;
 use super::lull::{DueRedo, Lull};
 use super::recovery::{Recovered, Unsettled};
@@ -204,6 +205,7 @@ impl Primary {
             suspended: AtomicBool::new(false),
             suspensions: AtomicU64::new(0),
             dirty: Mutex::new(DirtyMap::load(&options.state).map_err(io_error("read the dirty map"))?),
+            base: Mutex::new(BaseLog::load(&options.state).map_err(io_error("read the log of the base copy"))?),
             applied_at: AtomicI64::new(i64::MIN),
             open_files: AtomicU64::new(0),
         };

@@ -197,6 +197,8 @@ impl Primary {
         }
         if stat.is_directory() {
             self.known.lock().add(id);
+        } else {
+            self.born(id);
         }
         Ok((stat, node))
     }
