@@ -10,6 +10,7 @@ use reelfs_transport::directory::{DirectoryShelf, ShelfError};
 use serde::Serialize;
 
 use crate::base_copy;
+use crate::consumer;
 use crate::error::{Error, ErrorKind, Result};
 use crate::group_file::{GroupFile, Target};
 use crate::open_group::OpenGroup;
@@ -344,13 +345,13 @@ pub(crate) fn publish<T>(to: &Destination, name: &TapeName, write: impl FnOnce(&
     })
 }
 
-/// Frees what every known directory has. After a power cut the volume gets back what it had from the journal, so what leaves
-/// the journal is on the volume's disk first.
-fn free(group: &OpenGroup) -> Result<()> {
+/// Frees what every known directory and every consumer has. After a power cut the volume gets back what it had from the journal,
+/// so what leaves the journal is on the volume's disk first.
+pub(crate) fn free(group: &OpenGroup) -> Result<()> {
     group.primary().sync_volume().map_err(|error| Error::io("sync the PVOL", error.into()))?;
     let file = group.file();
     let jvol = group.primary().jvol();
-    let Some(least) = file.targets.iter().min_by_key(|target| target.seq) else {
+    let Some(least) = consumer::least_needed(&file) else {
         return Ok(());
     };
     // also when nothing is freed: it makes the time of the seal durable, which later records must not fall behind

@@ -71,6 +71,7 @@ pub fn create(state: &StateDir, new: &NewGroup, progress: &mut dyn FnMut(u64, u6
             on_full: new.on_full,
             session: None,
             targets: Vec::new(),
+            consumers: Vec::new(),
             base: None,
             last_marker: None,
         };

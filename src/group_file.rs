@@ -9,6 +9,7 @@ use reelfs_volume::{OnFull, Session};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::consumer::Consumer;
 use crate::error::{Error, ErrorKind, Result};
 use crate::state::GroupDir;
 
@@ -39,6 +40,9 @@ pub struct GroupFile {
     /// The directories that tapes are exported to, and how far each is.
     #[serde(default)]
     pub targets: Vec<Target>,
+    /// Replicas that follow the journal, and sites that acknowledge its tapes.
+    #[serde(default)]
+    pub consumers: Vec<Consumer>,
     /// The newest finished base copy of this epoch.
     #[serde(default)]
     pub base: Option<Base>,
@@ -178,6 +182,7 @@ mod tests {
             on_full: OnFull::Block,
             session: None,
             targets: Vec::new(),
+            consumers: Vec::new(),
             base: Some(Base { uuid: Uuid::from_u128(8), seq: Seq(9) }),
             last_marker: Some(LastMarker { name: "m".into(), seq: Seq(3), time: Timestamp(4) }),
         }

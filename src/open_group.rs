@@ -147,6 +147,11 @@ impl OpenGroup {
         self.tapes.lock()
     }
 
+    /// The same when nobody else does anything of the kind just now.
+    pub fn try_alone(&self) -> Option<parking_lot::MutexGuard<'_, ()>> {
+        self.tapes.try_lock()
+    }
+
     /// Closes the group cleanly.
     ///
     /// # Errors

@@ -5,6 +5,7 @@ use std::path::Path;
 use reelfs_volume::{Reason, ResyncError, Resynced};
 use serde::{Deserialize, Serialize};
 
+use crate::consumer;
 use crate::error::{Error, ErrorKind, Result};
 use crate::export::{self, Destination};
 use crate::open_group::OpenGroup;
@@ -60,7 +61,7 @@ pub fn resync(group: &OpenGroup, mountpoint: Option<&Path>, progress: &mut dyn F
                 troubles.push(error);
             }
         }
-        group.primary().jvol().pointers().out > before
+        group.primary().jvol().pointers().out > before || consumer::make_room(group)
     };
     let resynced = group.primary().resync(&mut make_room, progress);
     resynced.map_err(|error| match error {

@@ -164,6 +164,7 @@ fn provisional(state: &StateDir, source: &Path, tapes: &Path) -> Result<GroupFil
         on_full: OnFull::Block,
         session: None,
         targets: Vec::new(),
+        consumers: Vec::new(),
         base: None,
         last_marker: None,
     })

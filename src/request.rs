@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::base_copy;
+use crate::consumer::{self, Ask};
 use crate::error::{Error, ErrorKind, Result};
 use crate::export::{self, Destination};
 use crate::group_file::LastMarker;
@@ -53,6 +54,8 @@ pub enum Request {
     Split,
     /// Journal again, and tell what changed meanwhile.
     Resync,
+    /// A replica or a site far away has something to say.
+    Consumer(Ask),
     /// Unmount and end.
     Umount,
 }
@@ -86,6 +89,8 @@ impl Request {
             Request::Export { .. } => "reelfs tape export",
             Request::Split => "reelfs pair split",
             Request::Resync => "reelfs pair resync",
+            Request::Consumer(Ask::Acknowledge { .. }) => "reelfs tape ack",
+            Request::Consumer(_) => "reelfs follow",
             Request::Umount => "reelfs umount",
         }
     }
@@ -190,6 +195,7 @@ pub fn perform(
             let _alone = group.alone();
             to_json(&pair::resync(group, mountpoint, &mut step)?)
         }
+        Request::Consumer(ask) => consumer::perform(group, ask),
         Request::Status | Request::Umount => Err(Error::new(ErrorKind::State, "the group is not mounted")),
     }
 }

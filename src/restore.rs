@@ -19,18 +19,21 @@ mod told;
 
 use std::path::PathBuf;
 
-use reelfs_journal::{FileTime, Name, NodeKind, Seq, Timestamp};
+use reelfs_journal::{FileId, FileTime, Name, NodeKind, Seq, Timestamp};
 use reelfs_volume::Volume;
 
 pub use builder::{Builder, Built, Restraint};
+pub(crate) use choose::broken_tapes;
 pub use deck::{Deck, EpochTapes, Visit, Watch, Who};
 pub use live::{JOURNAL, Live};
 pub use plan::{Needed, Plan};
 pub use probe::{Needs, probe};
 pub use reel::{Reel, Step, Winding};
-pub use replay::replay;
+pub(crate) use replay::misfit;
+pub use replay::{Player, Stage, replay};
 pub use survey::{Selection, Survey};
 pub use tape::Tape;
+pub(crate) use tape::tape_error;
 pub use target::{Destination, Standing, check, mark_name};
 pub use told::Told;
 
@@ -127,6 +130,30 @@ pub struct Summary {
 /// # Errors
 /// Everything that can be wrong with tapes and target; up to the probe nothing is changed.
 pub fn run(deck: &Deck, plan: &Plan, request: &Request, watch: &mut dyn FnMut(Progress)) -> Result<Summary> {
+    let made = make(deck, plan, request, watch)?;
+    made.destination.finish(made.root_mtime)?;
+    Ok(made.summary)
+}
+
+/// A tree that is complete and on disk, and still carries the incomplete mark.
+pub struct Made {
+    /// The tree; it knows all its objects.
+    pub volume: Volume,
+    /// Where it is; to be finished.
+    pub destination: Destination,
+    /// Its objects, the root among them.
+    pub files: Vec<FileId>,
+    /// Modification time that the root gets at the end.
+    pub root_mtime: FileTime,
+    /// What was done.
+    pub summary: Summary,
+}
+
+/// The same up to the incomplete mark, which stays.
+///
+/// # Errors
+/// As [`run`].
+pub fn make(deck: &Deck, plan: &Plan, request: &Request, watch: &mut dyn FnMut(Progress)) -> Result<Made> {
     let standing = check(&request.to, &request.tapes, plan.uuid)?;
     let total = plan.bytes();
     let reel = plan.load(deck, &mut |done| {
@@ -175,8 +202,9 @@ pub fn run(deck: &Deck, plan: &Plan, request: &Request, watch: &mut dyn FnMut(Pr
     (summary.files, summary.bytes) = (selection.objects.len() as u64 - 1, built.bytes);
     watch(Progress { phase: Phase::Sync, done: total, total, reached: Some((target, plan.target.time)) });
     volume.sync().map_err(|errno| Error::io(format!("bring {} to disk", request.to.display()), errno.into()))?;
-    destination.finish(root_mtime(&survey)?)?;
-    Ok(summary)
+    let root_mtime = root_mtime(&survey)?;
+    let files = selection.objects.iter().copied().collect();
+    Ok(Made { volume, destination, files, root_mtime, summary })
 }
 
 fn restraint(request: &Request) -> Restraint {

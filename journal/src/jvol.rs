@@ -14,6 +14,7 @@ mod open;
 mod reader;
 mod superblock;
 mod sync;
+mod window;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -30,6 +31,7 @@ use crate::{Clock, Digest, HybridClock, JournalError, Seq, Timestamp};
 pub use self::append::{Appended, Reserve};
 pub use self::geometry::JvolGeometry;
 pub use self::reader::{JvolControls, JvolReader, RecordBytes};
+pub use self::window::Place;
 
 /// Version of the format that this program writes and reads.
 pub const JVOL_FORMAT_VERSION: u32 = 1;

@@ -32,7 +32,8 @@ pub use error::{JournalError, RecordError};
 pub use id::{Epoch, FileId, GroupName, GroupNameError, Seq, VolumeIndex};
 pub use inflight::{InFlight, InFlightState, Slot};
 pub use jvol::{
-    Appended, JVOL_FORMAT_VERSION, Jvol, JvolControls, JvolGeometry, JvolPointers, JvolReader, RecordBytes, Reserve,
+    Appended, JVOL_FORMAT_VERSION, Jvol, JvolControls, JvolGeometry, JvolPointers, JvolReader, Place, RecordBytes,
+    Reserve,
 };
 pub use marker::MarkerKind;
 pub use name::{Name, NameError};

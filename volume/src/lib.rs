@@ -9,15 +9,17 @@ mod apply;
 mod bracket;
 mod node;
 mod primary;
+mod replica;
 mod stat;
 mod sys;
 mod volume;
 mod xattr;
 
-pub use bracket::Bracket;
+pub use bracket::{Bracket, Places};
 pub use primary::{
     Adopted, DirEntry, DirtyCounts, Held, Identity, NewEpoch, OnFull, OpenError, OpenOptions, Opened, Primary, Reason,
     Recovered, Requester, ResyncError, Resynced, Session, SetAttr, Suspension, TimeSet, Visit, WalkError, suspension,
 };
+pub use replica::{Found, Recalled};
 pub use stat::Stat;
 pub use volume::{Side, Volume};

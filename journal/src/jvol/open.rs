@@ -51,7 +51,7 @@ impl Jvol {
         Ok(jvol)
     }
 
-    fn assemble(file: VolumeFile, chosen: &Chosen) -> Jvol {
+    pub(super) fn assemble(file: VolumeFile, chosen: &Chosen) -> Jvol {
         let superblock = &chosen.superblock;
         let tail = Tail {
             out: superblock.out,
@@ -251,7 +251,7 @@ impl Jvol {
     }
 }
 
-fn read_superblock(file: &VolumeFile, length: u64) -> Result<Chosen, JournalError> {
+pub(super) fn read_superblock(file: &VolumeFile, length: u64) -> Result<Chosen, JournalError> {
     let mut slots = vec![0; 2 * SUPERBLOCK_LEN];
     if length < slots.len() as u64 {
         return Err(JournalError::Foreign(file.path.clone()));
