@@ -8,12 +8,11 @@ use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustix::fs::{CWD, RenameFlags, XattrFlags};
 use rustix::process::{Pid, Signal, kill_process};
-use support::{Outcome, Random, Sandbox, Tree, program, tools, wait};
+use support::{History, Outcome, Random, Sandbox, Tree, program, tools, wait};
 
 fn follow(sandbox: &Sandbox, arguments: &[&str], to: &Path) -> Outcome {
     sandbox.reelfs(["follow"].iter().chain(arguments).map(AsRef::as_ref).chain(["--to".as_ref(), to.as_os_str()]))
@@ -113,43 +112,166 @@ fn killed_at_any_moment_it_goes_on_and_is_the_twin() {
     let sandbox = Sandbox::new();
     let (pvol, replica) = (group(&sandbox), sandbox.path("replica"));
     let mount = sandbox.mount("docs", "mnt");
-    let is_over = AtomicBool::new(false);
-    let rounds = tools::rounds(25, 200);
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            let mut random = Random::new("follow", 2);
-            while !is_over.load(Ordering::SeqCst) {
-                act(mount.path(), &mut random);
-            }
-        });
-        let mut random = Random::new("kill", 2);
-        let mut killed_inside = 0;
-        for round in 0..rounds {
-            let child = follower(&sandbox, &["docs"], &replica);
-            // also in the first copy
-            let pause = if round < 5 { 20 + random.below(200) } else { 100 + random.below(700) };
-            wait::pause(Duration::from_millis(pause));
-            kill(child, Signal::KILL);
-            let told = follow(&sandbox, &["--status", "--json"], &replica);
-            killed_inside += usize::from(told.code == 0 && !told.json()["applying"].is_null());
-            if round % 8 == 7 {
-                let child = follower(&sandbox, &["docs"], &replica);
-                wait::pause(Duration::from_millis(800));
-                assert_eq!(
-                    kill(child, Signal::TERM),
-                    Some(0),
-                    "{}",
-                    fs::read_to_string(sandbox.path("follower.log")).unwrap()
-                );
-            }
+    let (mut random, mut kills) = (Random::new("follow", 2), Random::new("kill", 2));
+    let mut killed_inside = 0;
+    for round in 0..tools::rounds(24, 200) {
+        let child = follower(&sandbox, &["docs"], &replica);
+        // the first ones hit the first copy
+        let length = Duration::from_millis(if round < 4 { 20 + kills.below(200) } else { 200 + kills.below(500) });
+        let begin = wait::now();
+        while begin.elapsed() < length {
+            act(mount.path(), &mut random);
         }
-        is_over.store(true, Ordering::SeqCst);
-        assert!(killed_inside > 0, "no kill hit a batch");
-    });
-    mount.sync();
-    follow(&sandbox, &["docs", "--once"], &replica).ok();
-    same(&pvol, &replica, "after the kills");
+        kill(child, Signal::KILL);
+        let told = follow(&sandbox, &["--status", "--json"], &replica);
+        let is_inside = told.code == 0 && !told.json()["applying"].is_null();
+        killed_inside += usize::from(is_inside);
+        if is_inside || round % 6 == 5 {
+            mount.sync();
+            follow(&sandbox, &["docs", "--once"], &replica).ok();
+            same(&pvol, &replica, &format!("after kill {round}"));
+        }
+    }
+    assert!(killed_inside > 0, "no kill hit a batch");
+    let child = follower(&sandbox, &["docs"], &replica);
+    wait::until(Duration::from_secs(30), || follow(&sandbox, &["docs", "--once"], &replica).code == 11);
+    assert_eq!(kill(child, Signal::TERM), Some(0), "{}", fs::read_to_string(sandbox.path("follower.log")).unwrap());
     mount.umount();
     follow(&sandbox, &["docs", "--once"], &replica).ok();
     same(&pvol, &replica, "at the end");
+}
+
+#[test]
+fn tapes_are_followed_one_after_the_other_and_a_gap_is_told() {
+    let mut history = History::new();
+    let to = history.sandbox.path("replica");
+    let some = history.copy_of_tapes("some");
+    let arguments = ["--tapes", some.to_str().unwrap(), "--once"];
+    fs::remove_file(history.tape_in(&some, 3)).unwrap();
+    fs::remove_file(history.tape_in(&some, 4)).unwrap();
+    follow(&history.sandbox, &arguments, &to).ok();
+    history.states[0].assert_same(&Tree::of(&to), "at the first marker");
+    // the tape after the next comes first
+    fs::copy(history.tape(4), history.tape_in(&some, 4)).unwrap();
+    follow(&history.sandbox, &arguments, &to).refused(15, &["a tape is missing"]);
+    history.states[0].assert_same(&Tree::of(&to), "still there");
+    fs::copy(history.tape(3), history.tape_in(&some, 3)).unwrap();
+    let child = follower(&history.sandbox, &arguments[..2], &to);
+    history.go_on(4);
+    let copied = history.sandbox.path("part");
+    fs::copy(history.tape(5), &copied).unwrap();
+    fs::rename(&copied, history.tape_in(&some, 5)).unwrap();
+    let is_there = wait::until(Duration::from_secs(60), || to.join("new4").exists());
+    assert_eq!((is_there, kill(child, Signal::INT)), (true, Some(0)));
+    follow(&history.sandbox, &arguments, &to).ok();
+    history.states[3].assert_same(&Tree::of(&to), "with the new tape");
+    let other = History::new();
+    let foreign = ["--tapes", other.tapes.to_str().unwrap(), "--once"];
+    follow(&history.sandbox, &foreign, &to).refused(21, &["another"]);
+}
+
+#[test]
+fn somebody_elses_hand_in_a_replica_is_told_and_nothing_is_done() {
+    let history = History::new();
+    let arguments = ["--tapes", history.tapes.to_str().unwrap(), "--once"];
+    let hand = |name: &str, what: &dyn Fn(&Path), sentence: &str| {
+        let to = history.sandbox.path(name);
+        follow(&history.sandbox, &arguments, &to).ok();
+        follow(&history.sandbox, &arguments, &to).ok();
+        wait::pause(Duration::from_millis(20));
+        what(&to);
+        follow(&history.sandbox, &arguments, &to).refused(14, &["changed by somebody", sentence]);
+    };
+    hand("added", &|to| fs::write(to.join("d/mine"), "x").unwrap(), "d/mine");
+    hand("written", &|to| fs::write(to.join("d/was-there"), "x").unwrap(), "d/was-there");
+    hand("removed", &|to| fs::remove_file(to.join("new1")).unwrap(), "gone");
+    hand("replaced", &|to| fs::rename(to.join("new1"), to.join("new2")).unwrap(), "gone");
+    let full = history.sandbox.directory("full");
+    fs::write(full.join("mine"), "x").unwrap();
+    follow(&history.sandbox, &arguments, &full).refused(14, &["not empty"]);
+}
+
+#[test]
+fn a_suspension_and_its_resync_are_followed() {
+    let sandbox = Sandbox::new();
+    let (pvol, replica) = (group(&sandbox), sandbox.path("replica"));
+    let mut random = Random::new("follow", 3);
+    let mount = sandbox.mount("docs", "mnt");
+    follow(&sandbox, &["docs", "--once"], &replica).ok();
+    for round in 0..3 {
+        (0..200).for_each(|_| act(mount.path(), &mut random));
+        mount.sync();
+        sandbox.reelfs(["pair", "split", "docs"]).ok();
+        let before = Tree::of(&pvol);
+        (0..400).for_each(|_| act(mount.path(), &mut random));
+        mount.sync();
+        follow(&sandbox, &["docs", "--once"], &replica).ok();
+        before.assert_same(&Tree::of(&replica), "as it was when it was suspended");
+        sandbox.reelfs(["pair", "resync", "docs"]).ok();
+        follow(&sandbox, &["docs", "--once"], &replica).ok();
+        same(&pvol, &replica, &format!("after resync {round}"));
+    }
+    mount.umount();
+}
+
+#[test]
+fn the_journal_keeps_what_a_replica_has_not_confirmed_until_it_is_forgotten() {
+    let sandbox = Sandbox::new();
+    let (pvol, replica, tapes) = (group(&sandbox), sandbox.path("replica"), sandbox.directory("tapes"));
+    follow(&sandbox, &["docs", "--once"], &replica).ok();
+    let mount = sandbox.mount("docs", "mnt");
+    let shown = || sandbox.reelfs(["journal", "show", "docs", "--json"]).ok().json();
+    let restored = || shown()["consumers"][0]["already_restored"].as_u64().unwrap();
+    fs::write(mount.join("file"), "one").unwrap();
+    let before = restored();
+    sandbox.base("docs", &tapes);
+    sandbox.export("docs", &tapes);
+    assert_eq!(shown()["journal_out"].as_u64().unwrap(), before + 1, "{}", shown());
+    sandbox.mark("docs", "here");
+    sandbox.reelfs(["wait", "docs", "--applied", "marker:here", "--timeout", "1s"]).refused(17, &["not applied"]);
+    let child = follower(&sandbox, &["docs"], &replica);
+    sandbox.reelfs(["wait", "docs", "--applied", "marker:here", "--timeout", "60s"]).ok();
+    sandbox.reelfs(["mark", "docs", "there", "--wait", "applied", "--wait-timeout", "60s"]).ok();
+    assert!(restored() > before);
+    kill(child, Signal::TERM);
+    same(&pvol, &replica, "at a marker that was waited for");
+    fs::write(mount.join("file"), "two").unwrap();
+    let kept = restored();
+    sandbox.export("docs", &tapes);
+    assert_eq!(shown()["journal_out"].as_u64().unwrap(), kept + 1);
+    follow(&sandbox, &["docs", "--forget"], &replica).ok();
+    assert!(shown()["journal_out"].as_u64().unwrap() > kept + 1, "{}", shown());
+    follow(&sandbox, &["docs", "--once"], &replica).refused(15, &["freed"]);
+    follow(&sandbox, &["docs", "--forget"], &replica).refused(10, &["knows nothing of"]);
+    sandbox.reelfs(["wait", "docs", "--applied", "latest"]).refused(16, &["nobody"]);
+    mount.umount();
+}
+
+#[test]
+fn a_far_site_acknowledges_and_space_waits_for_it_where_that_is_wanted() {
+    let sandbox = Sandbox::new();
+    let (_, tapes) = (group(&sandbox), sandbox.directory("tapes"));
+    sandbox.base("docs", &tapes);
+    let mount = sandbox.mount("docs", "mnt");
+    let shown = || sandbox.reelfs(["journal", "show", "docs", "--json"]).ok().json();
+    let number = |field: &str| shown()[field].as_u64().unwrap();
+    let ack = |arguments: &[&str]| sandbox.reelfs(["tape", "ack", "docs"].iter().chain(arguments));
+    let first = number("journal_out") - 1;
+    ack(&["--upto", &first.to_string(), "--require", "yes"]).ok();
+    fs::write(mount.join("file"), "one").unwrap();
+    sandbox.export("docs", &tapes);
+    assert_eq!(number("journal_out"), first + 1, "kept for the site");
+    ack(&["--upto", &(number("journal_in") + 5).to_string()]).refused(13, &["on no tape"]);
+    let exported =
+        shown()["consumers"].as_array().unwrap().iter().find_map(|known| known["already_read"].as_u64()).unwrap();
+    ack(&["--upto", &exported.to_string()]).ok();
+    assert_eq!(number("journal_out"), exported + 1);
+    let back = ack(&["--upto", &first.to_string(), "--json"]).ok().json();
+    assert_eq!(back["already_restored"].as_u64().unwrap(), exported, "never back");
+    sandbox.reelfs(["wait", "docs", "--applied", &format!("seq:{exported}"), "--timeout", "5s"]).ok();
+    ack(&["--upto", &exported.to_string(), "--require", "no"]).ok();
+    fs::write(mount.join("file"), "two").unwrap();
+    sandbox.export("docs", &tapes);
+    assert!(number("journal_out") > exported + 1, "an exported tape counts as confirmed");
+    mount.umount();
 }

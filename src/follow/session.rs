@@ -191,14 +191,19 @@ impl<'o> Session<'o> {
     /// Does again what was begun, and is ready for what follows.
     pub(super) fn begin(
         beside: &'o Beside,
-        replica: ReplicaFile,
+        mut replica: ReplicaFile,
         opened: &'o Opened,
         objects: Objects,
         options: &'o Options<'o>,
     ) -> Result<Session<'o>> {
         let volume = &opened.volume;
         let fail = |errno: Errno| Error::io(format!("bring {} in order", beside.tree().display()), errno.into());
-        volume.set_root_mtime(replica.root_mtime).map_err(fail)?;
+        if replica.stamp.is_none() && opened.redo.is_none() {
+            // the first copy was finished, and perhaps not quite
+            volume.set_root_mtime(replica.root_mtime).map_err(fail)?;
+            replica.stamp = Some(volume.stamp().map_err(fail)?);
+            beside.store(&replica)?;
+        }
         let mut stage = Stage::Outside;
         if replica.stands.inside().is_some() {
             stage = Stage::Inside(volume.reopen_bracket(opened.scratch.clone(), &opened.recalled).map_err(fail)?);
