@@ -25,9 +25,7 @@ pub(crate) enum TapeVerb {
     )]
     Export(TapeExportArgs),
     /// A far site says up to where it has applied the tapes of a directory
-    #[command(
-        after_help = "Never goes back, and never beyond the tapes.\n\nExample:\n  reelfs tape ack docs --upto seq:918244 --from /media/disk"
-    )]
+    #[command(after_help = "Never goes back.\n\nExample:\n  reelfs tape ack docs --upto seq:918244 --from /media/disk")]
     Ack(ack::TapeAckArgs),
     /// The tapes of directories, in order, with gaps
     #[command(after_help = "Example:\n  reelfs tape list /media/disk")]

@@ -16,10 +16,13 @@ use crate::status::GroupStatus;
 /// How often it looks.
 const EVERY: Duration = Duration::from_millis(200);
 
+const EXAMPLES: &str = "\
+Example:
+  reelfs wait docs --state PAIR --timeout 10m && echo everything is journaled
+  reelfs wait docs --applied marker:before-upgrade";
+
 #[derive(Debug, clap::Args)]
-#[command(
-    after_help = "Example:\n  reelfs wait docs --state PAIR --timeout 10m && echo everything is journaled\n  reelfs wait docs --applied marker:before-upgrade"
-)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct WaitArgs {
     /// The group
     pub group: GroupName,
