@@ -134,7 +134,8 @@ fn killed_at_any_moment_it_goes_on_and_is_the_twin() {
     }
     assert!(killed_inside > 0, "no kill hit a batch");
     let child = follower(&sandbox, &["docs"], &replica);
-    wait::until(Duration::from_secs(30), || follow(&sandbox, &["docs", "--once"], &replica).code == 11);
+    sandbox.reelfs(["mark", "docs", "end", "--wait", "applied", "--wait-timeout", "60s"]).ok();
+    follow(&sandbox, &["docs", "--once"], &replica).refused(11, &["another reelfs follows"]);
     assert_eq!(kill(child, Signal::TERM), Some(0), "{}", fs::read_to_string(sandbox.path("follower.log")).unwrap());
     mount.umount();
     follow(&sandbox, &["docs", "--once"], &replica).ok();
