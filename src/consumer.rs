@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use reelfs_journal::{Digest, Epoch, Jvol, Place, Position, Seq, Timestamp};
+use reelfs_journal::{Digest, Epoch, Jvol, Place, Position, Seq, Timestamp, VolumeIndex};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -64,6 +64,9 @@ pub struct Consumer {
     pub way: Way,
     /// The replica, or the directory of tapes.
     pub dir: PathBuf,
+    /// The volume that a replica is of; tapes are of all.
+    #[serde(default)]
+    pub volume: Option<VolumeIndex>,
     /// The history that it stands in.
     pub epoch: Epoch,
     /// How far it is.
@@ -216,12 +219,18 @@ pub fn perform(group: &OpenGroup, ask: &Ask) -> Result<serde_json::Value> {
     let _alone = waits.then(|| group.alone());
     match ask {
         Ask::Enlist { consumer } => {
+            if let Some(index) = consumer.volume
+                && !group.file().volumes.iter().any(|entry| entry.index == index)
+            {
+                let message = format!("the volume that {} is a replica of has left the group", consumer.dir.display());
+                return Err(Error::new(ErrorKind::NotFound, message));
+            }
             check(group, &consumer.position())?;
             group.update(|file| set(file, consumer.clone()))?;
         }
         Ask::Window { after } => {
-            let seal = group.primary().seal().map_err(|error| Error::io("seal the journal", error.into()))?;
-            let readable = Readable::of(group.primary().jvol(), &group.file(), *after, seal.last, seal.time)?;
+            let seal = group.journal().seal().map_err(|error| Error::io("seal the journal", error.into()))?;
+            let readable = Readable::of(group.journal().jvol(), &group.file(), *after, seal.last, seal.time)?;
             return serde_json::to_value(readable).map_err(|error| Error::failed("write the answer").because(error));
         }
         Ask::Report { consumer } => {
@@ -253,7 +262,7 @@ pub fn perform(group: &OpenGroup, ask: &Ask) -> Result<serde_json::Value> {
 /// The consumer stands in the history that the journal tells.
 fn check(group: &OpenGroup, at: &Position) -> Result<()> {
     let file = group.file();
-    check_held(group.primary().jvol(), &file, at.seq)?;
+    check_held(group.journal().jvol(), &file, at.seq)?;
     let here = export::position_before(group, at.seq.next())?;
     if here.digest == at.digest { Ok(()) } else { Err(diverged(&file, at.seq)) }
 }
@@ -299,6 +308,19 @@ pub fn dismiss(group: &OpenGroup, dir: &Path) -> Result<()> {
     export::free(group)
 }
 
+/// Forgets the replicas of a volume that has left the group.
+///
+/// # Errors
+/// When the state directory cannot be written, or as freeing says.
+pub fn dismiss_volume(group: &OpenGroup, index: VolumeIndex) -> Result<()> {
+    let is_of_it = |known: &Consumer| known.volume == Some(index);
+    if !group.file().consumers.iter().any(is_of_it) {
+        return Ok(());
+    }
+    group.update(|file| file.consumers.retain(|known| !is_of_it(known)))?;
+    export::free(group)
+}
+
 /// A site says what it has applied: never back, never beyond what is on the tapes.
 fn acknowledge(group: &OpenGroup, dir: &Path, upto: Seq, required: Option<bool>) -> Result<Consumer> {
     let file = group.file();
@@ -312,7 +334,7 @@ fn acknowledge(group: &OpenGroup, dir: &Path, upto: Seq, required: Option<bool>)
     }
     let known = file.consumers.iter().find(|known| known.dir == dir);
     let restored = known.map_or(upto, |known| known.pointers.already_restored.max(upto));
-    let jvol = group.primary().jvol();
+    let jvol = group.journal().jvol();
     let digest = match known.filter(|known| known.pointers.already_restored == restored) {
         Some(known) => known.digest,
         // of what was freed nobody asks for the digest again
@@ -323,12 +345,13 @@ fn acknowledge(group: &OpenGroup, dir: &Path, upto: Seq, required: Option<bool>)
         id: known.map_or_else(new_id, |known| known.id),
         way: Way::Tapes,
         dir: dir.to_owned(),
+        volume: None,
         epoch: target.epoch,
         pointers: Pointers { read_scheduled: target.seq, already_read: target.seq, ..Pointers::at(restored) },
         digest,
         holds: required.unwrap_or_else(|| known.is_some_and(|known| known.holds)),
         inside: None,
-        heard: group.primary().clock().read().wall,
+        heard: group.journal().clock().read().wall,
     };
     group.update(|file| set(file, consumer.clone()))?;
     export::free(group)?;
@@ -338,7 +361,7 @@ fn acknowledge(group: &OpenGroup, dir: &Path, upto: Seq, required: Option<bool>)
 /// Waits a while for replicas to apply what the journal keeps for them; says whether that made room.
 #[must_use]
 pub fn make_room(group: &OpenGroup) -> bool {
-    let before = group.primary().jvol().pointers().out;
+    let before = group.journal().jvol().pointers().out;
     let follows = |consumer: &Consumer| consumer.holds && consumer.way == Way::Journal;
     for _ in 0..ROOM_LOOKS {
         if !group.file().consumers.iter().any(follows) {
@@ -348,7 +371,7 @@ pub fn make_room(group: &OpenGroup) -> bool {
             tracing::warn!(error = error.chain(), "no room could be made");
             return false;
         }
-        if group.primary().jvol().pointers().out > before {
+        if group.journal().jvol().pointers().out > before {
             return true;
         }
         pause();

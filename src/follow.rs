@@ -112,6 +112,7 @@ pub fn consumer(beside: &Beside, replica: &ReplicaFile, pointers: Pointers, hear
         id: replica.id,
         way: Way::Journal,
         dir: beside.tree().to_owned(),
+        volume: Some(replica.volume),
         epoch: replica.at.epoch,
         pointers,
         digest: replica.at.digest,

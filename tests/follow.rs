@@ -276,3 +276,64 @@ fn a_far_site_acknowledges_and_space_waits_for_it_where_that_is_wanted() {
     assert!(number("journal_out") > exported + 1, "an exported tape counts as confirmed");
     mount.umount();
 }
+
+#[test]
+fn each_volume_of_a_group_has_a_replica_of_its_own() {
+    let sandbox = Sandbox::new();
+    sandbox.reelfs(["group", "create", "shop", "--size", "64MiB", "--on-full", "block"]).ok();
+    let mut random = Random::new("follow", 4);
+    let pvols = ["db", "logs"].map(|volume| {
+        let pvol = sandbox.directory(volume);
+        ["a", "b", "a/c"].iter().for_each(|directory| fs::create_dir(pvol.join(directory)).unwrap());
+        (0..60).for_each(|_| act(&pvol, &mut random));
+        sandbox.reelfs(["pair", "create", &format!("shop/{volume}"), "--pvol", pvol.to_str().unwrap()]).ok();
+        pvol
+    });
+    let (replicas, tapes) = (["db-replica", "logs-replica"].map(|name| sandbox.path(name)), sandbox.directory("tapes"));
+    follow(&sandbox, &["shop", "--once"], &replicas[0]).refused(2, &["several volumes", "shop/db, shop/logs"]);
+    assert!(!replicas[0].exists());
+    sandbox.base("shop", &tapes);
+    let compare = |when: &str| {
+        for ((volume, pvol), replica) in ["shop/db", "shop/logs"].iter().zip(&pvols).zip(&replicas) {
+            follow(&sandbox, &[volume, "--once"], replica).ok();
+            same(pvol, replica, &format!("{volume} {when}"));
+        }
+    };
+    compare("after the first copy");
+    let db = sandbox.mount("shop/db", "mnt-db");
+    let logs = sandbox.directory("mnt-logs");
+    sandbox.reelfs(["mount", "shop/logs", logs.to_str().unwrap()]).ok();
+    let mut both = |count: u64| (0..count).for_each(|_| [db.path(), &logs].iter().for_each(|at| act(at, &mut random)));
+    both(200);
+    db.sync();
+    compare("mounted");
+    // the one is suspended and told again while the other goes on
+    sandbox.reelfs(["pair", "split", "shop/logs"]).ok();
+    both(200);
+    db.sync();
+    let before = Tree::of(&replicas[1]);
+    follow(&sandbox, &["shop/db", "--once"], &replicas[0]).ok();
+    same(&pvols[0], &replicas[0], "while the other is suspended");
+    sandbox.reelfs(["pair", "resync", "shop/logs"]).ok();
+    both(50);
+    before.assert_same(&Tree::of(&replicas[1]), "nobody followed");
+    db.sync();
+    compare("after a resync");
+    sandbox.export("shop", &tapes);
+    sandbox.reelfs(["umount", logs.to_str().unwrap()]).ok();
+    db.umount();
+    follow(&sandbox, &["shop/logs", "--once"], &replicas[0]).refused(21, &["a replica of volume db"]);
+    let (from_tapes, arguments) = (sandbox.path("from-tapes"), ["--tapes", tapes.to_str().unwrap(), "--once"]);
+    follow(&sandbox, &arguments, &from_tapes).refused(2, &["several volumes", "shop/db, shop/logs"]);
+    follow(&sandbox, &["shop/logs", arguments[0], arguments[1], arguments[2]], &from_tapes).ok();
+    same(&pvols[1], &from_tapes, "from tapes");
+    assert_eq!(follow(&sandbox, &["--status", "--json"], &from_tapes).ok().json()["volume"], "logs");
+    // who leaves takes those along for whom the journal keeps its records
+    sandbox.reelfs(["pair", "delete", "shop/logs"]).ok();
+    let shown = sandbox.reelfs(["journal", "show", "shop", "--json"]).ok().json();
+    let known = shown["consumers"].as_array().unwrap().iter().filter(|known| known["kind"] == "replica");
+    assert_eq!(known.map(|known| known["volume"].clone()).collect::<Vec<_>>(), ["db"], "{shown}");
+    follow(&sandbox, &["shop/logs", "--once"], &replicas[1]).refused(10, &["has left the group"]);
+    follow(&sandbox, &["shop", "--once"], &replicas[0]).ok();
+    same(&pvols[0], &replicas[0], "alone");
+}

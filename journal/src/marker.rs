@@ -25,6 +25,8 @@ pub enum MarkerKind {
     ResyncBegin,
     /// The volume is again what the journal says.
     ResyncEnd,
+    /// The volume is no longer part of its group; its index is never used again.
+    VolumeLeft,
 }
 
 impl MarkerKind {
@@ -41,8 +43,15 @@ impl MarkerKind {
             | MarkerKind::AcquisitionStop
             | MarkerKind::AdoptEnd
             | MarkerKind::RecoveryEnd
-            | MarkerKind::ResyncEnd => false,
+            | MarkerKind::ResyncEnd
+            | MarkerKind::VolumeLeft => false,
         }
+    }
+
+    /// It concerns every volume of the group, whatever index its record carries.
+    #[must_use]
+    pub fn is_of_group(self) -> bool {
+        matches!(self, MarkerKind::Named | MarkerKind::EpochStart)
     }
 
     /// The volume is again what the journal says.

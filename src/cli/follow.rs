@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use reelfs_journal::{GroupName, Timestamp};
+use reelfs_journal::{GroupName, Timestamp, VolumeName};
 use serde::Serialize;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
@@ -20,12 +20,14 @@ use crate::output::count;
 use crate::overlap;
 use crate::progress::Progress;
 use crate::restore;
+use crate::scope::Scope;
 use crate::state::GroupDir;
 use crate::when::rfc3339;
 
 const EXAMPLES: &str = "\
 Examples:
   reelfs follow docs --to /srv/replica                 a group on this machine, mounted or not
+  reelfs follow shop/web --to /srv/web                 one volume of a group that has several
   reelfs follow --tapes /media/disk --to /srv/replica  tapes, as they come in
   reelfs follow --tapes DIR --to DIR2 --once           everything that is there, and end
   reelfs follow docs --to /srv/replica --delay 1h      an hour behind, against mistakes
@@ -39,9 +41,9 @@ Nobody else may change it.";
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct FollowArgs {
-    /// The group; with --tapes only to choose among the tapes of several
+    /// The group, or one volume of a group of several (GROUP/VOLUME); with --tapes only to choose
     #[arg(required_unless_present_any = ["tapes", "status"])]
-    pub group: Option<GroupName>,
+    pub group: Option<Scope>,
     /// A directory of tapes; may be given more than once
     #[arg(long, value_name = "DIR")]
     pub tapes: Vec<PathBuf>,
@@ -68,7 +70,7 @@ pub(crate) fn run(arguments: &FollowArgs, context: &Context) -> Result<()> {
         return status(&beside, context);
     }
     let group = match (&arguments.group, arguments.tapes.is_empty()) {
-        (Some(name), true) => Some(context.state.existing(name)?),
+        (Some(scope), true) => Some(context.state.existing(&scope.group)?),
         _ => None,
     };
     if arguments.forget {
@@ -81,22 +83,22 @@ pub(crate) fn run(arguments: &FollowArgs, context: &Context) -> Result<()> {
     let stop = stop_on_signals()?;
     let beside = beside.lock()?;
     let replica = match beside.load()? {
-        Some(replica) if !first::is_unfinished(&beside, &replica) => replica,
+        Some(replica) if !first::is_unfinished(&beside, &replica) => {
+            check_volume(arguments, &beside, &replica)?;
+            replica
+        }
         _ => make(arguments, &beside, group.as_ref(), context)?,
     };
     let mut source: Box<dyn Source> = match &group {
         Some(group) => Box::new(enlisted(&beside, &replica, group, context)?),
-        None => {
-            let whose = (replica.group.clone(), replica.uuid);
-            Box::new(TapeSource::new(arguments.tapes.clone(), whose, arguments.once, &context.output))
-        }
+        None => Box::new(TapeSource::new(arguments.tapes.clone(), &replica, arguments.once, &context.output)),
     };
     let options = Options { once: arguments.once, delay: arguments.delay, stop, clock: &*context.clock };
-    let name = replica.group.clone();
+    let (name, volume) = (replica.group.clone(), replica.volume_name.clone());
     let mut teller = Teller::new(context);
     let followed = follow::run(&beside, replica, &mut *source, &options, &mut |reached| teller.tell(reached))?;
     drop(teller);
-    tell_summary(&name, &beside, &followed, context)
+    tell_summary((&name, &volume), &beside, &followed, context)
 }
 
 /// The replica lies apart from what it is a replica of.
@@ -114,8 +116,25 @@ fn check_places(arguments: &FollowArgs, beside: &Beside, group: Option<&GroupDir
     }
     let Some(group) = group else { return Ok(()) };
     let status = crate::status::GroupStatus::of(group)?;
-    apart("the PVOL", &status.file.pvol)?;
-    status.live.map_or(Ok(()), |live| apart("the mount", &live.mountpoint))
+    for entry in &status.file.volumes {
+        apart("the PVOL", &entry.pvol)?;
+    }
+    for mount in status.live.iter().flat_map(|live| &live.mounts) {
+        apart("the mount", &mount.mountpoint)?;
+    }
+    Ok(())
+}
+
+/// A replica that is there goes on with the volume that it is of.
+fn check_volume(arguments: &FollowArgs, beside: &Beside, replica: &ReplicaFile) -> Result<()> {
+    match arguments.group.as_ref().and_then(|scope| scope.volume.as_ref()) {
+        Some(wanted) if *wanted != replica.volume_name => {
+            let (shown, group, known) = (beside.tree().display(), &replica.group, &replica.volume_name);
+            Err(Error::new(ErrorKind::Foreign, format!("{shown} is a replica of volume {known} of {group}"))
+                .hint("follow another volume into another directory"))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn make(arguments: &FollowArgs, beside: &Beside, group: Option<&GroupDir>, context: &Context) -> Result<ReplicaFile> {
@@ -132,12 +151,15 @@ fn make(arguments: &FollowArgs, beside: &Beside, group: Option<&GroupDir>, conte
     };
     match group {
         Some(group) => {
-            restore::check(beside.tree(), &[], crate::group_file::GroupFile::load(group)?.uuid)?;
-            first::from_group(beside, group, context.now(), output, &mut watch)
+            let file = crate::group_file::GroupFile::load(group)?;
+            let named = arguments.group.as_ref().and_then(|scope| scope.volume.as_ref());
+            let volume = &file.volume(named)?.name;
+            restore::check(beside.tree(), &[], file.uuid)?;
+            first::from_group(beside, (group, volume), context.now(), output, &mut watch)
         }
         None => {
-            let (group, when) = (arguments.group.as_ref().map(GroupName::as_str), (context.now(), arguments.delay));
-            first::from_tapes(beside, &arguments.tapes, group, when, output, &mut watch)
+            let when = (context.now(), arguments.delay);
+            first::from_tapes(beside, &arguments.tapes, arguments.group.as_ref(), when, output, &mut watch)
         }
     }
 }
@@ -149,7 +171,7 @@ fn enlisted(beside: &Beside, replica: &ReplicaFile, group: &GroupDir, context: &
         let message = format!("{} is a replica of another group ({})", beside.tree().display(), replica.group);
         return Err(Error::new(ErrorKind::Foreign, message).hint("follow into another directory"));
     }
-    let mut source = JournalSource::new(group.clone(), &context.output);
+    let mut source = JournalSource::new(group.clone(), replica.volume, &context.output);
     source.enlist(&consumer(beside, replica, Pointers::at(replica.at.seq), context.now()))?;
     first::drop_base(beside, group, &context.output)?;
     Ok(source)
@@ -227,13 +249,19 @@ impl<'c> Teller<'c> {
 #[derive(Serialize)]
 struct SummaryJson<'a> {
     group: &'a GroupName,
+    volume: &'a VolumeName,
     to: String,
     #[serde(flatten)]
     reached: ReachedJson,
     records: u64,
 }
 
-fn tell_summary(group: &GroupName, beside: &Beside, followed: &Followed, context: &Context) -> Result<()> {
+fn tell_summary(
+    (group, volume): (&GroupName, &VolumeName),
+    beside: &Beside,
+    followed: &Followed,
+    context: &Context,
+) -> Result<()> {
     let (output, reached) = (&context.output, &followed.reached);
     let at = output.zone.text(reached.time);
     let shown = beside.tree().display();
@@ -242,12 +270,13 @@ fn tell_summary(group: &GroupName, beside: &Beside, followed: &Followed, context
         output.warn(format!("{shown} is inside a {what}, not a state the primary had"));
     }
     let reached = json(reached, context.now());
-    output.event("summary", &SummaryJson { group, to: shown.to_string(), reached, records: followed.records })
+    output.event("summary", &SummaryJson { group, volume, to: shown.to_string(), reached, records: followed.records })
 }
 
 #[derive(Serialize)]
 struct StatusJson {
     group: GroupName,
+    volume: VolumeName,
     uuid: String,
     to: String,
     epoch: u32,
@@ -265,7 +294,8 @@ fn status(beside: &Beside, context: &Context) -> Result<()> {
             .hint(format!("reelfs follow GROUP --to {shown} makes it one"))
     })?;
     let output = &context.output;
-    output.say(format!("replica       {shown} of {} (epoch {})", replica.group, replica.at.epoch))?;
+    let scope = Scope { group: replica.group.clone(), volume: Some(replica.volume_name.clone()) };
+    output.say(format!("replica       {shown} of {scope} (epoch {})", replica.at.epoch))?;
     output.say(format!("applied       seq {} at {}", replica.at.seq, output.zone.text(replica.time)))?;
     match (replica.applying, replica.stands.inside()) {
         (Some(to), _) => {
@@ -276,6 +306,7 @@ fn status(beside: &Beside, context: &Context) -> Result<()> {
     }
     output.document(&StatusJson {
         group: replica.group.clone(),
+        volume: replica.volume_name.clone(),
         uuid: replica.uuid.to_string(),
         to: shown.to_string(),
         epoch: replica.at.epoch.0,

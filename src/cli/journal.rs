@@ -7,6 +7,7 @@ use serde::Serialize;
 use crate::cli::Context;
 use crate::consumer::Way;
 use crate::error::{Error, ErrorKind, Result};
+use crate::group_file::VolumeEntry;
 use crate::journal_state::JournalState;
 use crate::output::{Tone, count};
 use crate::size::Size;
@@ -47,6 +48,8 @@ struct Consumer {
     kind: &'static str,
     dir: String,
     #[serde(skip_serializing_if = "Option::is_none")]
+    volume: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     read_scheduled: Option<u64>,
     already_read: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -86,6 +89,11 @@ pub(crate) fn run(verb: &JournalVerb, context: &Context) -> Result<()> {
     })
 }
 
+/// The volume that a consumer is a replica of.
+fn volume_of<'s>(status: &'s GroupStatus, known: &crate::consumer::Consumer) -> Option<&'s VolumeEntry> {
+    status.file.volumes.iter().find(|entry| known.volume == Some(entry.index))
+}
+
 /// Directories of tapes, with what their sites have acknowledged; then replicas.
 fn consumers(status: &GroupStatus, journal: &JournalState) -> Vec<Consumer> {
     let known = |dir: &std::path::Path| status.file.consumers.iter().find(|known| known.dir == dir);
@@ -94,6 +102,7 @@ fn consumers(status: &GroupStatus, journal: &JournalState) -> Vec<Consumer> {
         Consumer {
             kind: "tapes",
             dir: waiting.dir.display().to_string(),
+            volume: None,
             read_scheduled: site.map(|_| waiting.seq.0),
             already_read: waiting.seq.0,
             restore_scheduled: site.map(|site| site.restore_scheduled.0),
@@ -107,6 +116,7 @@ fn consumers(status: &GroupStatus, journal: &JournalState) -> Vec<Consumer> {
     let replicas = status.file.consumers.iter().filter(|known| known.way == Way::Journal).map(|replica| Consumer {
         kind: "replica",
         dir: replica.dir.display().to_string(),
+        volume: volume_of(status, replica).map(|volume| volume.name.to_string()),
         read_scheduled: Some(replica.pointers.read_scheduled.0),
         already_read: replica.pointers.already_read.0,
         restore_scheduled: Some(replica.pointers.restore_scheduled.0),
@@ -143,8 +153,10 @@ fn print(status: &GroupStatus, journal: &JournalState, context: &Context) -> Res
     for known in &file.consumers {
         let pointers = &known.pointers;
         let inside = known.inside.as_ref().map_or_else(String::new, |what| format!("  inside a {what}"));
+        let volume = volume_of(status, known).filter(|_| file.volumes.len() > 1);
+        let volume = volume.map_or_else(String::new, |volume| format!(" of {}", file.title(volume)));
         output.say(format!(
-            "{:13} {} read seq {} of {}, restored {} of {}{inside}",
+            "{:13} {}{volume} read seq {} of {}, restored {} of {}{inside}",
             known.way.word(),
             known.dir.display(),
             pointers.already_read,

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use reelfs_journal::{Position, Timestamp};
+use reelfs_journal::{Position, Timestamp, VolumeName};
 use reelfs_volume::Stat;
 use rustix::io::Errno;
 
@@ -16,7 +16,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::output::Output;
 use crate::point::Point;
 use crate::request::{self, Request};
-use crate::restore::{self, Deck, Plan, Progress, Standing};
+use crate::restore::{self, Deck, Part, Plan, Progress, Standing};
+use crate::scope::Scope;
 use crate::state::GroupDir;
 
 /// From directories of tapes: as late as they reach, or as late as `delay` allows.
@@ -26,12 +27,13 @@ use crate::state::GroupDir;
 pub fn from_tapes(
     beside: &Beside,
     tapes: &[PathBuf],
-    group: Option<&str>,
+    scope: Option<&Scope>,
     (now, delay): (Timestamp, Option<Duration>),
     output: &Output,
     watch: &mut dyn FnMut(Progress),
 ) -> Result<ReplicaFile> {
-    let deck = Deck::open(tapes, group, &mut |_, _| {})?;
+    let deck = Deck::open(tapes, scope, &mut |_, _| {})?;
+    refuse_several(&deck)?;
     let request = restore::Request { to: beside.tree().to_owned(), tapes: tapes.to_vec(), ..Default::default() };
     if restore::check(&request.to, &request.tapes, deck.uuid)? != Standing::Interrupted {
         beside.forget()?;
@@ -45,11 +47,14 @@ pub fn from_tapes(
         resolved => resolved,
     }?;
     let plan = Plan::new(&deck, target)?;
+    let part = only_part(&plan)?;
     let made = restore::make(&deck, &plan, &request, watch)?;
+    let several = || Error::failed("a replica of several volumes was made");
+    let (tree, root_mtime) = made.tree.zip(made.root_mtime).ok_or_else(several)?;
     let own = |errno: Errno| own_ids(beside, errno);
-    let mut entries = HashMap::with_capacity(made.files.len());
-    for file in made.files.iter().filter(|file| **file != made.volume.root_id()) {
-        entries.insert(*file, made.volume.own_id(*file).map_err(own)?);
+    let mut entries = HashMap::with_capacity(tree.files.len());
+    for file in tree.files.iter().filter(|file| **file != tree.volume.root_id()) {
+        entries.insert(*file, tree.volume.own_id(*file).map_err(own)?);
     }
     let objects = Objects::create(beside.dir(), 0, entries)?;
     let replica = ReplicaFile {
@@ -57,20 +62,41 @@ pub fn from_tapes(
         id: new_id(),
         group: deck.group.clone(),
         uuid: deck.uuid,
-        root: made.volume.root_id(),
-        own_root: made.volume.own_id(made.volume.root_id()).map_err(own)?,
-        at: position(&deck, &plan)?,
+        volume: part.volume,
+        volume_name: part.name.clone(),
+        root: tree.volume.root_id(),
+        own_root: tree.volume.own_id(tree.volume.root_id()).map_err(own)?,
+        at: position(&deck, &plan, part)?,
         time: plan.target.time,
         stands: Stands::Outside,
         applying: None,
         objects: objects.extent(),
-        root_mtime: made.root_mtime,
+        root_mtime,
         stamp: None,
     };
     beside.store(&replica)?;
-    made.destination.finish(made.root_mtime)?;
+    made.destination.finish(Some(root_mtime))?;
     objects.clean();
     Ok(replica)
+}
+
+/// A replica is of one volume.
+fn refuse_several(deck: &Deck) -> Result<()> {
+    let names = deck.volumes.names();
+    if deck.scope.volume.is_some() || names.len() < 2 {
+        return Ok(());
+    }
+    let known: Vec<String> = names.into_iter().map(|name| format!("{}/{name}", deck.group)).collect();
+    let message = format!("the tapes are of several volumes of group {}, and a replica is of one", deck.group);
+    Err(Error::usage(message).hint(format!("one of {}", known.join(", "))))
+}
+
+/// What the plan leads to, of one volume.
+fn only_part(plan: &Plan) -> Result<&Part> {
+    match plan.parts.as_slice() {
+        [part] => Ok(part),
+        _ => Err(Error::failed(format!("several volumes of group {} have one name", plan.group))),
+    }
 }
 
 /// From a group on this machine: a base copy of its own, beside the replica for as long as the restore takes.
@@ -79,7 +105,7 @@ pub fn from_tapes(
 /// As a base copy and a restore.
 pub fn from_group(
     beside: &Beside,
-    group: &GroupDir,
+    (group, volume): (&GroupDir, &VolumeName),
     now: Timestamp,
     output: &Output,
     watch: &mut dyn FnMut(Progress),
@@ -87,11 +113,12 @@ pub fn from_group(
     drop_base(beside, group, output)?;
     let to = beside.base();
     std::fs::create_dir_all(&to).map_err(|error| Error::io(format!("make {}", to.display()), error))?;
-    let copy = Request::BaseCopy { to: to.clone() };
+    let copy = Request::BaseCopy { to: to.clone(), volume: Some(volume.clone()) };
     let _: crate::export::Exported = request::run(group, &copy, output, &mut |step| {
         watch(Progress { phase: restore::Phase::Read, done: step.done, total: step.total, reached: None });
     })?;
-    from_tapes(beside, std::slice::from_ref(&to), Some(group.name().as_str()), (now, None), output, watch)
+    let scope = Scope { group: group.name().clone(), volume: Some(volume.clone()) };
+    from_tapes(beside, std::slice::from_ref(&to), Some(&scope), (now, None), output, watch)
 }
 
 /// Lets go of the tapes that a first copy came through.
@@ -114,8 +141,8 @@ pub fn drop_base(beside: &Beside, group: &GroupDir, output: &Output) -> Result<(
 }
 
 /// Where the replica stands, with the digest.
-fn position(deck: &Deck, plan: &Plan) -> Result<Position> {
-    let last = plan.updates.last();
+fn position(deck: &Deck, plan: &Plan, part: &Part) -> Result<Position> {
+    let last = part.updates.last();
     let last =
         last.ok_or_else(|| Error::new(ErrorKind::TapeNeeded, "no tape holds the records after the base copy"))?;
     let tape = deck.verified(&last.tape, &mut |_| {})?;

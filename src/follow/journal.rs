@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use reelfs_journal::{Jvol, Position, Seq, Timestamp};
+use reelfs_journal::{Jvol, Position, Seq, Timestamp, VolumeIndex};
 use reelfs_volume::Session;
 
 use super::Source;
@@ -25,9 +25,10 @@ const PATIENCE: u32 = 300;
 /// The journal of a group, mounted or not.
 pub struct JournalSource {
     group: GroupDir,
+    volume: VolumeIndex,
     output: Output,
-    /// What the volume's last session was when there was nothing new, while nobody had the group open.
-    quiet: Option<(Option<Session>, Seq)>,
+    /// What the last sessions of all volumes were when there was nothing new, while nobody had the group open.
+    quiet: Option<(Vec<Option<Session>>, Seq)>,
     failures: u32,
 }
 
@@ -41,10 +42,10 @@ enum Look<T> {
 }
 
 impl JournalSource {
-    /// Of this group.
+    /// Of this volume of the group.
     #[must_use]
-    pub fn new(group: GroupDir, output: &Output) -> JournalSource {
-        JournalSource { group, output: output.clone(), quiet: None, failures: 0 }
+    pub fn new(group: GroupDir, volume: VolumeIndex, output: &Output) -> JournalSource {
+        JournalSource { group, volume, output: output.clone(), quiet: None, failures: 0 }
     }
 
     /// The replica is one that the group knows, and stands in its history.
@@ -71,7 +72,7 @@ impl JournalSource {
             return Ok(Look::Busy);
         };
         let file = GroupFile::load(&self.group)?;
-        if file.session.as_ref().is_some_and(|session| session.clean.is_none()) {
+        if file.volumes.iter().flat_map(|entry| &entry.session).any(|session| session.clean.is_none()) {
             return Ok(Look::Unclean);
         }
         look(file).map(Look::Seen)
@@ -90,18 +91,19 @@ impl JournalSource {
         }
         let quiet = self.quiet.clone();
         let look = self.unmounted(|file| {
-            if quiet.as_ref().is_some_and(|(session, seq)| (session, *seq) == (&file.session, after)) {
-                return Ok((None, file.session));
+            let sessions: Vec<_> = file.volumes.iter().map(|entry| entry.session.clone()).collect();
+            if quiet.as_ref().is_some_and(|(known, seq)| (known, *seq) == (&sessions, after)) {
+                return Ok((None, sessions));
             }
             let jvol = Jvol::open(&file.journal, file.uuid)?;
             let pointers = jvol.pointers();
             let readable = Readable::of(&jvol, &file, after, pointers.next.previous(), pointers.last_time)?;
-            Ok((Some(readable), file.session))
+            Ok((Some(readable), sessions))
         })?;
         match look {
-            Look::Seen((readable, session)) => {
+            Look::Seen((readable, sessions)) => {
                 if readable.as_ref().is_none_or(Readable::is_empty) {
-                    self.quiet = Some((session, after));
+                    self.quiet = Some((sessions, after));
                 }
                 Ok(readable)
             }
@@ -128,7 +130,8 @@ impl Source for JournalSource {
                     if readable.is_empty() {
                         return Ok(None);
                     }
-                    return Ok(Some(Stretch { held: Held::Journal(readable.open()?), last: readable.last }));
+                    let held = Held::Journal(readable.open()?);
+                    return Ok(Some(Stretch { held, last: readable.last, volume: self.volume }));
                 }
                 None if self.failures == failures && self.quiet.as_ref().is_some_and(|(_, seq)| *seq == at.seq) => {
                     self.failures = 0;

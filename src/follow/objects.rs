@@ -3,11 +3,13 @@
 
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufWriter, Write};
+use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use reelfs_journal::FileId;
+use reelfs_journal::disk::{self, Label};
+use rustix::io::Errno;
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -50,18 +52,18 @@ impl Objects {
     pub fn create(dir: &Path, number: u64, entries: HashMap<FileId, FileId>) -> Result<Objects> {
         let path = path(dir, number);
         let fail = |error: io::Error| Error::io(format!("write {}", path.display()), error);
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(&path);
-        let file = file.map_err(fail)?;
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(true).mode(0o600);
+        let file = disk::create(Label::ObjectsCreate, &path, &options).map_err(fail)?;
         let primary = entries.iter().map(|(primary, own)| (*own, *primary)).collect();
         let mut bytes = header().to_vec();
         let all: Vec<Entry> = entries.iter().map(|(primary, own)| (*primary, Some(*own))).collect();
         for part in all.chunks(1 << 16) {
             bytes.extend(frame(part));
         }
-        let mut writer = BufWriter::new(&file);
-        writer.write_all(&bytes).and_then(|()| writer.flush()).map_err(fail)?;
-        drop(writer);
-        file.sync_all().and_then(|()| File::open(dir)?.sync_all()).map_err(fail)?;
+        disk::append(Label::ObjectsWrite, &file, &bytes).map_err(|errno| fail(errno.into()))?;
+        disk::sync(Label::ObjectsSync, &file).map_err(|errno| fail(errno.into()))?;
+        disk::sync_parent(Label::ObjectsNameSync, &path).map_err(fail)?;
         let extent = Extent { number, bytes: bytes.len() as u64 };
         Ok(Objects { dir: dir.to_owned(), file, extent, own: entries, primary })
     }
@@ -116,9 +118,10 @@ impl Objects {
         }
         if !changed.is_empty() {
             let bytes = frame(changed);
-            let written = self.file.write_all_at(&bytes, self.extent.bytes).and_then(|()| self.file.sync_data());
-            written.map_err(|error| {
-                Error::io(format!("write {}", path(&self.dir, self.extent.number).display()), error)
+            let written = write_all_at(&self.file, &bytes, self.extent.bytes);
+            let written = written.and_then(|()| disk::sync_data(Label::ObjectsAppendSync, &self.file));
+            written.map_err(|errno| {
+                Error::io(format!("write {}", path(&self.dir, self.extent.number).display()), errno.into())
             })?;
             self.extent.bytes += bytes.len() as u64;
         }
@@ -138,7 +141,7 @@ impl Objects {
             let number = name.strip_prefix("objects.").and_then(|number| number.parse::<u64>().ok());
             if number.is_some_and(|number| number != self.extent.number) {
                 // room, nothing else
-                let _ = fs::remove_file(entry.path());
+                let _ = disk::remove(Label::ObjectsRemove, &entry.path());
             }
         }
     }
@@ -155,6 +158,18 @@ impl Objects {
             self.primary.insert(own, primary);
         }
     }
+}
+
+fn write_all_at(file: &File, mut bytes: &[u8], mut offset: u64) -> rustix::io::Result<()> {
+    while !bytes.is_empty() {
+        match disk::write_at(Label::ObjectsAppend, file, bytes, offset) {
+            Ok(0) => return Err(Errno::NOSPC),
+            Ok(length) => (bytes, offset) = (&bytes[length..], offset + length as u64),
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
 }
 
 fn path(dir: &Path, number: u64) -> PathBuf {
@@ -245,8 +260,8 @@ mod tests {
     fn a_file_that_is_mostly_out_of_date_is_written_anew() {
         let temporary = tempfile::tempdir().expect("temporary directory");
         let mut objects = Objects::create(temporary.path(), 0, HashMap::new()).expect("made");
-        let many: Vec<Entry> = (1..30_000).map(|ino| (id(ino), Some(id(ino)))).collect();
-        let gone: Vec<Entry> = (2..30_000).map(|ino| (id(ino), None)).collect();
+        let many: Vec<Entry> = (1..60_000).map(|ino| (id(ino), Some(id(ino)))).collect();
+        let gone: Vec<Entry> = (2..60_000).map(|ino| (id(ino), None)).collect();
         objects.append(&many).expect("appended");
         objects.append(&gone).expect("appended");
         assert_eq!(objects.extent().number, 1);

@@ -2,12 +2,16 @@
 
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Write};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use reelfs_journal::{FileId, FileTime, GroupName, MarkerKind, Name, Position, Seq, Timestamp};
-use rustix::fs::{FlockOperation, flock};
+use reelfs_journal::disk::{self, Label, Operation};
+use reelfs_journal::{
+    FileId, FileTime, GroupName, MarkerKind, Name, Position, Seq, Timestamp, VolumeIndex, VolumeName,
+};
+use rustix::fs::{CWD, FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -84,6 +88,10 @@ pub struct ReplicaFile {
     pub group: GroupName,
     /// The group.
     pub uuid: Uuid,
+    /// The volume of it that this is a replica of: its number in records.
+    pub volume: VolumeIndex,
+    /// The name of that volume.
+    pub volume_name: VolumeName,
     /// The primary's id of its root directory.
     pub root: FileId,
     /// The replica's own id of its root directory.
@@ -208,10 +216,15 @@ impl Beside {
         let fail = |error: io::Error| Error::io(format!("write {}", path.display()), error);
         let mut text = serde_json::to_vec_pretty(replica).map_err(|error| fail(error.into()))?;
         text.push(b'\n');
-        let mut file = tempfile::Builder::new().prefix(".replica.json.").tempfile_in(&self.dir).map_err(fail)?;
-        file.write_all(&text).and_then(|()| file.as_file().sync_all()).map_err(fail)?;
-        file.persist(&path).map_err(|error| fail(error.error))?;
-        File::open(&self.dir).and_then(|directory| directory.sync_all()).map_err(fail)
+        let temporary = || tempfile::Builder::new().prefix(".replica.json.").tempfile_in(&self.dir);
+        let make = || Operation::Create { directory: CWD, name: self.dir.as_os_str().as_bytes().into() };
+        let file = disk::call(Label::ReplicaCreate, make, temporary).map_err(fail)?;
+        disk::append(Label::ReplicaWrite, file.as_file(), &text).map_err(|errno| fail(errno.into()))?;
+        disk::sync(Label::ReplicaSync, file.as_file()).map_err(|errno| fail(errno.into()))?;
+        disk::rename(Label::ReplicaRename, file.path(), &path).map_err(fail)?;
+        // it has another name now
+        let _ = file.into_temp_path().keep();
+        disk::sync_parent(Label::ReplicaNameSync, &path).map_err(fail)
     }
 
     /// Forgets the replica; its tree stays.
@@ -219,7 +232,7 @@ impl Beside {
     /// # Errors
     /// What the file system says.
     pub fn forget(&self) -> Result<()> {
-        match fs::remove_file(self.file()) {
+        match disk::remove(Label::ReplicaRemove, &self.file()) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             result => result.map_err(|error| Error::io(format!("remove {}", self.file().display()), error)),
         }

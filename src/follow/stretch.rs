@@ -3,6 +3,7 @@
 use reelfs_archive::VerifiedTape;
 use reelfs_journal::{
     Amends, CONTROL_LEN, Change, Digest, Epoch, Jvol, MarkerKind, Position, Record, RecordError, Seq, Timestamp,
+    VolumeIndex,
 };
 
 use super::replica::Stands;
@@ -28,6 +29,8 @@ pub struct Stretch {
     pub held: Held,
     /// The last one.
     pub last: Seq,
+    /// The volume that is followed: of the others' records no more than the digest is wanted.
+    pub volume: VolumeIndex,
 }
 
 /// A place at which a replica may stop: between two operations, with every amendment behind it, and not in a listing.
@@ -88,7 +91,8 @@ impl Stretch {
         Record::decode(control, data).map_err(damaged)
     }
 
-    /// Visits the records `from` to `to` in order, each as it really was; those that came to nothing are left out.
+    /// Visits the records `from` to `to` that concern the volume in order, each as it really was; those that came to nothing
+    /// are left out.
     ///
     /// # Errors
     /// They do not read back (19), or the visitor's.
@@ -100,8 +104,8 @@ impl Stretch {
     ) -> Result<()> {
         self.visit((from, to), &mut |control, data| {
             let record = self.decode(control, data)?;
-            let seq = record.seq;
-            if let Some(change) = amends.real(record) {
+            let (seq, concerns) = (record.seq, record.concerns(self.volume));
+            if let Some(change) = amends.real(record).filter(|_| concerns) {
                 visit(seq, change)?;
             }
             Ok(true)
@@ -117,7 +121,8 @@ impl Stretch {
         if at.seq >= to {
             return Ok(outline);
         }
-        let mut scan = Scan { digest: at.digest, epoch: at.epoch, stands, listing: false, size: (0, 0), kept: (0, 0) };
+        let (digest, epoch, volume) = (at.digest, at.epoch, self.volume);
+        let mut scan = Scan { digest, epoch, volume, stands, listing: false, size: (0, 0), kept: (0, 0) };
         self.visit((at.seq.next(), to), &mut |control, data| {
             let record = self.decode(control, data)?;
             if record.time > until {
@@ -142,6 +147,8 @@ impl Stretch {
 struct Scan {
     digest: Digest,
     epoch: Epoch,
+    /// Its brackets count, and nobody else's.
+    volume: VolumeIndex,
     stands: Stands,
     /// Names of a bracket are being told, and are made true together.
     listing: bool,
@@ -155,6 +162,7 @@ impl Scan {
     fn record(&mut self, record: &Record<'_>, outline: &mut Outline) {
         outline.amends.note(&record.change);
         match &record.change {
+            _ if !record.concerns(self.volume) => {}
             Change::Marker { kind, .. } => {
                 self.stands = self.stands.marked(*kind);
                 self.listing &= self.stands != Stands::Outside && *kind != MarkerKind::ResyncBegin;
@@ -188,5 +196,70 @@ impl Scan {
                 self.kept = self.size;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use reelfs_journal::{FileId, FileTime, Reserve, SystemClock, Tags};
+    use uuid::Uuid;
+
+    use super::*;
+
+    const OWN: VolumeIndex = VolumeIndex(0);
+    const OTHER: VolumeIndex = VolumeIndex(1);
+
+    fn marker(kind: MarkerKind) -> Change<'static> {
+        let (name, note, tags) = (String::new(), String::new(), Tags::default());
+        Change::Marker { kind, epoch: Epoch(1), name, note, tags, since: Timestamp(0) }
+    }
+
+    fn size(ino: u64) -> Change<'static> {
+        Change::SetSize { file: FileId { ino, generation: 1 }, size: 1, mtime: FileTime::default() }
+    }
+
+    #[test]
+    fn brackets_and_records_of_other_volumes_do_not_count() {
+        let temporary = tempfile::tempdir().expect("temporary directory");
+        let path = temporary.path().join("jvol");
+        Jvol::create(&path, Jvol::SIZE_MIN, Uuid::nil(), &mut |_, _| {}).expect("made");
+        let jvol = Jvol::open(&path, Uuid::nil()).expect("opened");
+        let listing = |ino| Change::ListBegin { directory: FileId { ino, generation: 1 } };
+        let told = [
+            (OWN, size(1)),
+            (OTHER, marker(MarkerKind::ResyncBegin)),
+            (OTHER, listing(2)),
+            (OWN, size(3)),
+            (OWN, marker(MarkerKind::ResyncBegin)),
+            (OWN, listing(4)),
+            (OTHER, size(5)),
+        ];
+        for (volume, change) in told {
+            let (seq, time) = (Seq::ZERO, Timestamp(0));
+            let record = Record { seq, more: false, time, wall: time, uid: 0, pid: 0, volume, change };
+            jvol.append(&mut [record.encode()], &SystemClock, Reserve::Use, |_, _| {}).expect("appended");
+        }
+        let at = Position { epoch: Epoch(1), seq: Seq::ZERO, digest: Digest::default() };
+        let until = Timestamp(i64::MAX);
+        let seen = |volume, to: u64| {
+            let jvol = Jvol::open(&path, Uuid::nil()).expect("opened");
+            let stretch = Stretch { held: Held::Journal(jvol), last: Seq(7), volume };
+            let outline = stretch.outline(at, Stands::Outside, Seq(to), until).expect("read");
+            let last = *outline.cuts.last().expect("a place to stop");
+            let mut seen = Vec::new();
+            let visit = &mut |seq: Seq, _: Change<'_>| {
+                seen.push(seq.0);
+                Ok(())
+            };
+            stretch.records((Seq(1), Seq(to)), &outline.amends, visit).expect("read");
+            (last.position, last.stands, seen)
+        };
+        let (own, other) = (seen(OWN, 4), seen(OTHER, 4));
+        assert_eq!((own.0.seq, own.1, own.2), (Seq(4), Stands::Outside, vec![1, 4]));
+        // a listing that has begun is no place to stop, whoever else goes on meanwhile
+        assert_eq!((other.0.seq, other.1, other.2), (Seq(2), Stands::BeforeResync, vec![2, 3]));
+        let own = seen(OWN, 7);
+        assert_eq!((own.0.seq, own.1, own.2), (Seq(5), Stands::BeforeResync, vec![1, 4, 5, 6]));
+        assert_eq!(seen(OTHER, 2).0, other.0, "the digest is one of all records");
     }
 }

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use reelfs_archive::{Catalog, CatalogTape, Depth, VerifiedTape};
-use reelfs_journal::{Epoch, GroupName, Position, Seq};
+use reelfs_journal::{Epoch, GroupName, Position, Seq, VolumeIndex};
 use uuid::Uuid;
 
 use super::Source;
+use super::replica::ReplicaFile;
 use super::stretch::{Held, Stretch};
 use crate::consumer::Consumer;
 use crate::error::{Error, ErrorKind, Result};
@@ -24,6 +25,7 @@ pub struct TapeSource {
     dirs: Vec<PathBuf>,
     group: GroupName,
     uuid: Uuid,
+    volume: VolumeIndex,
     once: bool,
     output: Output,
     /// What was said of a tape that does not read.
@@ -33,12 +35,13 @@ pub struct TapeSource {
 }
 
 impl TapeSource {
-    /// Of these directories; `once` means that nobody waits for a tape to become whole.
+    /// Of these directories, for a replica; `once` means that nobody waits for a tape to become whole.
     #[must_use]
-    pub fn new(dirs: Vec<PathBuf>, (group, uuid): (GroupName, Uuid), once: bool, output: &Output) -> TapeSource {
+    pub fn new(dirs: Vec<PathBuf>, replica: &ReplicaFile, once: bool, output: &Output) -> TapeSource {
+        let (group, uuid, volume) = (replica.group.clone(), replica.uuid, replica.volume);
         let (hint, hints) = mpsc::channel();
         let watcher = if once { None } else { watch(&dirs, move || hint.send(()).is_ok()) };
-        TapeSource { dirs, group, uuid, once, output: output.clone(), told: None, hints, _watcher: watcher }
+        TapeSource { dirs, group, uuid, volume, once, output: output.clone(), told: None, hints, _watcher: watcher }
     }
 
     fn scan(&self) -> Result<Option<Catalog>> {
@@ -120,7 +123,7 @@ impl Source for TapeSource {
         let (path, tape) = self.verify(tape)?;
         check_follows(&path, &tape, at)?;
         let last = tape.head().last();
-        Ok(Some(Stretch { held: Held::Tape(path, tape), last }))
+        Ok(Some(Stretch { held: Held::Tape(path, tape), last, volume: self.volume }))
     }
 
     fn report(&mut self, _consumer: &Consumer, _is_done: bool) -> Result<()> {

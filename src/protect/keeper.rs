@@ -13,8 +13,8 @@ use serde_json::Value;
 use super::{Protection, absence};
 use crate::daemon::{Daemon, Worker};
 use crate::error::{Error, ErrorKind, Result};
-use crate::export::{Exported, Made, SAME_DISK, tape_error};
-use crate::group_file::GroupFile;
+use crate::export::{Exported, Made, SAME_DISK, is_of, tape_error};
+use crate::group_file::{GroupFile, VolumeEntry};
 use crate::journal_state::JournalState;
 use crate::open_group::OpenGroup;
 use crate::output::Output;
@@ -178,7 +178,7 @@ impl<T: FnMut(&News<'_>)> Keeper<T> {
         if let Some(error) = self.hopeless.take() {
             return Err(error);
         }
-        self.attempt(group, &mut |request, step| request::perform(group, None, request, step)).map_err(|error| {
+        self.attempt(group, &mut |request, step| request::perform(group, &[], request, step)).map_err(|error| {
             let advice = self.advice(&error);
             let after = "nothing is lost: the changes wait in the journal for the next run";
             error.hint(if advice.is_empty() { after.to_owned() } else { format!("{advice}; {after}") })
@@ -234,7 +234,7 @@ impl<T: FnMut(&News<'_>)> Keeper<T> {
                 target.seq
             ));
         }
-        Ok(Request::BaseCopy { to })
+        Ok(Request::BaseCopy { to, volume: None })
     }
 
     fn warn(&mut self, warning: &str) {
@@ -251,7 +251,7 @@ impl<T: FnMut(&News<'_>)> Keeper<T> {
         }
         let advice = self.advice(error);
         let advice = if advice.is_empty() { advice } else { format!("{advice}; ") };
-        let used = JournalState::of(group.primary().jvol(), &group.file())
+        let used = JournalState::of(group.journal().jvol(), &group.file())
             .map_or_else(|_| String::new(), |state| format!(" ({:.0} % full)", state.used * 100.0));
         let sentence = format!(
             "no tape was made: {reason}; {advice}until then the changes wait in the journal{used}, tried again every {}",
@@ -273,10 +273,16 @@ impl<T: FnMut(&News<'_>)> Keeper<T> {
 
 /// Whether the tapes of a directory lead from a finished base to the last record that was ever put there.
 pub(super) fn stands(catalog: &Catalog, file: &GroupFile, dir: &Path) -> bool {
-    let Some(newest) = &file.base else { return false };
+    !file.volumes.is_empty() && file.volumes.iter().all(|entry| leads(catalog, file, entry, dir))
+}
+
+/// The same of one volume.
+fn leads(catalog: &Catalog, file: &GroupFile, entry: &VolumeEntry, dir: &Path) -> bool {
+    let Some(newest) = &entry.base else { return false };
     let chain = catalog.chain(file.uuid, file.epoch);
     let exported = file.target(dir).filter(|target| target.epoch == file.epoch).map(|target| target.seq);
-    let finished = chain.bases.iter().filter(|base| base.head.first() <= newest.seq);
+    let own = chain.bases.iter().filter(|base| is_of(base, entry.index));
+    let finished = own.filter(|base| base.head.first() <= newest.seq);
     finished.map(|base| base.head.first()).any(|began| {
         let reached = chain.updates.iter().fold(began, |reached, tape| {
             let goes_on = tape.head.first() <= reached.next();

@@ -7,6 +7,7 @@ pub mod compare;
 
 mod apply;
 mod bracket;
+mod group;
 mod node;
 mod primary;
 mod replica;
@@ -16,9 +17,11 @@ mod volume;
 mod xattr;
 
 pub use bracket::{Bracket, Places};
+pub use group::{Group, GroupOptions};
 pub use primary::{
     Adopted, DirEntry, DirtyCounts, Held, Identity, NewEpoch, OnFull, OpenError, OpenOptions, Opened, Primary, Reason,
-    Recovered, Requester, ResyncError, Resynced, Session, SetAttr, Suspension, TimeSet, Visit, WalkError, suspension,
+    Recovered, Requester, ResyncError, Resynced, Session, SetAttr, Suspension, TimeSet, Visit, VolumeOptions,
+    WalkError, suspension,
 };
 pub use replica::{Found, Recalled};
 pub use stat::Stat;

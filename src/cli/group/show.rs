@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::NameArgs;
 use crate::cli::Context;
 use crate::error::Result;
-use crate::group_file::GroupFile;
+use crate::group_file::{GroupFile, VolumeEntry};
 use crate::when::rfc3339;
 
 #[derive(Serialize)]
@@ -13,12 +13,21 @@ struct Shown {
     group: String,
     uuid: String,
     epoch: u32,
-    pvol: String,
+    pvol: Option<String>,
+    volumes: Vec<Volume>,
     journal: String,
     created: String,
     state_dir: String,
     base: Option<Base>,
     targets: Vec<Target>,
+}
+
+#[derive(Serialize)]
+struct Volume {
+    index: u16,
+    name: String,
+    pvol: String,
+    base: Option<Base>,
 }
 
 #[derive(Serialize)]
@@ -35,6 +44,19 @@ struct Target {
     tape: Option<String>,
 }
 
+fn shown_volume(volume: &VolumeEntry) -> Volume {
+    Volume {
+        index: volume.index.0,
+        name: volume.name.to_string(),
+        pvol: volume.pvol.display().to_string(),
+        base: volume.base.map(shown_base),
+    }
+}
+
+fn shown_base(base: crate::group_file::Base) -> Base {
+    Base { uuid: base.uuid.to_string(), seq: base.seq.0 }
+}
+
 pub(super) fn run(arguments: &NameArgs, context: &Context) -> Result<()> {
     let group = context.state.existing(&arguments.group)?;
     let file = GroupFile::load(&group)?;
@@ -42,13 +64,18 @@ pub(super) fn run(arguments: &NameArgs, context: &Context) -> Result<()> {
     output.say(format!("group     {}", output.paint(crate::output::Tone::Strong, file.name.as_str())))?;
     output.say(format!("uuid      {}", file.uuid))?;
     output.say(format!("epoch     {}", file.epoch))?;
-    output.say(format!("pvol      {}", file.pvol.display()))?;
     output.say(format!("journal   {}", file.journal.display()))?;
     output.say(format!("created   {}", output.zone.text(file.created)))?;
     output.say(format!("state     {}", group.path().display()))?;
-    match &file.base {
-        Some(base) => output.say(format!("base      {} (seq {})", base.uuid, base.seq))?,
-        None => output.say("base      none yet")?,
+    for volume in &file.volumes {
+        if file.volumes.len() > 1 {
+            output.say(format!("volume    {} (index {})", volume.name, volume.index))?;
+        }
+        output.say(format!("pvol      {}", volume.pvol.display()))?;
+        match &volume.base {
+            Some(base) => output.say(format!("base      {} (seq {})", base.uuid, base.seq))?,
+            None => output.say("base      none yet")?,
+        }
     }
     for target in &file.targets {
         let tape = target.last_seen_tape.as_deref().unwrap_or("no tape");
@@ -58,11 +85,12 @@ pub(super) fn run(arguments: &NameArgs, context: &Context) -> Result<()> {
         group: file.name.to_string(),
         uuid: file.uuid.to_string(),
         epoch: file.epoch.0,
-        pvol: file.pvol.display().to_string(),
+        pvol: file.volumes.first().map(|volume| volume.pvol.display().to_string()),
+        volumes: file.volumes.iter().map(shown_volume).collect(),
         journal: file.journal.display().to_string(),
         created: rfc3339(file.created),
         state_dir: group.path().display().to_string(),
-        base: file.base.map(|base| Base { uuid: base.uuid.to_string(), seq: base.seq.0 }),
+        base: file.base().map(shown_base),
         targets: file
             .targets
             .iter()

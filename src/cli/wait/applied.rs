@@ -13,6 +13,7 @@ use crate::group_file::GroupFile;
 use crate::overlap;
 use crate::point::Point;
 use crate::restore::{Deck, Live};
+use crate::scope::Scope;
 use crate::state::GroupDir;
 use crate::status::GroupStatus;
 
@@ -42,7 +43,13 @@ pub(in crate::cli) fn resolve(group: &GroupDir, text: &str, context: &Context) -
         Point::Marker { name, back } => {
             let live = Live::open(&file.journal, file.uuid, file.epoch)?;
             let tapes: Vec<_> = file.targets.iter().map(|target| target.dir.clone()).collect();
-            let deck = Deck::of_group(&tapes, file.name.clone(), file.uuid, live, &mut |_, _| {})?;
+            let deck = Deck::of_group(
+                &tapes,
+                (Scope::group(file.name.clone()), file.uuid),
+                &file.label_volumes(),
+                live,
+                &mut |_, _| {},
+            )?;
             let marks = deck.histories.iter().rev().flat_map(|history| history.marks.iter().rev());
             let found = marks.filter(|mark| mark.name == name).nth(usize::try_from(back).unwrap_or(usize::MAX));
             let missing = || Error::new(ErrorKind::NotFound, format!("{} has no marker {name}", file.name));
