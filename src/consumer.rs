@@ -159,7 +159,7 @@ impl Readable {
         let (from, to) = (jvol.place(after.next())?, jvol.place(last.max(after).next())?);
         Ok(Readable {
             epoch: file.epoch,
-            journal: file.journal.clone(),
+            journal: jvol.path(),
             group: file.uuid,
             first: (from.seq, from.position),
             last: to.seq.previous(),

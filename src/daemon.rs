@@ -235,7 +235,10 @@ impl Shared {
         if self.mounts.has_ended() {
             return Err(Error::new(ErrorKind::State, format!("{} is being unmounted", self.group.dir().name())));
         }
-        let long = matches!(request, Request::BaseCopy { .. } | Request::Export { .. } | Request::Resync { .. });
+        let long = matches!(
+            request,
+            Request::BaseCopy { .. } | Request::Export { .. } | Request::Resync { .. } | Request::Grow { .. }
+        );
         let mut step = |step| {
             if long {
                 *self.activity.lock() = Some(Activity { verb: request.verb().to_owned(), step });
@@ -251,6 +254,7 @@ impl Shared {
     }
 
     fn live(&self) -> Result<Live> {
+        self.group.journal().settle_loss();
         let file = self.group.file();
         let suspended = file.volumes.iter().filter_map(|entry| {
             self.group.suspension(entry.index).map(|(suspension, counts)| (entry.index, suspension, counts))
@@ -266,7 +270,7 @@ impl Shared {
             pid: std::process::id(),
             mounts: mounts.collect(),
             suspended: suspended.collect(),
-            journal: JournalState::of(self.group.journal().jvol(), &file)?,
+            journal: JournalState::of(self.group.journal().jvol(), &file, self.group.reading().as_ref())?,
             activity: self.activity.lock().clone(),
         })
     }

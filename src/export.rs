@@ -107,6 +107,17 @@ pub fn export(
     from: Option<Seq>,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Exported> {
+    let exported = read_and_write(group, to, from, progress);
+    group.set_reading(None);
+    exported
+}
+
+fn read_and_write(
+    group: &OpenGroup,
+    to: &Destination,
+    from: Option<Seq>,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<Exported> {
     let mut exported = Exported::default();
     let catalog = Catalog::scan(std::slice::from_ref(&to.dir)).map_err(|error| tape_error("read the tapes", error))?;
     for volume in needs_base(group, &catalog) {
@@ -116,6 +127,7 @@ pub fn export(
         exported.tapes.push(base_copy::write_base(group, &volume, to, progress)?);
     }
     let seal = group.journal().seal().map_err(|error| Error::io("seal the journal", error.into()))?;
+    group.set_reading(Some((to.dir.clone(), seal.last)));
     let mut after = start(group, to, &catalog, from)?;
     let stretches = plan(group, after.position.seq.next(), seal.last)?;
     let total: u64 = stretches.iter().map(|stretch| stretch.last.0 + 1 - stretch.first.0).sum();
@@ -201,6 +213,10 @@ fn start(group: &OpenGroup, to: &Destination, catalog: &Catalog, from: Option<Se
     let at = standing.position.seq;
     if at > last {
         return Err(diverged(&file, &to.dir, at));
+    }
+    if at.next() < out && standing.position.epoch < file.epoch && group.journal().jvol().breaks_off() {
+        // what lies between is lost with a disk, and another history has begun
+        return Ok(Standing { position: position_before(group, out)?, previous: None });
     }
     if at.next() < out {
         return Err(Error::new(

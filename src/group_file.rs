@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use crate::consumer::Consumer;
 use crate::error::{Error, ErrorKind, Result};
+use crate::pool::JournalOrigin;
 use crate::state::GroupDir;
 
 /// Everything about a group that is not in its journal.
@@ -52,6 +53,12 @@ pub struct GroupFile {
     /// The newest named marker.
     #[serde(default)]
     pub last_marker: Option<LastMarker>,
+    /// Its number on this machine; absent when an earlier version made it.
+    #[serde(default)]
+    pub number: Option<u32>,
+    /// Where its journal volumes come from, and who may read them.
+    #[serde(default)]
+    pub origin: JournalOrigin,
 }
 
 /// A protected directory of a group.
@@ -349,6 +356,8 @@ impl From<Schema1> for GroupFile {
             targets,
             consumers: Vec::new(),
             last_marker,
+            number: None,
+            origin: JournalOrigin::default(),
         }
     }
 }
@@ -378,6 +387,8 @@ mod tests {
             targets: Vec::new(),
             consumers: Vec::new(),
             last_marker: Some(LastMarker { name: "m".into(), seq: Seq(3), time: Timestamp(4) }),
+            number: Some(3),
+            origin: JournalOrigin::default(),
         }
     }
 
@@ -420,7 +431,7 @@ mod tests {
             "base": {"uuid": "00000000-0000-0000-0000-000000000008", "seq": 9},
             "last_marker": {"name": "m", "seq": 3, "time": 4}}"#;
         let file = GroupFile::parse(Path::new("/x/group.json"), old).expect("an old group file");
-        assert_eq!(file, example());
+        assert_eq!(file, GroupFile { number: None, ..example() });
     }
 
     #[test]

@@ -43,6 +43,12 @@ pub struct Waiting {
     pub dir: PathBuf,
     /// The last record on its tapes.
     pub seq: Seq,
+    /// The last record that an export is reading for it: the same while none does.
+    pub read_scheduled: Seq,
+    /// The last record that a restorer has applied; absent where none reports, as from a directory of tapes.
+    pub restored: Option<Seq>,
+    /// The last record that a restorer is applying.
+    pub restore_scheduled: Option<Seq>,
     /// Its last tape.
     pub tape: Option<String>,
     /// Records after that.
@@ -52,13 +58,14 @@ pub struct Waiting {
 }
 
 impl JournalState {
-    /// Reads pointers and control data.
+    /// Reads pointers and control data. `reading`: the directory that an export runs for, and up to which record.
     ///
     /// # Errors
     /// The journal cannot be read.
-    pub fn of(jvol: &Jvol, file: &GroupFile) -> Result<JournalState> {
+    pub fn of(jvol: &Jvol, file: &GroupFile, reading: Option<&(PathBuf, Seq)>) -> Result<JournalState> {
         let pointers = jvol.pointers();
-        let waiting = file.targets.iter().map(|target| waiting(jvol, &pointers, target)).collect::<Result<Vec<_>>>()?;
+        let waiting =
+            file.targets.iter().map(|target| waiting(jvol, &pointers, target, reading)).collect::<Result<Vec<_>>>()?;
         Ok(JournalState {
             first: pointers.out,
             last: pointers.next.previous(),
@@ -122,12 +129,17 @@ fn bytes_after(jvol: &Jvol, pointers: &JvolPointers, seq: Seq) -> Result<u64> {
     Ok(bytes)
 }
 
-fn waiting(jvol: &Jvol, pointers: &JvolPointers, target: &Target) -> Result<Waiting> {
+fn waiting(jvol: &Jvol, pointers: &JvolPointers, target: &Target, reading: Option<&(PathBuf, Seq)>) -> Result<Waiting> {
     let (from, last) = (target.seq.next().max(pointers.out), pointers.next.previous());
     let bytes = bytes_after(jvol, pointers, target.seq)?;
     Ok(Waiting {
         dir: target.dir.clone(),
         seq: target.seq,
+        read_scheduled: reading
+            .filter(|(dir, _)| *dir == target.dir)
+            .map_or(target.seq, |(_, upto)| target.seq.max(*upto)),
+        restored: None,
+        restore_scheduled: None,
         tape: target.last_seen_tape.clone(),
         records: (last.0 + 1).saturating_sub(from.0),
         bytes,

@@ -6,22 +6,24 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
-use reelfs_journal::{SystemClock, VolumeIndex, VolumeName};
+use reelfs_journal::{Seq, SystemClock, VolumeIndex, VolumeName};
 use reelfs_volume::{DirtyCounts, Group, GroupOptions, Suspension};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::group_file::{GroupFile, VolumeEntry};
+use crate::journal_grow;
 use crate::lock::GroupLock;
 use crate::open_volume::{self, OpenVolume, open_error};
 use crate::output::Output;
 use crate::pair_state::PairState;
+use crate::spare_journal;
 use crate::state::GroupDir;
 
 /// A locked, open group.
 pub struct OpenGroup {
     dir: GroupDir,
-    file: Mutex<GroupFile>,
+    file: Arc<Mutex<GroupFile>>,
     journal: Arc<Group>,
     /// Those that are open.
     volumes: Mutex<Vec<OpenVolume>>,
@@ -30,6 +32,8 @@ pub struct OpenGroup {
     tapes: Mutex<()>,
     /// A base copy or a resync is running.
     copying: AtomicBool,
+    /// The directory that an export is reading the journal for, and up to where.
+    reading: Mutex<Option<(PathBuf, Seq)>>,
     _lock: GroupLock,
 }
 
@@ -54,6 +58,7 @@ impl OpenGroup {
         let lock = GroupLock::take(dir, verb)?;
         raise_descriptor_limit();
         let file = GroupFile::load(dir)?;
+        journal_grow::clear_away(&file);
         let options = GroupOptions {
             jvol: file.journal.clone(),
             group: file.uuid,
@@ -65,12 +70,13 @@ impl OpenGroup {
         let entries = file.volumes.clone();
         let group = OpenGroup {
             dir: dir.clone(),
-            file: Mutex::new(file),
+            file: Arc::new(Mutex::new(file)),
             journal,
             volumes: Mutex::default(),
             output: output.clone(),
             tapes: Mutex::new(()),
             copying: AtomicBool::new(false),
+            reading: Mutex::new(None),
             _lock: lock,
         };
         for entry in &entries {
@@ -84,6 +90,7 @@ impl OpenGroup {
             }
         }
         group.journal.all_joined();
+        spare_journal::provide(group.journal.jvol(), dir, &group.file);
         Ok(group)
     }
 
@@ -92,11 +99,18 @@ impl OpenGroup {
     /// # Errors
     /// As [`OpenGroup::open`].
     pub fn open_volume(&self, index: VolumeIndex, strict: bool) -> Result<OpenVolume> {
+        self.journal.settle_loss();
         let file = self.file();
         let entry = file.volumes.iter().find(|entry| entry.index == index);
         let entry = entry.ok_or_else(|| Error::new(ErrorKind::NotFound, "the volume has left the group"))?;
         let (volume, replaced) = open_volume::open(&self.dir, &file, entry, &self.journal, strict, &self.output)?;
         self.volumes.lock().push(volume.clone());
+        if replaced.is_some() {
+            for other in file.volumes.iter().filter(|other| other.index != index) {
+                let announced = self.journal.announce(other.index);
+                announced.map_err(|error| Error::io("write the journal", error.into()))?;
+            }
+        }
         self.update(|file| {
             file.epoch = self.journal.epoch();
             if replaced.is_some() {
@@ -112,6 +126,7 @@ impl OpenGroup {
     /// # Errors
     /// When journal, volume or state cannot be made durable; the next opening then recovers.
     pub fn close_volume(&self, index: VolumeIndex) -> Result<()> {
+        self.journal.settle_loss();
         let volume = {
             let mut volumes = self.volumes.lock();
             let Some(at) = volumes.iter().position(|volume| volume.index == index) else { return Ok(()) };
@@ -218,6 +233,17 @@ impl OpenGroup {
     pub fn begin_copy(&self) -> Copying<'_> {
         self.copying.store(true, Ordering::SeqCst);
         Copying(&self.copying)
+    }
+
+    /// What an export is reading the journal for, and up to where.
+    #[must_use]
+    pub fn reading(&self) -> Option<(PathBuf, Seq)> {
+        self.reading.lock().clone()
+    }
+
+    /// An export reads the journal up to a record, or none does.
+    pub fn set_reading(&self, reading: Option<(PathBuf, Seq)>) {
+        *self.reading.lock() = reading;
     }
 
     /// Holds off other exports and base copies.

@@ -14,6 +14,7 @@ use crate::open_group::OpenGroup;
 use crate::open_volume::OpenVolume;
 use crate::overlap;
 use crate::pair_state::{self, PairVerb};
+use crate::spare_journal;
 use crate::state::StateDir;
 
 /// What was done: nothing, when it was so already.
@@ -67,6 +68,9 @@ pub fn resync(
         return Ok(Resynced::default());
     }
     let _copying = group.begin_copy();
+    if group.volumes().iter().any(|volume| volume.primary.needs_new_epoch()) {
+        return spare_journal::begin_epoch(group, mountpoints, progress);
+    }
     let file = group.file();
     let mut all = Resynced::default();
     for entry in file.chosen(volume)? {

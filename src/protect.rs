@@ -23,6 +23,7 @@ use crate::mountpoint::Mountpoint;
 use crate::mounts;
 use crate::output::Output;
 use crate::overlap;
+use crate::pool::JournalOrigin;
 use crate::size::Size;
 use crate::state::{GroupDir, StateDir};
 
@@ -107,7 +108,15 @@ impl Protection {
             "make a smaller one, or one elsewhere, and run this again: reelfs group create {name} --pvol {} --size 64MiB",
             pvol.display()
         );
-        let new = NewGroup { name, pvol: Some(pvol), journal: None, size: JOURNAL, on_full: OnFull::Block, created };
+        let new = NewGroup {
+            name,
+            pvol: Some(pvol),
+            journal: None,
+            size: Some(JOURNAL),
+            origin: JournalOrigin::default(),
+            on_full: OnFull::Block,
+            created,
+        };
         group::create(state, &new, progress).map(|_| ()).map_err(|error| match error.kind() {
             ErrorKind::NoSpace => error.hint(hint),
             _ => error,
@@ -169,6 +178,8 @@ fn provisional(state: &StateDir, source: &Path, tapes: &Path) -> Result<GroupFil
         targets: Vec::new(),
         consumers: Vec::new(),
         last_marker: None,
+        number: None,
+        origin: JournalOrigin::default(),
     })
 }
 

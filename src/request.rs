@@ -15,12 +15,14 @@ use crate::consumer::{self, Ask};
 use crate::error::{Error, ErrorKind, Result};
 use crate::export::{self, Destination};
 use crate::group_file::LastMarker;
+use crate::journal_grow;
 use crate::mount_options;
 use crate::open_group::OpenGroup;
 use crate::open_volume::OpenVolume;
 use crate::output::Output;
 use crate::pair;
 use crate::pair_state::PairVerb;
+use crate::size::Size;
 use crate::state::GroupDir;
 
 /// How long a frozen marker waits for the changes that are under way, and holds up new ones meanwhile.
@@ -82,6 +84,11 @@ pub enum Request {
     },
     /// A replica or a site far away has something to say.
     Consumer(Ask),
+    /// A larger journal.
+    Grow {
+        /// Its new size in bytes.
+        size_bytes: u64,
+    },
     /// Mount a further volume.
     Mount(FurtherMount),
     /// Unmount; the process ends with its last mount.
@@ -154,6 +161,7 @@ impl Request {
             Request::RemoveVolume { .. } => "reelfs pair delete",
             Request::Consumer(Ask::Acknowledge { .. }) => "reelfs tape ack",
             Request::Consumer(_) => "reelfs follow",
+            Request::Grow { .. } => "reelfs journal grow",
             Request::Mount(_) => "reelfs mount",
             Request::Umount { .. } => "reelfs umount",
         }
@@ -240,6 +248,7 @@ pub fn perform(
     progress: &mut dyn FnMut(Step),
 ) -> Result<serde_json::Value> {
     let mut step = |done, total| progress(Step { done, total });
+    group.journal().settle_loss();
     match request {
         Request::Mark { name, note, tags, freeze } => to_json(&mark(group, (name, note, tags), *freeze)?),
         Request::BaseCopy { to, volume } => {
@@ -271,6 +280,10 @@ pub fn perform(
             Err(Error::new(ErrorKind::State, "the group is not mounted"))
         }
         Request::Consumer(ask) => consumer::perform(group, ask),
+        Request::Grow { size_bytes } => {
+            let jvol = group.journal().jvol();
+            to_json(&journal_grow::grow(group.file().name.as_str(), jvol, Size(*size_bytes), &mut step)?)
+        }
     }
 }
 

@@ -52,6 +52,12 @@ impl StateDir {
         &self.root
     }
 
+    /// The pools of journal volumes: `pools.json`.
+    #[must_use]
+    pub fn pools(&self) -> PathBuf {
+        self.root.join("pools.json")
+    }
+
     /// The files of a group, whether it exists or not.
     #[must_use]
     pub fn group(&self, name: &GroupName) -> GroupDir {

@@ -71,7 +71,7 @@ impl GroupStatus {
             }
         }
         let opened = Jvol::open(&self.file.journal, self.file.uuid).map_err(crate::error::Error::from);
-        match opened.and_then(|jvol| JournalState::of(&jvol, &self.file)) {
+        match opened.and_then(|jvol| JournalState::of(&jvol, &self.file, None)) {
             Ok(state) => self.journal = Some(state),
             Err(error) => self.troubles.push(error.chain()),
         }

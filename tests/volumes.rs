@@ -249,3 +249,29 @@ fn a_volume_joins_and_leaves_while_the_others_go_on() {
     assert!(!rest.join("mail").exists(), "it had left");
     assert_eq!(number(&rest.join("logs/sent")), 39);
 }
+
+#[test]
+fn a_new_epoch_of_one_volume_is_one_of_all() {
+    let shop = Shop::new();
+    let (first, second) = shop.mount();
+    trade(first.path(), &second, 1..20);
+    shop.base();
+    shop.sandbox.reelfs(["umount", text(&second)]).ok();
+    first.umount();
+    // another directory in the place of one, while the other is as it was
+    let logs = shop.sandbox.path("logs");
+    fs::rename(&logs, shop.sandbox.path("old-logs")).unwrap();
+    fs::create_dir(&logs).unwrap();
+    fs::write(logs.join("sent"), 19_u64.to_le_bytes()).unwrap();
+    let (first, second) = shop.mount();
+    assert_eq!(shop.status()["epoch"], 2);
+    shop.sandbox.export("shop", &shop.tapes);
+    trade(first.path(), &second, 20..40);
+    shop.sandbox.reelfs(["umount", text(&second)]).ok();
+    first.umount();
+    shop.sandbox.export("shop", &shop.tapes);
+    let both = shop.sandbox.restore(&shop.tapes, "latest", "both");
+    for volume in ["db", "logs"] {
+        assert_twin(&shop.sandbox.path(volume), &both.join(volume));
+    }
+}

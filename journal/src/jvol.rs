@@ -6,21 +6,25 @@
 //! watermark is [`crate::JournalError::Damaged`]. Byte tables: `docs/FORMAT-journal.md`.
 
 mod append;
+mod claim;
 mod create;
 mod file;
 mod geometry;
+mod grow;
 mod index;
 mod open;
 mod reader;
+mod spare;
 mod superblock;
 mod sync;
 mod window;
 
-use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, RwLock};
 use uuid::Uuid;
 
 use self::file::VolumeFile;
@@ -29,8 +33,11 @@ use self::sync::Flusher;
 use crate::{Clock, Digest, HybridClock, JournalError, Seq, Timestamp};
 
 pub use self::append::{Appended, Reserve};
+pub use self::claim::JvolOwner;
 pub use self::geometry::JvolGeometry;
+pub use self::grow::unfinished;
 pub use self::reader::{JvolControls, JvolReader, RecordBytes};
+pub use self::spare::Spare;
 pub use self::window::Place;
 
 /// Version of the format that this program writes and reads.
@@ -41,17 +48,29 @@ pub const JVOL_FORMAT_VERSION: u32 = 1;
 /// It takes no lock on the file: that only one process appends is the business of the group's lock.
 #[derive(Debug)]
 pub struct Jvol {
-    file: VolumeFile,
+    /// Replaced as a whole when the journal volume grows, under the append lock and with the right to flush.
+    store: RwLock<Arc<Store>>,
     group: Uuid,
-    geometry: JvolGeometry,
+    /// It grows once at a time.
+    moving: Mutex<()>,
     tail: Mutex<Tail>,
     /// Told when space was freed.
     freed: Condvar,
     flusher: Mutex<Flusher>,
     /// Told when a sync ended.
     flushed: Condvar,
-    /// Set for good by the first failed write or sync.
+    /// Set by the first failed write or sync, for good unless a spare takes over.
     failed: AtomicBool,
+    spare: Mutex<Option<Arc<Spare>>>,
+    /// A spare took over, and what the old file held is gone.
+    lost: AtomicBool,
+}
+
+/// The file and where things lie in it: whoever uses both takes both at once.
+#[derive(Debug)]
+struct Store {
+    file: VolumeFile,
+    geometry: JvolGeometry,
 }
 
 /// What the append lock protects: both ends of the rings.
@@ -145,8 +164,9 @@ impl Jvol {
     fn fits(&self, tail: &Tail, data_bytes: u64, records: u64) -> bool {
         // every record may need a few bytes of padding
         let data = data_bytes.saturating_add(records.saturating_mul(8));
-        tail.data_used().saturating_add(data) <= self.geometry.data_usable()
-            && tail.slots_used().saturating_add(records) <= self.geometry.slots_usable()
+        let geometry = self.geometry();
+        tail.data_used().saturating_add(data) <= geometry.data_usable()
+            && tail.slots_used().saturating_add(records) <= geometry.slots_usable()
     }
 
     /// The last number given out and a hybrid time: every later record is later than it, and no earlier one is.
@@ -168,15 +188,16 @@ impl Jvol {
     pub fn pointers(&self) -> JvolPointers {
         let durable = Seq(self.flusher.lock().durable);
         let tail = self.tail.lock();
+        let geometry = self.geometry();
         JvolPointers {
             out: Seq(tail.out),
             next: Seq(tail.next),
             durable,
             control_used: tail.slots_used(),
-            control_slots: self.geometry.control_slots,
+            control_slots: geometry.control_slots,
             data_used: tail.data_used(),
-            data_size: self.geometry.data_size,
-            size: self.geometry.size,
+            data_size: geometry.data_size,
+            size: geometry.size,
             last_time: tail.last_time,
         }
     }
@@ -184,23 +205,27 @@ impl Jvol {
     /// The layout of the file.
     #[must_use]
     pub fn geometry(&self) -> JvolGeometry {
-        self.geometry
+        self.store.read().geometry
+    }
+
+    fn store(&self) -> Arc<Store> {
+        self.store.read().clone()
     }
 
     /// The file.
     #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.file.path
+    pub fn path(&self) -> PathBuf {
+        self.store().file.path.clone()
     }
 
-    /// How often the disk was asked to flush since this was opened.
+    /// How often the disk was asked to flush since this was opened, or since it grew.
     #[must_use]
     pub fn file_sync_count(&self) -> u64 {
-        self.file.sync_count()
+        self.store().file.sync_count()
     }
 
     fn check_failed(&self) -> Result<(), JournalError> {
-        if self.failed.load(Ordering::Acquire) { Err(JournalError::Failed(self.file.path.clone())) } else { Ok(()) }
+        if self.failed.load(Ordering::Acquire) { Err(JournalError::Failed(self.path())) } else { Ok(()) }
     }
 
     /// What was on its way to the disk may be lost and the kernel will not tell again: nothing more is taken.

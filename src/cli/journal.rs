@@ -1,7 +1,10 @@
-//! `reelfs journal`: the journal volume in numbers.
+//! `reelfs journal`: the journal volume in numbers, larger, and pools of prepared ones.
+
+mod grow;
+mod pool;
 
 use clap::Subcommand;
-use reelfs_journal::GroupName;
+use reelfs_journal::{GroupName, Seq};
 use serde::Serialize;
 
 use crate::cli::Context;
@@ -19,6 +22,11 @@ pub(crate) enum JournalVerb {
     /// Where it begins and ends, how full it is, and what each directory of tapes still lacks
     #[command(after_help = "Example:\n  reelfs journal show docs --json")]
     Show(ShowArgs),
+    /// Make it larger, also while the group is mounted; it never shrinks
+    Grow(grow::GrowArgs),
+    /// Journal volumes prepared beforehand, for `reelfs group create --pool`
+    #[command(subcommand)]
+    Pool(pool::PoolVerb),
 }
 
 #[derive(Debug, clap::Args)]
@@ -49,13 +57,10 @@ struct Consumer {
     dir: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     volume: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    read_scheduled: Option<u64>,
     already_read: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    restore_scheduled: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    read_scheduled: u64,
     already_restored: Option<u64>,
+    restore_scheduled: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     inside: Option<String>,
     holds: bool,
@@ -64,7 +69,14 @@ struct Consumer {
 }
 
 pub(crate) fn run(verb: &JournalVerb, context: &Context) -> Result<()> {
-    let JournalVerb::Show(arguments) = verb;
+    match verb {
+        JournalVerb::Show(arguments) => show(arguments, context),
+        JournalVerb::Grow(arguments) => grow::run(arguments, context),
+        JournalVerb::Pool(verb) => pool::run(verb, context),
+    }
+}
+
+fn show(arguments: &ShowArgs, context: &Context) -> Result<()> {
     let group = context.state.existing(&arguments.group)?;
     let status = GroupStatus::of(&group)?;
     let Some(journal) = &status.journal else {
@@ -103,10 +115,10 @@ fn consumers(status: &GroupStatus, journal: &JournalState) -> Vec<Consumer> {
             kind: "tapes",
             dir: waiting.dir.display().to_string(),
             volume: None,
-            read_scheduled: site.map(|_| waiting.seq.0),
+            read_scheduled: waiting.read_scheduled.0,
             already_read: waiting.seq.0,
-            restore_scheduled: site.map(|site| site.restore_scheduled.0),
-            already_restored: site.map(|site| site.already_restored.0),
+            restore_scheduled: site.map(|site| site.restore_scheduled).or(waiting.restore_scheduled).map(|seq| seq.0),
+            already_restored: site.map(|site| site.already_restored).or(waiting.restored).map(|seq| seq.0),
             inside: None,
             holds: true,
             waiting_records: waiting.records,
@@ -117,7 +129,7 @@ fn consumers(status: &GroupStatus, journal: &JournalState) -> Vec<Consumer> {
         kind: "replica",
         dir: replica.dir.display().to_string(),
         volume: volume_of(status, replica).map(|volume| volume.name.to_string()),
-        read_scheduled: Some(replica.pointers.read_scheduled.0),
+        read_scheduled: replica.pointers.read_scheduled.0,
         already_read: replica.pointers.already_read.0,
         restore_scheduled: Some(replica.pointers.restore_scheduled.0),
         already_restored: Some(replica.pointers.already_restored.0),
@@ -149,6 +161,14 @@ fn print(status: &GroupStatus, journal: &JournalState, context: &Context) -> Res
     for waiting in &journal.waiting {
         let lacks = format!("lacks {}, {}", count(waiting.records, "record"), Size(waiting.bytes));
         output.say(format!("tapes in      {} up to seq {}, {lacks}", waiting.dir.display(), waiting.seq))?;
+        let pointer = |seq: Option<Seq>| seq.map_or_else(|| "unknown".to_owned(), |seq| format!("seq {seq}"));
+        output.say(format!(
+            "              already read seq {}, read scheduled seq {}, already restored {}, restore scheduled {}",
+            waiting.seq,
+            waiting.read_scheduled,
+            pointer(waiting.restored),
+            pointer(waiting.restore_scheduled)
+        ))?;
     }
     for known in &file.consumers {
         let pointers = &known.pointers;

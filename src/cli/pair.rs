@@ -241,6 +241,11 @@ fn resync(pair: &Scope, context: &Context) -> Result<()> {
     drop(progress);
     let volume = pair.volume.as_ref();
     context.output.document(&Report { group: &pair.group, volume, state: "PAIR", what: resynced })?;
+    if let Some(epoch) = resynced.new_epoch {
+        return context.output.confirm(format!(
+            "{pair}: the journal had lost what it held; epoch {epoch} begins, with a new base in every directory of tapes"
+        ));
+    }
     let (directories, objects) = (count(resynced.directories, "directory"), count(resynced.objects, "object"));
     if resynced == Resynced::default() {
         return context.output.confirm(format!("{pair} is PAIR; nothing had to be told again"));

@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use reelfs_archive::LabelVolume;
 use reelfs_journal::{Seq, Tags, Timestamp};
 use serde::Serialize;
 
@@ -56,7 +55,7 @@ pub(super) fn open_deck(scope: Option<&Scope>, tapes: &[PathBuf], context: &Cont
     let file = GroupFile::load(&context.state.existing(&scope.group)?)?;
     let live = Live::open(&file.journal, file.uuid, file.epoch)?;
     let directories: Vec<PathBuf> = file.targets.iter().map(|target| target.dir.clone()).collect();
-    let (whose, volumes) = ((scope.clone(), file.uuid), [LabelVolume::only()]);
+    let (whose, volumes) = ((scope.clone(), file.uuid), file.label_volumes());
     Deck::of_group(&directories, whose, &volumes, live, &mut |done, total| progress.set(done, total, ""))
 }
 

@@ -8,6 +8,7 @@ use crate::cli::Context;
 use crate::daemon::{Live, LiveMount};
 use crate::error::Result;
 use crate::group_file::VolumeEntry;
+use crate::group_table::GroupTable;
 use crate::output::{Output, Tone, count};
 use crate::pair;
 use crate::pair_state::PairState;
@@ -59,6 +60,11 @@ fn print(status: &GroupStatus, output: &Output) -> Result<()> {
     };
     let (name, word) = (output.paint(Tone::Strong, &format!("{:15}", file.name.as_str())), status.state().word());
     output.say(format!("{name} {}    {}", output.paint(tone, word), status.plain()))?;
+    let table = GroupTable::of(status);
+    let number = table.number.map_or_else(|| "no number".to_owned(), |number| format!("number {number}"));
+    let (volumes, journals) = (table.data_volumes.len() as u64, table.journal_volumes.len() as u64);
+    let volumes = (count(volumes, "data volume"), count(journals, "journal volume"));
+    output.say(format!("  group         {number}, {}, {}, {}", table.attribute, volumes.0, volumes.1))?;
     for volume in &file.volumes {
         output.say(place(status, volume))?;
     }
@@ -134,6 +140,8 @@ struct Row {
     last_marker: Option<Marker>,
     busy: Option<String>,
     troubles: Vec<String>,
+    #[serde(flatten)]
+    table: GroupTable,
 }
 
 #[derive(Serialize)]
@@ -256,6 +264,7 @@ impl Row {
             }),
             busy: activity.or_else(|| status.busy.clone()),
             troubles: status.troubles.clone(),
+            table: GroupTable::of(status),
         }
     }
 }

@@ -251,7 +251,7 @@ impl<T: FnMut(&News<'_>)> Keeper<T> {
         }
         let advice = self.advice(error);
         let advice = if advice.is_empty() { advice } else { format!("{advice}; ") };
-        let used = JournalState::of(group.journal().jvol(), &group.file())
+        let used = JournalState::of(group.journal().jvol(), &group.file(), None)
             .map_or_else(|_| String::new(), |state| format!(" ({:.0} % full)", state.used * 100.0));
         let sentence = format!(
             "no tape was made: {reason}; {advice}until then the changes wait in the journal{used}, tried again every {}",

@@ -11,6 +11,7 @@ use reelfs::open_group::OpenGroup;
 use reelfs::output::Output;
 use reelfs::pair;
 use reelfs::point::Point;
+use reelfs::pool::JournalOrigin;
 use reelfs::restore::{self, Deck, Plan, Request};
 use reelfs::size::Size;
 use reelfs::state::{GroupDir, StateDir};
@@ -55,7 +56,8 @@ impl Site {
             name: "sim".parse().expect("a name"),
             pvol: Some(self.pvol.clone()),
             journal: None,
-            size: Size(Jvol::SIZE_MIN),
+            size: Some(Size(Jvol::SIZE_MIN)),
+            origin: JournalOrigin::default(),
             on_full: OnFull::Block,
             created: SystemClock.read().wall,
         };
@@ -90,6 +92,12 @@ impl Site {
         export::export(group, &self.destination(group)?, None, &mut |_, _| {}).map(|_| ())
     }
 
+    /// Whether the journal still holds all that ever happened.
+    pub fn is_in_one_journal(&self, group: &OpenGroup) -> bool {
+        let primary = primary(group);
+        group.journal().epoch() == Epoch(1) && primary.jvol().pointers().out == Seq(1)
+    }
+
     /// Fails unless what the journal says is the volume: by a replay of its records, or, when it no longer holds all of them, by
     /// tapes. A suspended group is brought back first.
     pub fn check_twin(&mut self, group: &OpenGroup) -> Result<(), String> {
@@ -97,7 +105,7 @@ impl Site {
         if primary.suspension().is_some() {
             primary.resync(&mut || false, &mut |_, _| {}).map_err(|error| format!("resync: {error}"))?;
         }
-        if group.journal().epoch() > Epoch(1) || primary.jvol().pointers().out > Seq(1) {
+        if !self.is_in_one_journal(group) {
             return self.check_tapes(group);
         }
         self.restored += 1;

@@ -1,11 +1,11 @@
 //! What the volumes of a group share: one journal volume, one order of changes, one clock.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
-use std::{collections::HashMap, path::PathBuf};
+use std::{collections::BTreeMap, collections::HashMap, path::PathBuf};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use reelfs_journal::{
     Appended, Change, Clock, EncodedRecord, Epoch, InFlight, JournalError, Jvol, MarkerKind, Record, Reserve, Seal,
     Seq, Slot, Tags, Timestamp, VolumeIndex,
@@ -13,7 +13,7 @@ use reelfs_journal::{
 use rustix::io::{Errno, Result};
 use uuid::Uuid;
 
-use crate::primary::{Committer, Held, OnFull, OpenError, Requester};
+use crate::primary::{Committer, Held, OnFull, OpenError, Primary, Requester};
 
 /// What to open of a group.
 pub struct GroupOptions {
@@ -48,15 +48,16 @@ pub struct Group {
     failed: AtomicBool,
     /// The last record that an [`Change::Amend`] followed up: a seal must not part the two.
     last_amend: AtomicU64,
-    /// Wall time of the last record when this was opened.
-    ended: Option<Timestamp>,
     members: Mutex<Members>,
+    /// Held while all volumes are suspended or brought back together.
+    together: Mutex<()>,
 }
 
 /// The volumes that are open.
 #[derive(Default)]
 struct Members {
     in_flight: HashMap<VolumeIndex, Arc<InFlight>>,
+    volumes: BTreeMap<VolumeIndex, Weak<Primary>>,
     /// The last record, and its time, that speaks of a volume that is suspended.
     sealed: HashMap<VolumeIndex, (Seq, Timestamp)>,
 }
@@ -78,7 +79,6 @@ impl Group {
             tracing::warn!(%seq, "the journal ends in a torn record: cut off");
             jvol.cut_tail()?;
         }
-        let ended = last_wall(&jvol)?;
         let jvol = Arc::new(jvol);
         let committer = Committer::new(jvol.clone());
         Ok(Arc::new(Group {
@@ -90,8 +90,8 @@ impl Group {
             on_full: options.on_full,
             failed: AtomicBool::new(false),
             last_amend: AtomicU64::new(0),
-            ended,
             members: Mutex::default(),
+            together: Mutex::default(),
         }))
     }
 
@@ -126,14 +126,11 @@ impl Group {
         self.failed.load(Ordering::Relaxed)
     }
 
-    /// Wall time of the last record when the group was opened; `None` when there was none.
-    pub(crate) fn ended(&self) -> Option<Timestamp> {
-        self.ended
-    }
-
     /// A volume takes part from now on.
-    pub(crate) fn join(&self, index: VolumeIndex, in_flight: Arc<InFlight>) {
-        self.members.lock().in_flight.insert(index, in_flight);
+    pub(crate) fn join(&self, index: VolumeIndex, in_flight: Arc<InFlight>, volume: &Arc<Primary>) {
+        let mut members = self.members.lock();
+        members.in_flight.insert(index, in_flight);
+        members.volumes.insert(index, Arc::downgrade(volume));
     }
 
     /// It does no longer.
@@ -141,6 +138,21 @@ impl Group {
         let mut members = self.members.lock();
         members.in_flight.remove(&index);
         members.sealed.remove(&index);
+        members.volumes.remove(&index);
+    }
+
+    /// Those that take part, by index.
+    pub(crate) fn open_volumes(&self) -> Vec<Arc<Primary>> {
+        self.members.lock().volumes.values().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Holds off whoever else changes all volumes together.
+    pub(crate) fn alone(&self) -> MutexGuard<'_, ()> {
+        self.together.lock()
+    }
+
+    pub(crate) fn set_epoch(&self, epoch: Epoch) {
+        self.epoch.store(epoch.0, Ordering::SeqCst);
     }
 
     /// Nothing later than this record speaks of the volume, until it is brought back.
@@ -161,6 +173,15 @@ impl Group {
         self.epoch.fetch_add(1, Ordering::SeqCst);
         let what = (MarkerKind::EpochStart, "", "", &Tags::default());
         self.place(VolumeIndex(0), what, since).map(|_| ())
+    }
+
+    /// Says that a volume is part of the group in this epoch, whether it changes in it or not.
+    ///
+    /// # Errors
+    /// `EIO` when the journal cannot be written.
+    pub fn announce(&self, index: VolumeIndex) -> Result<()> {
+        let what = (MarkerKind::AcquisitionStart, "", "", &Tags::default());
+        self.place(index, what, self.clock.read().wall).map(|_| ())
     }
 
     /// What joined joined: should a volume prove to be another one later, another epoch begins.
@@ -243,7 +264,8 @@ impl Group {
                 self.committer.appended(appended.last, changes.iter().map(payload).sum());
                 Ok(appended)
             }
-            Err(JournalError::Full) if reserve == Reserve::Keep => Err(Errno::AGAIN),
+            Err(JournalError::Full | JournalError::Lost(_)) if reserve == Reserve::Keep => Err(Errno::AGAIN),
+            Err(JournalError::Lost(_)) => Err(Errno::IO),
             Err(JournalError::TooLarge(_)) => Err(Errno::FBIG),
             Err(error) => {
                 tracing::error!(%error, "the journal cannot be written: the mount takes no more changes");
@@ -291,19 +313,6 @@ impl Group {
         let all = members.in_flight.keys().all(|index| members.sealed.contains_key(index));
         members.sealed.values().copied().max().filter(|_| all)
     }
-}
-
-/// Wall time of the journal's last record.
-fn last_wall(jvol: &Jvol) -> std::result::Result<Option<Timestamp>, JournalError> {
-    let pointers = jvol.pointers();
-    let end = pointers.next.previous();
-    if end < pointers.out {
-        return Ok(None);
-    }
-    let mut reader = jvol.read(end, end)?;
-    let Some(record) = reader.next() else { return Ok(None) };
-    let (control, data) = record?;
-    Ok(Record::decode(control, data).map(|record| record.wall).ok())
 }
 
 /// The same change, borrowing the bytes of a write.

@@ -18,6 +18,7 @@ mod recovery;
 mod redo;
 mod superseded;
 mod suspend;
+mod takeover;
 mod walk;
 
 pub(crate) use committer::Committer;
@@ -174,6 +175,7 @@ impl Primary {
     /// is suspended or the change refused, as its policy says; `EAGAIN`: the caller parks the request and tries again.
     fn admit(&self, payload: u64) -> Result<RwLockReadGuard<'_, ()>> {
         loop {
+            self.group.settle_loss();
             let admitted = self.gate.read();
             if self.has_failed() {
                 return Err(Errno::ROFS);

@@ -53,6 +53,27 @@ impl Jvol {
 
 fn fill(file: &VolumeFile, first: &Superblock, progress: &mut dyn FnMut(u64, u64)) -> Result<(), JournalError> {
     let size = first.geometry.size;
+    fill_zeros(file, size, progress)?;
+    // only now: a creation cut short leaves no file that looks like a journal volume
+    write_superblocks(file, first, (Label::JvolFirstSuperblocks, Label::JvolFirstSync))?;
+    file.forget(0, size);
+    Ok(())
+}
+
+/// Both slots, durably: this one, and the one before.
+pub(super) fn write_superblocks(
+    file: &VolumeFile,
+    first: &Superblock,
+    (write, sync): (Label, Label),
+) -> Result<(), JournalError> {
+    let older = Superblock { generation: first.generation - 1, ..first.clone() };
+    file.write(write, &first.encode(), 0)?;
+    file.write(write, &older.encode(), PAGE)?;
+    disk::sync(sync, &file.file).map_err(|errno| file.error("sync", errno.into()))
+}
+
+/// Every block allocated and written once, durably.
+pub(super) fn fill_zeros(file: &VolumeFile, size: u64, progress: &mut dyn FnMut(u64, u64)) -> Result<(), JournalError> {
     let operation = || disk::Operation::Allocate { file: file.file.as_fd(), offset: 0, length: size, may_grow: true };
     let allocate = || rustix::fs::fallocate(&file.file, FallocateFlags::empty(), 0, size);
     match disk::call(Label::JvolPreallocate, operation, allocate) {
@@ -72,13 +93,5 @@ fn fill(file: &VolumeFile, first: &Superblock, progress: &mut dyn FnMut(u64, u64
         }
         progress(done, size);
     }
-    let synced = |label| disk::sync(label, &file.file).map_err(|errno| file.error("sync", errno.into()));
-    synced(Label::JvolFillSync)?;
-    // only now: a creation cut short leaves no file that looks like a journal volume
-    let older = Superblock { generation: 0, ..first.clone() };
-    file.write(Label::JvolFirstSuperblocks, &first.encode(), 0)?;
-    file.write(Label::JvolFirstSuperblocks, &older.encode(), PAGE)?;
-    synced(Label::JvolFirstSync)?;
-    file.forget(0, size);
-    Ok(())
+    disk::sync(Label::JvolFillSync, &file.file).map_err(|errno| file.error("sync", errno.into()))
 }

@@ -5,7 +5,9 @@ use serde::Serialize;
 use super::NameArgs;
 use crate::cli::Context;
 use crate::error::Result;
-use crate::group_file::{GroupFile, VolumeEntry};
+use crate::group_file::VolumeEntry;
+use crate::group_table::GroupTable;
+use crate::status::GroupStatus;
 use crate::when::rfc3339;
 
 #[derive(Serialize)]
@@ -20,6 +22,9 @@ struct Shown {
     state_dir: String,
     base: Option<Base>,
     targets: Vec<Target>,
+    status: &'static str,
+    #[serde(flatten)]
+    table: GroupTable,
 }
 
 #[derive(Serialize)]
@@ -59,7 +64,8 @@ fn shown_base(base: crate::group_file::Base) -> Base {
 
 pub(super) fn run(arguments: &NameArgs, context: &Context) -> Result<()> {
     let group = context.state.existing(&arguments.group)?;
-    let file = GroupFile::load(&group)?;
+    let status = GroupStatus::of(&group)?;
+    let (table, file) = (GroupTable::of(&status), &status.file);
     let output = &context.output;
     output.say(format!("group     {}", output.paint(crate::output::Tone::Strong, file.name.as_str())))?;
     output.say(format!("uuid      {}", file.uuid))?;
@@ -77,6 +83,8 @@ pub(super) fn run(arguments: &NameArgs, context: &Context) -> Result<()> {
             None => output.say("base      none yet")?,
         }
     }
+    output.say(format!("status    {}", status.state().word()))?;
+    table.say(output)?;
     for target in &file.targets {
         let tape = target.last_seen_tape.as_deref().unwrap_or("no tape");
         output.say(format!("tapes in  {} up to seq {} ({tape})", target.dir.display(), target.seq))?;
@@ -101,5 +109,7 @@ pub(super) fn run(arguments: &NameArgs, context: &Context) -> Result<()> {
                 tape: target.last_seen_tape.clone(),
             })
             .collect(),
+        status: status.state().word(),
+        table,
     })
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 use reelfs_journal::disk::{self, Label};
-use reelfs_journal::{Jvol, Seq};
+use reelfs_journal::{JournalError, Jvol, Seq};
 use rustix::io::{Errno, Result};
 
 use super::lull::DueRedo;
@@ -178,31 +178,39 @@ fn sync_files(shared: &Shared, jvol: &Jvol) {
 
 fn sync_journal(shared: &Shared, jvol: &Jvol) {
     let mut synced = 0;
-    // what could not be flushed once is never said to be durable
+    // what could not be flushed once is never said to be durable, but for what a spare lost: the volumes are then brought to
+    // their disks before it takes anything
     let mut outcome = Ok(());
+    let mut lost = false;
     loop {
-        let stop = shared.stop.load(Ordering::SeqCst);
-        let (waiting, upto) = {
+        let (waiting, upto, stop) = {
             let mut waiting = shared.waiting.lock();
+            // under the lock that whoever stops us takes before it wakes us
+            let stop = shared.stop.load(Ordering::SeqCst);
             let mut upto = shared.wanted.load(Ordering::SeqCst);
-            if waiting.is_empty() && (upto <= synced || outcome.is_err()) && !stop {
+            if waiting.is_empty() && (upto <= synced || outcome.is_err() || lost) && !stop {
                 let timed_out = shared.wake_journal.wait_for(&mut waiting, SYNC_INTERVAL).timed_out();
                 let newest = if timed_out { &shared.last } else { &shared.wanted };
                 upto = newest.load(Ordering::SeqCst);
             }
-            (std::mem::take(&mut *waiting), upto)
+            (std::mem::take(&mut *waiting), upto, stop)
         };
         let upto = waiting.iter().map(|(seq, _)| seq.0).fold(upto, u64::max);
         if upto > synced && outcome.is_ok() {
             shared.unsynced_bytes.store(0, Ordering::Relaxed);
-            outcome = jvol.sync(Seq(upto)).map(|_| ()).map_err(|error| {
-                tracing::error!(%error, "the journal could not be synced");
-                Errno::IO
-            });
-            synced = upto;
+            match jvol.sync(Seq(upto)) {
+                Ok(_) => synced = upto,
+                Err(error) => {
+                    tracing::error!(%error, "the journal could not be synced");
+                    if !matches!(error, JournalError::Lost(_)) {
+                        outcome = Err(Errno::IO);
+                    }
+                }
+            }
         }
+        lost = jvol.has_lost();
         for (_, done) in waiting {
-            done(outcome);
+            done(if lost { Err(Errno::IO) } else { outcome });
         }
         if stop {
             return;

@@ -42,6 +42,9 @@ pub struct Resynced {
     pub objects: u64,
     /// Their bytes.
     pub bytes: u64,
+    /// The epoch that began, when the journal had lost what it held: everything is told by a new base.
+    #[serde(default)]
+    pub new_epoch: Option<u32>,
 }
 
 /// Why a group is still suspended.
@@ -97,6 +100,7 @@ impl Primary {
     }
 
     fn suspend_unless(&self, reason: Reason, needless: &dyn Fn() -> bool) -> Result<()> {
+        self.group.settle_loss();
         if self.is_suspended() || needless() {
             return Ok(());
         }
@@ -179,6 +183,7 @@ impl Primary {
 
     /// A resync ended early. A marker tells also that what it told of the names is not whole, and lets it leave the machine.
     fn suspend_again(&self, reason: Reason) {
+        self.group.settle_loss();
         let _held = self.gate.write();
         if let Err(error) = self.sync_volume().and_then(|()| self.begin_suspension(reason)) {
             tracing::error!(%error, "a resync ended early, and that could not be noted");
@@ -392,6 +397,7 @@ impl Primary {
             self.marker(MarkerKind::ResyncEnd, "", "", map.suspension.time).map_err(failed("write the journal"))?;
         self.jvol().sync(end).map_err(|_| failed("sync the journal")(Errno::IO))?;
         map.remove().map_err(|error| failed("remove the dirty map")(failed_map(error)))?;
+        self.failed.fetch_or(map.sync_removal().is_err(), Ordering::Relaxed);
         for id in dirty.take().iter().flat_map(|map| map.directories.iter().chain(map.objects.keys())) {
             self.forget_kept(*id);
         }
@@ -456,15 +462,6 @@ impl Primary {
     }
 }
 
-impl Primary {
-    fn forget_kept(&self, id: FileId) {
-        let kept = self.volume.nodes.get(id).is_some_and(|node| std::mem::take(&mut node.state.lock().kept));
-        if kept {
-            self.forget(id.ino, 1);
-        }
-    }
-}
-
 enum Names {
     /// What is left to be told.
     Told(HashMap<FileId, Dirt>),
@@ -494,7 +491,7 @@ fn stretches(dirt: &Dirt) -> Vec<(u64, u64)> {
     stretches
 }
 
-fn failed_map(error: std::io::Error) -> Errno {
+pub(super) fn failed_map(error: std::io::Error) -> Errno {
     tracing::error!(%error, "the dirty map cannot be written");
     Errno::from_io_error(&error).unwrap_or(Errno::IO)
 }

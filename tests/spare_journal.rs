@@ -1,0 +1,131 @@
+//! The spare: the disk of the journal goes away under a mount, the group goes on in a spare, and what was lost is never hidden.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use support::{Disk, FileSystem, Mount, Random, Sandbox, Tree, tools};
+
+/// A mounted group whose journal lies on a disk of its own, with a spare in a pool elsewhere.
+struct Site {
+    // before the sandbox that it lies in
+    disk: Disk,
+    sandbox: Sandbox,
+    pvol: PathBuf,
+    tapes: PathBuf,
+    pool: PathBuf,
+}
+
+impl Site {
+    fn new() -> Site {
+        let sandbox = Sandbox::new();
+        let disk = Disk::new(&sandbox, "disk", FileSystem::Ext4, 96);
+        let (pvol, tapes, pool) = (sandbox.directory("pvol"), sandbox.directory("tapes"), sandbox.directory("pool"));
+        fs::write(pvol.join("old"), Random::new("spare", 0).bytes(50_000)).unwrap();
+        sandbox.reelfs(["journal", "pool", "add", "spares", text(&pool), "--size", "32MiB"]).ok();
+        let create = ["group", "create", "docs", "--pvol", text(&pvol), "--journal", text(disk.path())];
+        sandbox.reelfs(create.into_iter().chain(["--size", "16MiB", "--spare-pool", "spares"])).ok();
+        sandbox.base("docs", &tapes);
+        Site { disk, sandbox, pvol, tapes, pool }
+    }
+
+    fn mount(&self) -> Mount {
+        self.sandbox.mount("docs", "mnt")
+    }
+
+    fn break_disk(&self) {
+        tools::run("xfs_io", &["-x", "-c", "shutdown", text(self.disk.path())]);
+    }
+
+    fn status(&self) -> Value {
+        self.sandbox.reelfs(["status", "docs", "--json"]).ok().json()["groups"][0].clone()
+    }
+
+    /// After an export the tapes say what the PVOL is.
+    fn assert_twin(&self, when: &str) {
+        self.sandbox.export("docs", &self.tapes);
+        let restored = self.sandbox.restore(&self.tapes, "latest", "restored");
+        Tree::of(&self.pvol).assert_same(&Tree::of(&restored), when);
+        fs::remove_dir_all(restored).unwrap();
+    }
+
+    fn is_in_the_spare(&self) -> bool {
+        let shown = self.sandbox.reelfs(["group", "show", "docs", "--json"]).ok().json();
+        shown["journal"].as_str().unwrap().starts_with(text(&fs::canonicalize(&self.pool).unwrap()))
+    }
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("sandboxes have UTF-8 paths")
+}
+
+#[test]
+fn what_the_journal_held_is_lost_and_a_resync_brings_the_pair_back() {
+    if !tools::holds(tools::root(), "root, for a disk that breaks") {
+        return;
+    }
+    let site = Site::new();
+    let mount = site.mount();
+    fs::write(mount.join("lost"), "on no tape yet").unwrap();
+    let number = site.sandbox.reelfs(["journal", "show", "docs", "--json"]).ok().json()["journal_in"].as_u64().unwrap();
+    site.break_disk();
+    // applications go on
+    for round in 0..20 {
+        fs::write(mount.join(&format!("after{round}")), Random::new("after", round).bytes(9_000)).unwrap();
+    }
+    fs::File::open(mount.join("after3")).unwrap().sync_all().unwrap();
+    let status = site.status();
+    assert_eq!((&status["state"], &status["reason"]), (&"SUSP".into(), &"error".into()), "{status}");
+    assert!(site.is_in_the_spare());
+    assert!(mount.log().contains("the disk of the journal fails: a spare takes over"), "{}", mount.log());
+    assert!(mount.log().contains("what the journal held is lost"), "{}", mount.log());
+    let table = site.sandbox.reelfs(["group", "show", "docs", "--json"]).ok().json();
+    assert_eq!((&table["spare_pool"], &table["journal_volumes"][0]["pool"]), (&"spares".into(), &"spares".into()));
+    let shown = site.sandbox.reelfs(["journal", "show", "docs", "--json"]).ok().json();
+    assert!(shown["journal_out"].as_u64().unwrap() >= number, "no number is given twice: {shown}");
+    // it stays so over a restart
+    mount.umount();
+    let mount = site.mount();
+    assert_eq!(site.status()["reason"], "error");
+    fs::write(mount.join("lost"), "written again").unwrap();
+    let resynced = site.sandbox.reelfs(["pair", "resync", "docs"]).ok();
+    assert!(resynced.stdout.contains("had lost what it held; epoch 2 begins"), "{resynced}");
+    assert_eq!((&site.status()["state"], &site.status()["epoch"]), (&"PAIR".into(), &2.into()));
+    fs::write(mount.join("journaled"), "again").unwrap();
+    fs::remove_file(mount.join("after7")).unwrap();
+    site.assert_twin("after a spare and a new epoch");
+    mount.kill();
+    let mount = site.mount();
+    fs::write(mount.join("more"), "of it").unwrap();
+    mount.umount();
+    site.assert_twin("after a kill in the new epoch");
+    site.sandbox.reelfs(["group", "delete", "docs", "--yes"]).ok();
+    let pools = site.sandbox.reelfs(["journal", "pool", "list", "--json"]).ok().json();
+    assert_eq!(pools["pools"][0]["free"], 1, "{pools}");
+}
+
+#[test]
+fn when_everything_is_on_tapes_nothing_is_lost_and_the_pair_stays() {
+    if !tools::holds(tools::root(), "root, for a disk that breaks") {
+        return;
+    }
+    let site = Site::new();
+    let mount = site.mount();
+    fs::write(mount.join("before"), "on a tape").unwrap();
+    site.sandbox.export("docs", &site.tapes);
+    site.break_disk();
+    fs::write(mount.join("after"), "in the spare").unwrap();
+    fs::File::open(mount.join("after")).unwrap().sync_all().unwrap();
+    assert_eq!((&site.status()["state"], &site.status()["epoch"]), (&"PAIR".into(), &1.into()));
+    assert!(site.is_in_the_spare());
+    site.assert_twin("after a spare took over");
+    mount.umount();
+    let mount = site.mount();
+    fs::write(mount.join("later"), "in the spare").unwrap();
+    mount.umount();
+    site.assert_twin("after the spare was opened anew");
+}
