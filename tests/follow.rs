@@ -6,10 +6,12 @@ mod support;
 
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
+use reelfs_journal::disk::{FAILPOINT_VARIABLE, Label};
 use rustix::fs::{CWD, RenameFlags, XattrFlags};
 use rustix::process::{Pid, Signal, kill_process};
 use support::{History, Outcome, Random, Sandbox, Tree, program, tools, wait};
@@ -336,4 +338,60 @@ fn each_volume_of_a_group_has_a_replica_of_its_own() {
     follow(&sandbox, &["shop/logs", "--once"], &replicas[1]).refused(10, &["has left the group"]);
     follow(&sandbox, &["shop", "--once"], &replicas[0]).ok();
     same(&pvols[0], &replicas[0], "alone");
+}
+
+/// Places at which a first copy is killed.
+const FIRST: [Label; 5] =
+    [Label::ReplicaRemove, Label::ObjectsCreate, Label::ObjectsWrite, Label::ObjectsSync, Label::ObjectsNameSync];
+/// Places at which a batch is.
+const LATER: [Label; 7] = [
+    Label::ReplicaCreate,
+    Label::ReplicaWrite,
+    Label::ReplicaSync,
+    Label::ReplicaRename,
+    Label::ReplicaNameSync,
+    Label::ObjectsAppend,
+    Label::ObjectsAppendSync,
+];
+
+#[test]
+fn killed_where_it_notes_what_it_has_it_goes_on_and_is_the_twin() {
+    let sandbox = Sandbox::new();
+    let pvol = group(&sandbox);
+    let mut random = Random::new("follow", 5);
+    let mount = sandbox.mount("docs", "mnt");
+    let killed = |label: Label, when: &str, to: &Path| {
+        let mut command = std::process::Command::new(program::BINARY);
+        program::with_environment(&mut command, &sandbox.state());
+        command.args(["follow", "docs", "--once", "--to"]).arg(to);
+        command.env(FAILPOINT_VARIABLE, format!("{}:{when}", label.name()));
+        let status = command.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap();
+        assert_eq!(status.signal(), Some(9), "{} {when}: {status}", label.name());
+    };
+    for (round, label) in FIRST.into_iter().enumerate() {
+        for when in ["before", "after"] {
+            let replica = sandbox.path(&format!("replica-{round}-{when}"));
+            killed(label, when, &replica);
+            follow(&sandbox, &["docs", "--once"], &replica).ok();
+            same(&pvol, &replica, &format!("{} {when}", label.name()));
+            follow(&sandbox, &["docs", "--forget"], &replica).ok();
+        }
+    }
+    let replica = sandbox.path("replica");
+    follow(&sandbox, &["docs", "--once"], &replica).ok();
+    for label in LATER {
+        for when in ["before", "after", "before:2", "after:2"] {
+            // a batch is noted at its beginning and at its end, and its objects once
+            if when.ends_with('2') && label.name().starts_with("Objects") {
+                continue;
+            }
+            (0..40).for_each(|_| act(mount.path(), &mut random));
+            fs::write(mount.join(&format!("{}-{when}", label.name())), "new").unwrap();
+            mount.sync();
+            killed(label, when, &replica);
+            follow(&sandbox, &["docs", "--once"], &replica).ok();
+            same(&pvol, &replica, &format!("{} {when}", label.name()));
+        }
+    }
+    mount.umount();
 }
