@@ -130,7 +130,7 @@ impl Source for JournalSource {
                     if readable.is_empty() {
                         return Ok(None);
                     }
-                    let held = Held::Journal(readable.open()?);
+                    let held = Held::Journal(Box::new(readable.open()?));
                     return Ok(Some(Stretch { held, last: readable.last, volume: self.volume }));
                 }
                 None if self.failures == failures && self.quiet.as_ref().is_some_and(|(_, seq)| *seq == at.seq) => {

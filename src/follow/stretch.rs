@@ -18,9 +18,9 @@ const BATCH_RECORDS: u64 = 8192;
 /// Where the records are.
 pub enum Held {
     /// In the journal volume of a group on this machine.
-    Journal(Jvol),
+    Journal(Box<Jvol>),
     /// On a tape, read whole.
-    Tape(std::path::PathBuf, VerifiedTape),
+    Tape(std::path::PathBuf, Box<VerifiedTape>),
 }
 
 /// Settled records that follow what the replica has.
@@ -243,7 +243,7 @@ mod tests {
         let until = Timestamp(i64::MAX);
         let seen = |volume, to: u64| {
             let jvol = Jvol::open(&path, Uuid::nil()).expect("opened");
-            let stretch = Stretch { held: Held::Journal(jvol), last: Seq(7), volume };
+            let stretch = Stretch { held: Held::Journal(Box::new(jvol)), last: Seq(7), volume };
             let outline = stretch.outline(at, Stands::Outside, Seq(to), until).expect("read");
             let last = *outline.cuts.last().expect("a place to stop");
             let mut seen = Vec::new();
