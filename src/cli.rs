@@ -4,6 +4,7 @@ pub mod args;
 mod base;
 mod completions;
 mod demo;
+mod follow;
 mod group;
 mod journal;
 mod log;
@@ -114,6 +115,7 @@ fn run(verb: Verb, context: &Context) -> Result<()> {
         Verb::Points(arguments) => points::run(&arguments, context),
         Verb::Log(arguments) => log::run(&arguments, context),
         Verb::Restore(arguments) => restore::run(&arguments, context),
+        Verb::Follow(arguments) => follow::run(&arguments, context),
         Verb::Protect(arguments) => protect::run(&arguments, context),
         Verb::Status(arguments) => status::run(&arguments, context),
         Verb::Demo(arguments) => demo::run(&arguments, context),

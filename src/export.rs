@@ -12,6 +12,7 @@ use reelfs_transport::directory::{DirectoryShelf, ShelfError};
 use serde::Serialize;
 
 use crate::base_copy;
+use crate::consumer;
 use crate::error::{Error, ErrorKind, Result};
 use crate::group_file::{GroupFile, Target, VolumeEntry};
 use crate::open_group::OpenGroup;
@@ -382,9 +383,9 @@ pub(crate) fn publish<T>(to: &Destination, name: &TapeName, write: impl FnOnce(&
     })
 }
 
-/// Frees what every known directory has. After a power cut the volume gets back what it had from the journal, so what leaves
-/// the journal is on the volume's disk first.
-fn free(group: &OpenGroup) -> Result<()> {
+/// Frees what every known directory and every consumer has. After a power cut the volume gets back what it had from the journal,
+/// so what leaves the journal is on the volume's disk first.
+pub(crate) fn free(group: &OpenGroup) -> Result<()> {
     let file = group.file();
     let is_clean = |entry: &VolumeEntry| entry.session.as_ref().is_none_or(|session| session.clean.is_some());
     if file.volumes.iter().any(|entry| group.volume(entry.index).is_none() && !is_clean(entry)) {
@@ -395,7 +396,7 @@ fn free(group: &OpenGroup) -> Result<()> {
         volume.primary.sync_volume().map_err(|error| Error::io("sync the PVOL", error.into()))?;
     }
     let jvol = group.journal().jvol();
-    let Some(least) = file.targets.iter().min_by_key(|target| target.seq) else {
+    let Some(least) = consumer::least_needed(&file) else {
         return Ok(());
     };
     // also when nothing is freed: it makes the time of the seal durable, which later records must not fall behind

@@ -90,6 +90,7 @@ pub fn create(state: &StateDir, new: &NewGroup, progress: &mut dyn FnMut(u64, u6
             created: new.created,
             on_full: new.on_full,
             targets: Vec::new(),
+            consumers: Vec::new(),
             last_marker: None,
             number: Some(next_number(state)?),
             origin: new.origin.clone(),

@@ -13,6 +13,7 @@ use rustix::fs::CWD;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::consumer::Consumer;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pool::JournalOrigin;
 use crate::state::GroupDir;
@@ -46,6 +47,9 @@ pub struct GroupFile {
     /// The directories that tapes are exported to, and how far each is.
     #[serde(default)]
     pub targets: Vec<Target>,
+    /// Replicas that follow the journal, and sites that acknowledge its tapes.
+    #[serde(default)]
+    pub consumers: Vec<Consumer>,
     /// The newest named marker.
     #[serde(default)]
     pub last_marker: Option<LastMarker>,
@@ -353,6 +357,7 @@ impl From<Schema1> for GroupFile {
             created,
             on_full,
             targets,
+            consumers: Vec::new(),
             last_marker,
             number: None,
             origin: JournalOrigin::default(),
@@ -383,6 +388,7 @@ mod tests {
             created: Timestamp(5),
             on_full: OnFull::Block,
             targets: Vec::new(),
+            consumers: Vec::new(),
             last_marker: Some(LastMarker { name: "m".into(), seq: Seq(3), time: Timestamp(4) }),
             number: Some(3),
             origin: JournalOrigin::default(),

@@ -3,10 +3,12 @@
 pub mod background;
 pub mod base_copy;
 pub mod cli;
+pub mod consumer;
 pub mod daemon;
 pub mod demo;
 pub mod error;
 pub mod export;
+pub mod follow;
 pub mod group;
 pub mod group_file;
 pub mod group_table;

@@ -263,6 +263,11 @@ impl OpenGroup {
         self.tapes.lock()
     }
 
+    /// The same when nobody else does anything of the kind just now.
+    pub fn try_alone(&self) -> Option<parking_lot::MutexGuard<'_, ()>> {
+        self.tapes.try_lock()
+    }
+
     /// A directory becomes a volume of the group; it is not open yet.
     ///
     /// # Errors

@@ -7,6 +7,7 @@ use reelfs_volume::{Based, Reason, ResyncError, Resynced};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
+use crate::consumer;
 use crate::error::{Error, ErrorKind, Result};
 use crate::group;
 use crate::group_file::VolumeEntry;
@@ -231,6 +232,7 @@ pub fn delete(group: &OpenGroup, name: &VolumeName, mounted: &[PathBuf]) -> Resu
             .hint("reelfs umount it first: `reelfs status` shows where"));
     }
     group.remove_volume(entry)?;
+    consumer::dismiss_volume(group, entry.index)?;
     Ok(Done { already: false })
 }
 

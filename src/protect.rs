@@ -176,6 +176,7 @@ fn provisional(state: &StateDir, source: &Path, tapes: &Path) -> Result<GroupFil
         created: Timestamp(0),
         on_full: OnFull::Block,
         targets: Vec::new(),
+        consumers: Vec::new(),
         last_marker: None,
         number: None,
         origin: JournalOrigin::default(),

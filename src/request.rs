@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::base_copy;
+use crate::consumer::{self, Ask};
 use crate::error::{Error, ErrorKind, Result};
 use crate::export::{self, Destination};
 use crate::group_file::LastMarker;
@@ -96,6 +97,8 @@ pub enum Request {
         /// Which.
         volume: VolumeName,
     },
+    /// A replica or a site far away has something to say.
+    Consumer(Ask),
     /// A larger journal.
     Grow {
         /// Its new size in bytes.
@@ -171,6 +174,8 @@ impl Request {
             Request::Resync { .. } => "reelfs pair resync",
             Request::AddVolume { .. } => "reelfs pair create",
             Request::RemoveVolume { .. } => "reelfs pair delete",
+            Request::Consumer(Ask::Acknowledge { .. }) => "reelfs tape ack",
+            Request::Consumer(_) => "reelfs follow",
             Request::Grow { .. } => "reelfs journal grow",
             Request::Mount(_) => "reelfs mount",
             Request::Umount { .. } => "reelfs umount",
@@ -299,6 +304,7 @@ pub fn perform(
         Request::Status | Request::Mount(_) | Request::Umount { .. } => {
             Err(Error::new(ErrorKind::State, "the group is not mounted"))
         }
+        Request::Consumer(ask) => consumer::perform(group, ask),
         Request::Grow { size_bytes } => {
             let jvol = group.journal().jvol();
             to_json(&journal_grow::grow(group.file().name.as_str(), jvol, Size(*size_bytes), &mut step)?)

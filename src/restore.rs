@@ -21,18 +21,21 @@ mod whose;
 
 use std::path::PathBuf;
 
-use reelfs_journal::{Name, NodeKind, Seq, Timestamp};
+use reelfs_journal::{FileId, FileTime, Name, NodeKind, Seq, Timestamp};
 use reelfs_volume::Volume;
 
 pub use builder::{Builder, Built, Restraint};
+pub(crate) use choose::broken_tapes;
 pub use deck::{Deck, EpochTapes, Visit, Watch, Who};
 pub use live::{JOURNAL, Live};
 pub use plan::{Needed, Part, Plan};
 pub use probe::{Needs, probe};
 pub use reel::{Reel, Step, Winding};
-pub use replay::replay;
+pub(crate) use replay::misfit;
+pub use replay::{Player, Stage, replay};
 pub use survey::{Selection, Survey};
 pub use tape::Tape;
+pub(crate) use tape::tape_error;
 pub use target::{Destination, Standing, check, mark_name};
 pub use told::Told;
 
@@ -131,6 +134,36 @@ pub struct Summary {
 /// # Errors
 /// Everything that can be wrong with tapes and target; up to the probe nothing is changed.
 pub fn run(deck: &Deck, plan: &Plan, request: &Request, watch: &mut dyn FnMut(Progress)) -> Result<Summary> {
+    let made = make(deck, plan, request, watch)?;
+    made.destination.finish(made.root_mtime)?;
+    Ok(made.summary)
+}
+
+/// A tree that is complete and on disk, and still carries the incomplete mark.
+pub struct Made {
+    /// Where it is; to be finished.
+    pub destination: Destination,
+    /// The volume that it is; none when each volume has a directory in it.
+    pub tree: Option<MadeTree>,
+    /// Modification time that the root gets at the end, when it is a volume's.
+    pub root_mtime: Option<FileTime>,
+    /// What was done.
+    pub summary: Summary,
+}
+
+/// A volume that was made.
+pub struct MadeTree {
+    /// The tree; it knows all its objects.
+    pub volume: Volume,
+    /// Its objects, the root among them.
+    pub files: Vec<FileId>,
+}
+
+/// The same up to the incomplete mark, which stays.
+///
+/// # Errors
+/// As [`run`].
+pub fn make(deck: &Deck, plan: &Plan, request: &Request, watch: &mut dyn FnMut(Progress)) -> Result<Made> {
     let standing = check(&request.to, &request.tapes, plan.uuid)?;
     let restraint = restraint(request);
     let surveyed = survey_all(deck, plan, request, watch)?;
@@ -160,7 +193,7 @@ pub fn run(deck: &Deck, plan: &Plan, request: &Request, watch: &mut dyn FnMut(Pr
         ..Summary::default()
     };
     let work = Work { plan, request, restraint, total: needs.bytes() };
-    let mut root_mtime = None;
+    let (mut root_mtime, mut only) = (None, None);
     for (part, tree) in surveyed.iter().zip(&trees) {
         let mtime = part.root_mtime()?;
         if plan.is_split {
@@ -168,16 +201,17 @@ pub fn run(deck: &Deck, plan: &Plan, request: &Request, watch: &mut dyn FnMut(Pr
             let own = Destination::make(&path, Standing::Missing, plan.uuid)?;
             own.begin()?;
             let written = work.write(part, tree, &own, summary.bytes, watch);
-            summary.bytes += written.map_err(|error| plan.of_part(part.part, error))?;
+            summary.bytes += written.map_err(|error| plan.of_part(part.part, error))?.1;
             own.finish(Some(mtime))?;
         } else {
-            summary.bytes += work.write(part, tree, &whole, summary.bytes, watch)?;
+            let (volume, bytes) = work.write(part, tree, &whole, summary.bytes, watch)?;
+            summary.bytes += bytes;
             root_mtime = Some(mtime);
+            only = Some(MadeTree { volume, files: tree.objects.iter().copied().collect() });
         }
         summary.files += tree.objects.len() as u64 - 1;
     }
-    whole.finish(root_mtime)?;
-    Ok(summary)
+    Ok(Made { destination: whole, tree: only, root_mtime, summary })
 }
 
 fn restraint(request: &Request) -> Restraint {
@@ -226,7 +260,7 @@ struct Work<'w> {
 }
 
 impl Work<'_> {
-    /// Makes the tree of one volume and brings it to disk; gives the bytes written. `before` were written for others.
+    /// Makes the tree of one volume and brings it to disk; gives it and the bytes written. `before` were written for others.
     fn write(
         &self,
         part: &Surveyed<'_>,
@@ -234,7 +268,7 @@ impl Work<'_> {
         destination: &Destination,
         before: u64,
         watch: &mut dyn FnMut(Progress),
-    ) -> Result<u64> {
+    ) -> Result<(Volume, u64)> {
         let (target, total) = (&self.plan.target, self.total);
         let mut wrote = |done: u64, step: Option<&Step<'_>>| {
             let (done, reached) = (before + done, step.map(|step| (step.seq, step.time)));
@@ -253,7 +287,7 @@ impl Work<'_> {
         };
         watch(Progress { phase: Phase::Sync, done: total, total, reached: Some((target.seq, target.time)) });
         volume.sync().map_err(|errno| Error::io(format!("bring {shown} to disk"), errno.into()))?;
-        Ok(built.bytes)
+        Ok((volume, built.bytes))
     }
 }
 

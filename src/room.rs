@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::consumer;
 use crate::error::{Error, ErrorKind};
 use crate::export::{self, Destination, Made};
 use crate::open_group::OpenGroup;
@@ -45,12 +46,15 @@ impl<'r> Room<'r> {
             }
         }
         let is_freed = || jvol.pointers().out > before;
-        if is_freed() || file.targets.is_empty() || !self.troubles.is_empty() {
+        if is_freed() || !self.troubles.is_empty() {
             return is_freed();
         }
-        // all of it is on tapes, and somebody else has not read it
+        if file.targets.is_empty() {
+            return consumer::make_room(group);
+        }
+        // all of it is on tapes, and somebody else has not read it: a replica that follows, or one that asks over the socket
         let geometry = jvol.geometry();
-        jvol.wait_for_room(geometry.data_size / 2, geometry.control_slots / 2, PATIENCE)
+        consumer::make_room(group) || jvol.wait_for_room(geometry.data_size / 2, geometry.control_slots / 2, PATIENCE)
     }
 
     /// There is none: why not, and what to do. `rest` says what becomes of what was to go through.

@@ -41,6 +41,9 @@ pub(crate) struct Mounts {
     ended: AtomicBool,
 }
 
+/// Well, or an exit code and what went wrong.
+type Closed = std::result::Result<(), (u8, String)>;
+
 #[derive(Default)]
 struct Now {
     /// Those that are live; the last one stays when it has ended.
@@ -48,7 +51,7 @@ struct Now {
     /// Volumes that are being closed.
     closing: usize,
     /// How closing a volume went that was not the last.
-    closed: Vec<(VolumeIndex, std::result::Result<(), (u8, String)>)>,
+    closed: Vec<(VolumeIndex, Closed)>,
     /// How the last one ended, until somebody takes it; [`Mounts::ended`] stays.
     last: Option<io::Result<()>>,
 }

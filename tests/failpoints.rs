@@ -38,6 +38,19 @@ const ELSEWHERE: &[(Label, &str)] = &[
     (Label::JvolSpareSync, "the same"),
     (Label::JvolGrowRemove, "only what a killed growth left is removed"),
     (Label::TapeRemove, "only what a killed export left is removed"),
+    (Label::ReplicaCreate, "of a replica: `tests/follow.rs`"),
+    (Label::ReplicaWrite, "of a replica: `tests/follow.rs`"),
+    (Label::ReplicaSync, "of a replica: `tests/follow.rs`"),
+    (Label::ReplicaRename, "of a replica: `tests/follow.rs`"),
+    (Label::ReplicaNameSync, "of a replica: `tests/follow.rs`"),
+    (Label::ReplicaRemove, "of a replica: `tests/follow.rs`"),
+    (Label::ObjectsCreate, "of a replica: `tests/follow.rs`"),
+    (Label::ObjectsWrite, "of a replica: `tests/follow.rs`"),
+    (Label::ObjectsSync, "of a replica: `tests/follow.rs`"),
+    (Label::ObjectsNameSync, "of a replica: `tests/follow.rs`"),
+    (Label::ObjectsAppend, "of a replica: `tests/follow.rs`"),
+    (Label::ObjectsAppendSync, "of a replica: `tests/follow.rs`"),
+    (Label::ObjectsRemove, "only when most of a table of objects was out of date"),
 ];
 
 /// A group in memory, and what its applications were told.

@@ -17,6 +17,7 @@ mod reader;
 mod spare;
 mod superblock;
 mod sync;
+mod window;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -37,6 +38,7 @@ pub use self::geometry::JvolGeometry;
 pub use self::grow::unfinished;
 pub use self::reader::{JvolControls, JvolReader, RecordBytes};
 pub use self::spare::Spare;
+pub use self::window::Place;
 
 /// Version of the format that this program writes and reads.
 pub const JVOL_FORMAT_VERSION: u32 = 1;

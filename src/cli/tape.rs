@@ -1,5 +1,6 @@
 //! `reelfs tape`: write, list, show and verify tapes.
 
+mod ack;
 mod export;
 mod list;
 mod show;
@@ -27,6 +28,9 @@ pub(crate) enum TapeVerb {
         after_help = "Prints each tape made. Nothing new is not an error.\n\nExample:\n  reelfs tape export docs --to /media/disk"
     )]
     Export(TapeExportArgs),
+    /// A far site says up to where it has applied the tapes of a directory
+    #[command(after_help = "Never goes back.\n\nExample:\n  reelfs tape ack docs --upto seq:918244 --from /media/disk")]
+    Ack(ack::TapeAckArgs),
     /// The tapes of directories, in order, with gaps
     #[command(after_help = "Example:\n  reelfs tape list /media/disk")]
     List(TapePathsArgs),
@@ -65,6 +69,7 @@ pub(crate) struct TapeShowArgs {
 pub(crate) fn run(verb: &TapeVerb, context: &Context) -> Result<()> {
     match verb {
         TapeVerb::Export(arguments) => export::run(arguments, context),
+        TapeVerb::Ack(arguments) => ack::run(arguments, context),
         TapeVerb::List(arguments) => list::run(arguments, context),
         TapeVerb::Show(arguments) => show::run(arguments, context),
         TapeVerb::Verify(arguments) => verify::run(arguments, context),

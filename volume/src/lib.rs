@@ -10,17 +10,19 @@ mod bracket;
 mod group;
 mod node;
 mod primary;
+mod replica;
 mod stat;
 mod sys;
 mod volume;
 mod xattr;
 
-pub use bracket::Bracket;
+pub use bracket::{Bracket, Places};
 pub use group::{Group, GroupOptions};
 pub use primary::{
     Adopted, Based, DirEntry, DirtyCounts, Held, Identity, NewEpoch, OnFull, OpenError, OpenOptions, Opened, Primary,
     Reason, Recovered, Requester, ResyncError, Resynced, Session, SetAttr, Suspension, Telling, TimeSet, UnderWay,
     Visit, VolumeOptions, WalkError, base_under_way, suspension,
 };
+pub use replica::{Found, Recalled};
 pub use stat::Stat;
 pub use volume::{Side, Volume};

@@ -53,7 +53,7 @@ impl Jvol {
         Ok(jvol)
     }
 
-    fn assemble(file: VolumeFile, chosen: &Chosen) -> Jvol {
+    pub(super) fn assemble(file: VolumeFile, chosen: &Chosen) -> Jvol {
         let superblock = &chosen.superblock;
         let tail = Tail {
             out: superblock.out,
