@@ -433,6 +433,29 @@ fn a_copy_through_the_journal_is_a_base_in_a_new_epoch_too() {
     site.assert_twin("the other directory");
 }
 
+#[test]
+fn several_volumes_go_through_one_journal() {
+    let (sandbox, fast) = (Sandbox::new(), Sandbox::in_memory());
+    let tapes = fast.directory("tapes");
+    sandbox.reelfs(["group", "create", "two", "--size", "16MiB"]).ok();
+    for (number, volume) in [(0, "one"), (1, "other")] {
+        let pvol = sandbox.directory(volume);
+        fs::write(pvol.join("large"), Random::new(volume, number).bytes(9 * MIB)).unwrap();
+        fs::write(pvol.join(volume), "its own").unwrap();
+        sandbox.reelfs(["pair", "create", &format!("two/{volume}"), "--pvol", text(&pvol)]).ok();
+    }
+    let copy = |pair: &str| {
+        sandbox.reelfs(["base", "copy", pair, "--through-journal", "--to", text(&tapes)]).ok();
+    };
+    copy("two/one");
+    copy("two");
+    sandbox.export("two", &tapes);
+    let restored = fast.restore(&tapes, "latest", "restored");
+    for volume in ["one", "other"] {
+        Tree::of(&sandbox.path(volume)).assert_same(&Tree::of(&restored.join(volume)), volume);
+    }
+}
+
 /// What the group does when the journal is full, as if it had been made so.
 fn set_policy(site: &Site, policy: &str) {
     let path = site.sandbox.state().join("groups/back/group.json");
