@@ -62,7 +62,9 @@ pub(crate) fn begin_epoch(
         file.epoch = epoch;
         file.volumes.iter_mut().for_each(|entry| entry.base = None);
     })?;
-    let begun = group.journal().begin_later_epoch(epoch).map_err(|error| Error::io("begin a new epoch", error.into()));
+    let volumes: Vec<_> = file.volumes.iter().map(|entry| entry.index).collect();
+    let begun = group.journal().begin_later_epoch(epoch, &volumes);
+    let begun = begun.map_err(|error| Error::io("begin a new epoch", error.into()));
     for index in closed {
         group.close_volume(index)?;
     }

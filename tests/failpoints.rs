@@ -33,6 +33,10 @@ const ELSEWHERE: &[(Label, &str)] = &[
     (Label::RedoNoteSync, "only after a power cut"),
     (Label::RedoNoteNameSync, "only after a power cut"),
     (Label::RedoNoteRemove, "only after a power cut"),
+    (Label::JvolSpareCopy, "only when the disk of the journal fails: `tests/spare_journal.rs`"),
+    (Label::JvolSpareSuperblocks, "the same"),
+    (Label::JvolSpareSync, "the same"),
+    (Label::JvolGrowRemove, "only what a killed growth left is removed"),
     (Label::TapeRemove, "only what a killed export left is removed"),
 ];
 
@@ -82,6 +86,41 @@ impl Site {
             self.sandbox.base("fp", &self.tapes);
         }
         is_killed
+    }
+
+    /// Journal volumes from a pool and back, and one that others may read; each verb again when it was cut off. Gives whether one
+    /// was.
+    fn pools(&self, failpoint: &str) -> Result<bool, String> {
+        let (place, pvol) = (self.sandbox.directory("pool"), self.sandbox.directory("second"));
+        let (place, pvol) = (place.to_str().unwrap(), pvol.to_str().unwrap());
+        let volume = format!("{place}/one.jvol");
+        let verbs: [&[&str]; 5] = [
+            &["journal", "pool", "add", "p", &volume, "--size", "16MiB"],
+            &["group", "create", "pooled", "--pvol", pvol, "--pool", "p"],
+            &["group", "delete", "pooled", "--yes"],
+            &["group", "create", "seen", "--pvol", pvol, "--journal", place, "--size", "16MiB", "--journal-visible"],
+            &["group", "delete", "seen", "--yes"],
+        ];
+        let mut is_killed = false;
+        for verb in verbs {
+            let mut command = self.sandbox.command();
+            command.args(verb).env(FAILPOINT_VARIABLE, failpoint);
+            let status = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap();
+            if status.success() {
+                continue;
+            }
+            is_killed = true;
+            let again = self.sandbox.reelfs(verb);
+            // it was done already, and only who asked does not know
+            if !matches!(again.code, 0 | 10 | 14) {
+                return Err(format!("again after {failpoint}: {again}"));
+            }
+        }
+        let pools = self.sandbox.reelfs(["journal", "pool", "list", "--json"]).ok();
+        if pools.stdout.matches("one.jvol").count() == 1 && !pools.stdout.contains("pooled") {
+            return Ok(is_killed);
+        }
+        Err(format!("after {failpoint} the pool does not hold its volume free: {pools}"))
     }
 
     /// Mounts with a failpoint, works until it strikes, and comes back; gives whether it struck.
@@ -156,6 +195,8 @@ impl Site {
         self.quietly(&["pair", "resync", "fp"])?;
         self.put(mount, &b, 0, b"after the resync")?;
         self.quietly(&["pair", "resync", "fp", "--full"])?;
+        self.quietly(&["journal", "grow", "fp", "--size", &format!("{}MiB", 16 + self.cycles)])?;
+        self.put(mount, &b, 6, b"grown")?;
         let tapes = self.tapes.to_str().unwrap().to_owned();
         self.quietly(&["tape", "export", "fp", "--to", &tapes])
     }
@@ -232,6 +273,10 @@ fn strike(label: Label) -> Result<bool, String> {
         site.create(None);
     }
     has_struck |= site.base(&format!("{name}:before"));
+    if name.starts_with("Pools") || name.starts_with("Jvol") {
+        has_struck |= site.pools(&format!("{name}:before"))?;
+        has_struck |= site.pools(&format!("{name}:after"))?;
+    }
     let number = 2 + Random::new(name, 0).below(12);
     for failpoint in [format!("{name}:before"), format!("{name}:after"), format!("{name}:{number}")] {
         has_struck |= site.cycle(&failpoint).map_err(|error| format!("{failpoint}: {error}"))?;

@@ -330,3 +330,24 @@ fn an_export_that_runs_is_told_as_read_scheduled() {
     drop(file);
     mount.umount();
 }
+
+#[test]
+fn a_group_of_two_volumes_has_a_row_for_each_and_lends_room_in_neither() {
+    let sandbox = Sandbox::new();
+    let (one, two, tapes) = (sandbox.directory("one"), sandbox.directory("two"), sandbox.directory("tapes"));
+    sandbox.group_of_size("pair", &one, "16MiB");
+    sandbox.base("pair", &tapes);
+    sandbox.reelfs(["pair", "create", "pair/logs", "--pvol", two.to_str().unwrap()]).ok();
+    let shown = sandbox.reelfs(["group", "show", "pair", "--json"]).ok().json();
+    let rows = shown["data_volumes"].as_array().unwrap();
+    let rows: Vec<_> = rows.iter().map(|row| (&row["index"], &row["name"], &row["status"])).collect();
+    assert_eq!(rows, [(&0.into(), &"data".into(), &"PAIR".into()), (&1.into(), &"logs".into(), &"SMPL".into())]);
+    let text = sandbox.reelfs(["status", "pair"]).ok().stdout;
+    assert!(text.contains("number 1, MASTER, 2 data volumes, 1 journal volume"), "{text}");
+    for pvol in [&one, &two] {
+        let inside = pvol.join("spare.jvol");
+        let refused = sandbox.reelfs(["journal", "pool", "add", "fast", inside.to_str().unwrap(), "--size", "16MiB"]);
+        refused.refused(2, &["the journal volume", "the PVOL"]);
+        assert!(!inside.exists());
+    }
+}

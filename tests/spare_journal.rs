@@ -5,6 +5,7 @@
 mod support;
 
 use std::fs;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -128,4 +129,64 @@ fn when_everything_is_on_tapes_nothing_is_lost_and_the_pair_stays() {
     fs::write(mount.join("later"), "in the spare").unwrap();
     mount.umount();
     site.assert_twin("after the spare was opened anew");
+}
+
+/// The second volume of a group, mounted by the process of the first.
+fn second_volume(site: &Site) -> (PathBuf, PathBuf) {
+    let (pvol, point) = (site.sandbox.directory("logs"), site.sandbox.directory("mnt-logs"));
+    site.sandbox.reelfs(["pair", "create", "docs/logs", "--pvol", text(&pvol)]).ok();
+    site.sandbox.base("docs", &site.tapes);
+    (pvol, point)
+}
+
+#[test]
+fn a_loss_suspends_every_volume_and_one_epoch_brings_all_back() {
+    if !tools::holds(tools::root(), "root, for a disk that breaks") {
+        return;
+    }
+    let site = Site::new();
+    let (logs, point) = second_volume(&site);
+    let mount = site.sandbox.mount("docs/data", "mnt");
+    site.sandbox.reelfs(["mount", "docs/logs", text(&point)]).ok();
+    fs::write(mount.join("lost"), "on no tape yet").unwrap();
+    fs::write(point.join("lost"), "on no tape either").unwrap();
+    let early = fs::File::options().write(true).open(mount.join("lost")).unwrap();
+    // from its second sync on a file needs the journal alone
+    early.sync_all().unwrap();
+    early.write_at(b"unsynced", 0).unwrap();
+    site.break_disk();
+    // a sync finds out, unless one in the background just was in time, and gets an error
+    let _ = early.sync_all();
+    drop(early);
+    // with a change of the one volume all are suspended; the other has not been asked anything since
+    fs::write(mount.join("after"), "noted").unwrap();
+    let suspended = "suspended: nothing is journaled any more";
+    assert_eq!(mount.log().matches(suspended).count(), 2, "{}", mount.log());
+    fs::write(point.join("after"), "noted too").unwrap();
+    fs::File::open(point.join("after")).unwrap().sync_all().unwrap();
+    let status = site.status();
+    for volume in status["volumes"].as_array().unwrap() {
+        assert_eq!((&volume["state"], &volume["reason"]), (&"SUSP".into(), &"error".into()), "{status}");
+    }
+    let rows = status["data_volumes"].as_array().unwrap();
+    let rows: Vec<_> = rows.iter().map(|row| (&row["index"], &row["name"], &row["status"])).collect();
+    let susp = Value::from("SUSP");
+    assert_eq!(rows, [(&0.into(), &"data".into(), &susp), (&1.into(), &"logs".into(), &susp)]);
+    let resynced = site.sandbox.reelfs(["pair", "resync", "docs/data"]).ok();
+    assert!(resynced.stdout.contains("epoch 2 begins"), "{resynced}");
+    let status = site.status();
+    assert_eq!((&status["state"], &status["epoch"]), (&"PAIR".into(), &2.into()), "{status}");
+    // a sync in the new epoch is one of the spare
+    let journaled = fs::File::create(point.join("journaled")).unwrap();
+    for round in 0..3 {
+        journaled.write_at(b"again", round * 5).unwrap();
+        journaled.sync_all().unwrap();
+    }
+    drop(journaled);
+    fs::write(mount.join("journaled"), "again").unwrap();
+    site.sandbox.export("docs", &site.tapes);
+    let restored = site.sandbox.restore(&site.tapes, "latest", "restored");
+    Tree::of(&site.pvol).assert_same(&Tree::of(&restored.join("data")), "the volume that found out");
+    Tree::of(&logs).assert_same(&Tree::of(&restored.join("logs")), "the other volume");
+    mount.umount();
 }

@@ -19,7 +19,7 @@ struct Shop {
 
 impl Shop {
     fn new() -> Shop {
-        let sandbox = Sandbox::new();
+        let sandbox = Sandbox::in_memory();
         let tapes = sandbox.directory("tapes");
         sandbox.reelfs(["group", "create", "shop", "--size", "64MiB", "--on-full", "block"]).ok();
         for volume in ["db", "logs"] {

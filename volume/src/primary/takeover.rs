@@ -38,11 +38,11 @@ impl Group {
         }
     }
 
-    /// Journals every open volume again, as another history; the caller has noted its epoch.
+    /// Journals every open volume again, as another history of `volumes`, open or not; the caller has noted its epoch.
     ///
     /// # Errors
     /// No volume is suspended; a volume, the journal or a dirty map cannot be written: what was not brought back stays suspended.
-    pub fn begin_later_epoch(&self, epoch: Epoch) -> Result<()> {
+    pub fn begin_later_epoch(&self, epoch: Epoch, volumes: &[VolumeIndex]) -> Result<()> {
         let _alone = self.alone();
         let open = self.open_volumes();
         let _held: Vec<_> = open.iter().map(|primary| primary.gate.write()).collect();
@@ -51,8 +51,10 @@ impl Group {
         let since = since.ok_or(Errno::INVAL)?;
         self.set_epoch(epoch);
         let what = (MarkerKind::EpochStart, "", "", &Tags::default());
-        let begun = self.place(VolumeIndex::FIRST, what, since)?;
-        self.jvol().sync(begun.last).map_err(|_| Errno::IO)?;
+        self.place(VolumeIndex::FIRST, what, since)?;
+        volumes.iter().try_for_each(|index| self.announce(*index))?;
+        let begun = self.jvol().pointers().next.previous();
+        self.jvol().sync(begun).map_err(|_| Errno::IO)?;
         open.iter().try_for_each(|primary| primary.journal_again())
     }
 }
