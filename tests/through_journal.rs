@@ -167,18 +167,20 @@ impl<'a> Fire<'a> {
                 Ok(rustix::fs::renameat_with(CWD, &from, CWD, &to, RenameFlags::EXCHANGE)?)
             }
             6 => {
-                let (from, to) = (self.some_directory(random), self.some_directory(random));
-                fs::rename(&from, to.join(format!("moved{}", random.below(20))))
+                // and back, or there would soon be nothing left to be moved
+                let moved = self.root.join(format!("d{}/moved{}", random.below(5), random.below(5)));
+                let place = self.some_directory(random);
+                fs::rename(&moved, &place).or_else(|_| fs::rename(&place, &moved))
             }
             7 => fs::hard_link(&one, two.with_extension("link")),
             8 => fs::remove_file(&one),
-            _ => fs::write(&one, &bytes),
+            _ => fs::write(&one, &bytes).and_then(|()| fs::write(&two, &bytes)),
         }
     }
 
     fn some_directory(&self, random: &mut Random) -> PathBuf {
-        let path = self.root.join(format!("d{}", random.below(5)));
-        if random.below(3) == 0 { path } else { path.join(format!("e{}", random.below(20))) }
+        let number = random.below(20);
+        self.root.join(format!("d{}/e{number}", number % 5))
     }
 
     fn some_file(&self, random: &mut Random) -> PathBuf {
@@ -288,6 +290,8 @@ fn names_that_change_all_the_while_end_where_they_are() {
         let enough = |count| wait::until(Duration::from_secs(20), || fire.operations.load(Ordering::Relaxed) > count);
         assert!(enough(300), "no fire: {:?}", fire.operations);
         site.through().ok();
+        let during = fire.operations.load(Ordering::Relaxed) - 300;
+        assert!(during > 500, "only {during} changes while the copy ran");
     });
     site.assert_twin("after a copy under fire");
     // a second base, from records alone; the moments between are those of the first
