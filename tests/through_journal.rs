@@ -284,14 +284,16 @@ fn names_that_change_all_the_while_end_where_they_are() {
         return;
     }
     let site = Site::new(furnish_heavy);
-    let mount = site.mount();
+    let first = site.mount();
     let fire = Fire::new(&site.point, true);
-    fire.during(|| {
+    let mount = fire.during(|| {
         let enough = |count| wait::until(Duration::from_secs(20), || fire.operations.load(Ordering::Relaxed) > count);
         assert!(enough(300), "no fire: {:?}", fire.operations);
-        site.through().ok();
+        let mount = killed_midway(&site, first, 15 * MIB);
+        site.resync(&[]).ok();
         let during = fire.operations.load(Ordering::Relaxed) - 300;
         assert!(during > 500, "only {during} changes while the copy ran");
+        mount
     });
     site.assert_twin("after a copy under fire");
     // a second base, from records alone; the moments between are those of the first
@@ -391,14 +393,8 @@ fn a_suspension_in_the_middle_is_brought_back_and_the_copy_goes_on() {
         return;
     }
     let site = Site::new(furnish);
-    let mount = site.mount();
-    std::thread::scope(|scope| {
-        let copy = scope.spawn(|| site.through());
-        let next = wait::until(Duration::from_secs(60), || site.written() > 40 * MIB || copy.is_finished());
-        assert!(next && !copy.is_finished());
-        mount.kill();
-        copy.join().unwrap();
-    });
+    let first = site.mount();
+    killed_midway(&site, first, 40 * MIB).umount();
     // nobody can write tapes, and the journal fills: the pair is suspended with half of it told
     let away = site.fast.path("away");
     fs::rename(&site.tapes, &away).unwrap();
@@ -458,6 +454,18 @@ fn several_volumes_go_through_one_journal() {
     for volume in ["one", "other"] {
         Tree::of(&sandbox.path(volume)).assert_same(&Tree::of(&restored.join(volume)), volume);
     }
+}
+
+/// A copy of which so much came onto tapes before the daemon was killed; and the daemon after it.
+fn killed_midway(site: &Site, mount: Mount, bytes: u64) -> Mount {
+    std::thread::scope(|scope| {
+        let copy = scope.spawn(|| site.through());
+        let next = wait::until(Duration::from_secs(60), || site.written() > bytes || copy.is_finished());
+        assert!(next && !copy.is_finished());
+        mount.kill();
+        copy.join().unwrap();
+    });
+    site.mount()
 }
 
 /// What the group does when the journal is full, as if it had been made so.
