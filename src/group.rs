@@ -94,8 +94,10 @@ pub fn create(state: &StateDir, new: &NewGroup, progress: &mut dyn FnMut(u64, u6
             number: Some(next_number(state)?),
             origin: new.origin.clone(),
         };
-        let result = take_journal(state, &mut file, new.size, progress).and_then(|()| {
+        let result = take_journal(state, &mut file, new.size, progress).and_then(|pools| {
             let stored = show_journal(&file).and_then(|()| file.store(&group));
+            // until here nobody else may take the volume for one of a group that is no more
+            drop(pools);
             stored.inspect_err(|_| {
                 let _ = let_go_of_journal(state, &file);
             })
@@ -152,22 +154,24 @@ fn remove_labeled(label: Label, path: &Path) -> Result<()> {
     }
 }
 
-/// A journal volume for a new group, made or taken from its pool.
+/// A journal volume for a new group, made or taken from its pool, which is held then.
 fn take_journal(
     state: &StateDir,
     file: &mut GroupFile,
     size: Option<Size>,
     progress: &mut dyn FnMut(u64, u64),
-) -> Result<()> {
+) -> Result<Option<Pools>> {
     let Some(pool) = file.origin.pool.clone() else {
         if file.journal == state.group(&file.name).default_journal() {
             // in the group's own directory, and there is no group: a creation was cut off behind this
             remove_labeled(Label::JvolRemove, &file.journal)?;
         }
-        return make_journal(&file.journal, file.uuid, size.unwrap_or(DEFAULT_SIZE), progress);
+        make_journal(&file.journal, file.uuid, size.unwrap_or(DEFAULT_SIZE), progress)?;
+        return Ok(None);
     };
-    file.journal = Pools::open(state)?.take(&pool, size, file)?;
-    Ok(())
+    let mut pools = Pools::open(state)?;
+    file.journal = pools.take(&pool, size, file)?;
+    Ok(Some(pools))
 }
 
 /// Back to its pool, or gone.

@@ -116,11 +116,13 @@ impl Site {
                 return Err(format!("again after {failpoint}: {again}"));
             }
         }
-        let pools = self.sandbox.reelfs(["journal", "pool", "list", "--json"]).ok();
-        if pools.stdout.matches("one.jvol").count() == 1 && !pools.stdout.contains("pooled") {
-            return Ok(is_killed);
+        // whatever was cut off, its volume can be had again
+        let taken = self.sandbox.reelfs(["group", "create", "pooled", "--pvol", pvol, "--pool", "p"]);
+        if taken.code != 0 {
+            return Err(format!("after {failpoint} the pool has no volume: {taken}"));
         }
-        Err(format!("after {failpoint} the pool does not hold its volume free: {pools}"))
+        self.sandbox.reelfs(["group", "delete", "pooled", "--yes"]).ok();
+        Ok(is_killed)
     }
 
     /// Mounts with a failpoint, works until it strikes, and comes back; gives whether it struck.
@@ -194,9 +196,9 @@ impl Site {
         self.put(mount, &place.join("noted"), 0, &[9; 70_000])?;
         self.quietly(&["pair", "resync", "fp"])?;
         self.put(mount, &b, 0, b"after the resync")?;
-        self.quietly(&["pair", "resync", "fp", "--full"])?;
         self.quietly(&["journal", "grow", "fp", "--size", &format!("{}MiB", 16 + self.cycles)])?;
         self.put(mount, &b, 6, b"grown")?;
+        self.quietly(&["pair", "resync", "fp", "--full"])?;
         let tapes = self.tapes.to_str().unwrap().to_owned();
         self.quietly(&["tape", "export", "fp", "--to", &tapes])
     }
