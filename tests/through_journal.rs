@@ -167,18 +167,20 @@ impl<'a> Fire<'a> {
                 Ok(rustix::fs::renameat_with(CWD, &from, CWD, &to, RenameFlags::EXCHANGE)?)
             }
             6 => {
-                let (from, to) = (self.some_directory(random), self.some_directory(random));
-                fs::rename(&from, to.join(format!("moved{}", random.below(20))))
+                // and back, or there would soon be nothing left to be moved
+                let moved = self.root.join(format!("d{}/moved{}", random.below(5), random.below(5)));
+                let place = self.some_directory(random);
+                fs::rename(&moved, &place).or_else(|_| fs::rename(&place, &moved))
             }
             7 => fs::hard_link(&one, two.with_extension("link")),
             8 => fs::remove_file(&one),
-            _ => fs::write(&one, &bytes),
+            _ => fs::write(&one, &bytes).and_then(|()| fs::write(&two, &bytes)),
         }
     }
 
     fn some_directory(&self, random: &mut Random) -> PathBuf {
-        let path = self.root.join(format!("d{}", random.below(5)));
-        if random.below(3) == 0 { path } else { path.join(format!("e{}", random.below(20))) }
+        let number = random.below(20);
+        self.root.join(format!("d{}/e{number}", number % 5))
     }
 
     fn some_file(&self, random: &mut Random) -> PathBuf {
@@ -282,12 +284,16 @@ fn names_that_change_all_the_while_end_where_they_are() {
         return;
     }
     let site = Site::new(furnish_heavy);
-    let mount = site.mount();
+    let first = site.mount();
     let fire = Fire::new(&site.point, true);
-    fire.during(|| {
+    let mount = fire.during(|| {
         let enough = |count| wait::until(Duration::from_secs(20), || fire.operations.load(Ordering::Relaxed) > count);
         assert!(enough(300), "no fire: {:?}", fire.operations);
-        site.through().ok();
+        let mount = killed_midway(&site, first, 15 * MIB);
+        site.resync(&[]).ok();
+        let during = fire.operations.load(Ordering::Relaxed) - 300;
+        assert!(during > 500, "only {during} changes while the copy ran");
+        mount
     });
     site.assert_twin("after a copy under fire");
     // a second base, from records alone; the moments between are those of the first
@@ -387,14 +393,8 @@ fn a_suspension_in_the_middle_is_brought_back_and_the_copy_goes_on() {
         return;
     }
     let site = Site::new(furnish);
-    let mount = site.mount();
-    std::thread::scope(|scope| {
-        let copy = scope.spawn(|| site.through());
-        let next = wait::until(Duration::from_secs(60), || site.written() > 40 * MIB || copy.is_finished());
-        assert!(next && !copy.is_finished());
-        mount.kill();
-        copy.join().unwrap();
-    });
+    let first = site.mount();
+    killed_midway(&site, first, 40 * MIB).umount();
     // nobody can write tapes, and the journal fills: the pair is suspended with half of it told
     let away = site.fast.path("away");
     fs::rename(&site.tapes, &away).unwrap();
@@ -431,6 +431,41 @@ fn a_copy_through_the_journal_is_a_base_in_a_new_epoch_too() {
     assert!(tapes.len() > 2, "exported in stages: {tapes:?}");
     assert!(tapes.iter().all(|tape| !text(tape).contains(".base.")), "{tapes:?}");
     site.assert_twin("the other directory");
+}
+
+#[test]
+fn several_volumes_go_through_one_journal() {
+    let (sandbox, fast) = (Sandbox::new(), Sandbox::in_memory());
+    let tapes = fast.directory("tapes");
+    sandbox.reelfs(["group", "create", "two", "--size", "16MiB"]).ok();
+    for (number, volume) in [(0, "one"), (1, "other")] {
+        let pvol = sandbox.directory(volume);
+        fs::write(pvol.join("large"), Random::new(volume, number).bytes(9 * MIB)).unwrap();
+        fs::write(pvol.join(volume), "its own").unwrap();
+        sandbox.reelfs(["pair", "create", &format!("two/{volume}"), "--pvol", text(&pvol)]).ok();
+    }
+    let copy = |pair: &str| {
+        sandbox.reelfs(["base", "copy", pair, "--through-journal", "--to", text(&tapes)]).ok();
+    };
+    copy("two/one");
+    copy("two");
+    sandbox.export("two", &tapes);
+    let restored = fast.restore(&tapes, "latest", "restored");
+    for volume in ["one", "other"] {
+        Tree::of(&sandbox.path(volume)).assert_same(&Tree::of(&restored.join(volume)), volume);
+    }
+}
+
+/// A copy of which so much came onto tapes before the daemon was killed; and the daemon after it.
+fn killed_midway(site: &Site, mount: Mount, bytes: u64) -> Mount {
+    std::thread::scope(|scope| {
+        let copy = scope.spawn(|| site.through());
+        let next = wait::until(Duration::from_secs(60), || site.written() > bytes || copy.is_finished());
+        assert!(next && !copy.is_finished());
+        mount.kill();
+        copy.join().unwrap();
+    });
+    site.mount()
 }
 
 /// What the group does when the journal is full, as if it had been made so.
