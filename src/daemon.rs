@@ -9,7 +9,7 @@ use parking_lot::{Condvar, Mutex};
 use reelfs_fuse::{MountOptions, Mounted};
 use reelfs_journal::Timestamp;
 use reelfs_transport::control::{Answer, Connection, Listener};
-use reelfs_volume::{DirtyCounts, Suspension};
+use reelfs_volume::{ClockState, DirtyCounts, Suspension};
 use serde::{Deserialize, Serialize};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -23,7 +23,7 @@ use crate::request::{self, Request, Step};
 const CONNECTIONS_MAX: usize = 32;
 
 /// A signal so soon after the first is the same wish: `timeout` and shells signal a process and its group.
-const SAME_WISH_NS: u64 = 500_000_000;
+const SAME_WISH: std::time::Duration = std::time::Duration::from_millis(500);
 
 /// How the mount is, told by its process.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -44,6 +44,8 @@ pub struct Live {
     pub journal: JournalState,
     /// What it is busy with besides.
     pub activity: Option<Activity>,
+    /// The wall clock, and what is believed of it.
+    pub clock: ClockState,
 }
 
 /// Something long that goes on.
@@ -229,6 +231,7 @@ impl Shared {
             suspension: primary.suspension(),
             journal: JournalState::of(primary.jvol(), &file)?,
             activity: self.activity.lock().clone(),
+            clock: primary.clock_state(),
         })
     }
 
@@ -349,10 +352,10 @@ fn answer(outcome: Result<serde_json::Value>) -> Answer<Step, serde_json::Value>
 /// The first signal unmounts, even while files are open (their users keep them, the name is gone, and the end comes with
 /// the last one); the second ends the process, and the next mount recovers.
 fn watch_signals(shared: &Shared, mut signals: Signals) {
-    let mut asked: Option<Timestamp> = None;
+    let mut asked: Option<std::time::Duration> = None;
     for signal in &mut signals {
-        let now = shared.group.primary().clock().read().wall;
-        if asked.is_some_and(|first| now.0.abs_diff(first.0) < SAME_WISH_NS) {
+        let now = shared.group.primary().clock().read().boot;
+        if asked.is_some_and(|first| now.saturating_sub(first) < SAME_WISH) {
             continue;
         }
         if asked.is_some() {

@@ -3,6 +3,7 @@
 pub mod background;
 pub mod base_copy;
 pub mod cli;
+pub mod clock;
 pub mod daemon;
 pub mod demo;
 pub mod error;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
-use reelfs_journal::{JournalError, SystemClock};
+use reelfs_journal::JournalError;
 use reelfs_volume::{Identity, NewEpoch, OpenError, OpenOptions, Opened, Primary, Session};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -65,7 +65,7 @@ impl OpenGroup {
             session: file.session.clone(),
             strict,
             on_full: file.on_full,
-            clock: Arc::new(SystemClock),
+            clock: crate::clock::of_machine(),
         })
         .map_err(|error| open_error(&file, error))?;
         tell(&file, &opened, output);

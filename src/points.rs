@@ -143,7 +143,8 @@ impl Uncertain {
             | MarkerKind::AcquisitionStart
             | MarkerKind::AcquisitionStop
             | MarkerKind::RecoveryBegin
-            | MarkerKind::RecoveryEnd => Uncertain::Recovered,
+            | MarkerKind::RecoveryEnd
+            | MarkerKind::ClockStep => Uncertain::Recovered,
         }
     }
 }
@@ -207,6 +208,21 @@ pub struct History {
     pub marks: Vec<Mark>,
     /// In order.
     pub brackets: Vec<Bracket>,
+    /// Steps of the wall clock, in order.
+    pub steps: Vec<ClockStep>,
+}
+
+/// That the wall clock was believed no more from here on, or again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClockStep {
+    /// The marker's number.
+    pub seq: Seq,
+    /// Its hybrid time, which did not step.
+    pub time: Timestamp,
+    /// Which way, and how far.
+    pub note: String,
+    /// What the wall clock showed.
+    pub shown: Timestamp,
 }
 
 impl History {
@@ -252,6 +268,9 @@ impl History {
             }
             What::Marker { kind: MarkerKind::Named, name, note, tags, .. } => {
                 self.marks.push(Mark { seq, time, name, note, tags });
+            }
+            What::Marker { kind: MarkerKind::ClockStep, note, since, .. } => {
+                self.steps.push(ClockStep { seq, time, note, shown: since });
             }
             What::Marker { kind, since, .. } if kind.begins_bracket() && self.in_bracket() => {
                 // killed in the middle of a bracket: the next one goes on where this one stopped
@@ -372,6 +391,7 @@ pub fn kind_word(kind: MarkerKind) -> &'static str {
         MarkerKind::Suspended => "suspended",
         MarkerKind::ResyncBegin => "resync begins",
         MarkerKind::ResyncEnd => "resync ends",
+        MarkerKind::ClockStep => "clock step",
     }
 }
 

@@ -53,6 +53,8 @@ pub enum Request {
     Split,
     /// Journal again, and tell what changed meanwhile.
     Resync,
+    /// The wall clock is right, whatever was believed before.
+    AcceptClock,
     /// Unmount and end.
     Umount,
 }
@@ -75,6 +77,15 @@ pub struct Marked {
     pub time: Timestamp,
 }
 
+/// What became of the wall clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AcceptedClock {
+    /// It was believed before.
+    pub already: bool,
+    /// What it shows.
+    pub time: Timestamp,
+}
+
 impl Request {
     /// What the lock and `status` call it.
     #[must_use]
@@ -86,6 +97,7 @@ impl Request {
             Request::Export { .. } => "reelfs tape export",
             Request::Split => "reelfs pair split",
             Request::Resync => "reelfs pair resync",
+            Request::AcceptClock => "reelfs clock accept",
             Request::Umount => "reelfs umount",
         }
     }
@@ -190,6 +202,7 @@ pub fn perform(
             let _alone = group.alone();
             to_json(&pair::resync(group, mountpoint, &mut step)?)
         }
+        Request::AcceptClock => to_json(&accept_clock(group)?),
         Request::Status | Request::Umount => Err(Error::new(ErrorKind::State, "the group is not mounted")),
     }
 }
@@ -202,6 +215,12 @@ fn mark(group: &OpenGroup, (name, note, tags): (&str, &str, &Tags), freeze: bool
     let (seq, time) = set.map_err(|error| Error::io("write the marker to the journal", error.into()))?;
     group.update(|file| file.last_marker = Some(LastMarker { name: name.to_owned(), seq, time }))?;
     Ok(Marked { seq, time })
+}
+
+fn accept_clock(group: &OpenGroup) -> Result<AcceptedClock> {
+    let primary = group.primary();
+    let is_news = primary.accept_clock().map_err(|error| Error::io("note the clock", error))?;
+    Ok(AcceptedClock { already: !is_news, time: primary.clock_state().shown })
 }
 
 fn hold<'g>(group: &'g OpenGroup, name: &str) -> Result<Held<'g>> {

@@ -1,6 +1,7 @@
 //! How a group is: from its mount process when there is one, else from its files.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use reelfs_journal::Jvol;
 use reelfs_volume::{DirtyCounts, OnFull, Suspension};
@@ -97,6 +98,13 @@ impl GroupStatus {
             let percent = journal.used * 100.0;
             self.troubles.push(format!(
                 "the journal is {percent:.0} % full; at 100 % {then}: reelfs tape export {name} --to DIR"
+            ));
+        }
+        if let Some(ahead) = self.live.as_ref().and_then(|live| live.clock.ahead_ns) {
+            let by = humantime::format_duration(Duration::from_secs(ahead.unsigned_abs() / 1_000_000_000));
+            let way = if ahead < 0 { "back" } else { "forward" };
+            self.troubles.push(format!(
+                "the clock was put {way} by {by} and is not believed; if it is right now: reelfs clock accept {name}"
             ));
         }
         let stale = |entry: &MountEntry| entry.is_ours() && entry.source == name.as_str() && entry.is_stale();

@@ -25,7 +25,7 @@ use uuid::Uuid;
 use self::file::VolumeFile;
 use self::index::PositionIndex;
 use self::sync::Flusher;
-use crate::{Clock, Digest, HybridClock, JournalError, Seq, Timestamp};
+use crate::{Clock, ClockReading, ClockTurn, Digest, HybridClock, JournalError, Seq, Timestamp};
 
 pub use self::append::{Appended, Reserve};
 pub use self::geometry::JvolGeometry;
@@ -50,6 +50,8 @@ pub struct Jvol {
     flushed: Condvar,
     /// Set for good by the first failed write or sync.
     failed: AtomicBool,
+    /// There is something about the wall clock to tell.
+    clock_turned: AtomicBool,
 }
 
 /// What the append lock protects: both ends of the rings.
@@ -152,6 +154,7 @@ impl Jvol {
     pub fn tick(&self, clock: &dyn Clock) -> (Seq, Timestamp) {
         let mut tail = self.tail.lock();
         tail.tick(clock, 1, |_, _| {});
+        self.note_clock(&tail);
         (Seq(tail.next - 1), tail.last_time)
     }
 
@@ -159,6 +162,38 @@ impl Jvol {
     #[must_use]
     pub fn out_digest(&self) -> Digest {
         self.tail.lock().out_digest
+    }
+
+    /// What was believed of the clock earlier in this boot of the machine: times go on from there, whatever is shown now. To be
+    /// said before the first time is given out.
+    pub fn follow(&self, believed: ClockReading) {
+        let mut tail = self.tail.lock();
+        tail.clock = Some(HybridClock::after(believed, tail.last_time));
+    }
+
+    /// What is believed of a reading, and how far its wall clock is ahead of that, in nanoseconds; `None` while they are one.
+    #[must_use]
+    pub fn believed(&self, now: ClockReading) -> (ClockReading, Option<i64>) {
+        let tail = self.tail.lock();
+        tail.clock.as_ref().map_or((now, None), |clock| (clock.believed(now), clock.ahead()))
+    }
+
+    /// Somebody says that the wall clock is right.
+    pub fn accept_clock(&self, now: ClockReading) {
+        if let Some(clock) = self.tail.lock().clock.as_mut() {
+            clock.accept(now);
+            self.clock_turned.store(clock.has_turned(), Ordering::Relaxed);
+        }
+    }
+
+    /// That the wall clock is believed no more, or again; once.
+    #[must_use]
+    pub fn clock_turn(&self) -> Option<ClockTurn> {
+        if !self.clock_turned.load(Ordering::Relaxed) {
+            return None;
+        }
+        self.clock_turned.store(false, Ordering::Relaxed);
+        self.tail.lock().clock.as_mut().and_then(HybridClock::turn)
     }
 
     /// Both ends of the rings.
@@ -195,6 +230,12 @@ impl Jvol {
     #[must_use]
     pub fn file_sync_count(&self) -> u64 {
         self.file.sync_count()
+    }
+
+    fn note_clock(&self, tail: &Tail) {
+        if tail.clock.as_ref().is_some_and(HybridClock::has_turned) {
+            self.clock_turned.store(true, Ordering::Relaxed);
+        }
     }
 
     fn check_failed(&self) -> Result<(), JournalError> {

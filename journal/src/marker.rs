@@ -25,6 +25,8 @@ pub enum MarkerKind {
     ResyncBegin,
     /// The volume is again what the journal says.
     ResyncEnd,
+    /// The wall clock is believed no more, or again; the note says which, `since` is what it shows.
+    ClockStep,
 }
 
 impl MarkerKind {
@@ -41,7 +43,8 @@ impl MarkerKind {
             | MarkerKind::AcquisitionStop
             | MarkerKind::AdoptEnd
             | MarkerKind::RecoveryEnd
-            | MarkerKind::ResyncEnd => false,
+            | MarkerKind::ResyncEnd
+            | MarkerKind::ClockStep => false,
         }
     }
 

@@ -137,6 +137,11 @@ fn lines(history: &History, deck: &Deck) -> Vec<Line> {
         (line.name, line.note, line.tags) = (mark.name.clone(), mark.note.clone(), mark.tags.clone());
         points.push(line);
     }
+    for step in &history.steps {
+        let mut line = Line::new("clock-step", history, step.seq, step.time);
+        line.note = format!("{}; it showed {}", step.note, rfc3339(step.shown));
+        points.push(line);
+    }
     for bracket in &history.brackets {
         let first = Line::new("uncertain", history, bracket.first, bracket.since);
         let mut line = if bracket.end == Seq(u64::MAX) { first } else { first.until(bracket.end, bracket.until) };
@@ -173,7 +178,7 @@ fn tell(deck: &Deck, lines: &[Line], context: &Context) -> Result<()> {
         return Ok(());
     }
     let width = points.iter().map(|line| line.name.len()).max().unwrap_or(0).max(4);
-    let heading = format!("{:36}  {:>10}  {:9}  {:width$}  NOTE", "TIME", "SEQ", "KIND", "NAME");
+    let heading = format!("{:36}  {:>10}  {:10}  {:width$}  NOTE", "TIME", "SEQ", "KIND", "NAME");
     output.say(output.paint(Tone::Strong, &heading))?;
     for line in points {
         let remark = match (line.tape.as_str(), line.reachable, line.kind) {
@@ -185,7 +190,7 @@ fn tell(deck: &Deck, lines: &[Line], context: &Context) -> Result<()> {
         let said: Vec<String> =
             [line.note.clone(), line.tags.to_string()].into_iter().filter(|part| !part.is_empty()).collect();
         let text = format!(
-            "{:36}  {:>10}  {:9}  {:width$}  {}{until}{remark}",
+            "{:36}  {:>10}  {:10}  {:width$}  {}{until}{remark}",
             zone.text(line.at),
             line.seq,
             line.kind,

@@ -121,6 +121,7 @@ struct Row {
     targets: Vec<Target>,
     base: Option<Base>,
     last_marker: Option<Marker>,
+    clock: Option<Clock>,
     busy: Option<String>,
     troubles: Vec<String>,
 }
@@ -158,6 +159,13 @@ struct Target {
 struct Base {
     uuid: String,
     seq: u64,
+}
+
+#[derive(Serialize)]
+struct Clock {
+    shown: String,
+    believed: String,
+    ahead_seconds: Option<i64>,
 }
 
 #[derive(Serialize)]
@@ -204,6 +212,11 @@ impl Row {
                 name: marker.name.clone(),
                 seq: marker.seq.0,
                 time: rfc3339(marker.time),
+            }),
+            clock: live.map(|live| Clock {
+                shown: rfc3339(live.clock.shown),
+                believed: rfc3339(live.clock.believed),
+                ahead_seconds: live.clock.ahead_ns.map(|ahead| ahead / 1_000_000_000),
             }),
             busy: activity.or_else(|| status.busy.clone()),
             troubles: status.troubles.clone(),

@@ -16,8 +16,9 @@ mod xattr;
 
 pub use bracket::Bracket;
 pub use primary::{
-    Adopted, DirEntry, DirtyCounts, Held, Identity, NewEpoch, OnFull, OpenError, OpenOptions, Opened, Primary, Reason,
-    Recovered, Requester, ResyncError, Resynced, Session, SetAttr, Suspension, TimeSet, Visit, WalkError, suspension,
+    Adopted, ClockState, DirEntry, DirtyCounts, Held, Identity, NewEpoch, OnFull, OpenError, OpenOptions, Opened,
+    Primary, Reason, Recovered, Requester, ResyncError, Resynced, Session, SetAttr, Suspension, TimeSet, Visit,
+    WalkError, suspension,
 };
 pub use stat::Stat;
 pub use volume::{Side, Volume};

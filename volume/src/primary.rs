@@ -6,6 +6,7 @@
 //! reply.
 
 mod adopt;
+mod anchor;
 mod attributes;
 mod committer;
 mod data;
@@ -21,6 +22,7 @@ mod suspend;
 mod walk;
 
 pub use adopt::{Adopted, Identity};
+pub use anchor::ClockState;
 pub use attributes::{SetAttr, TimeSet};
 pub use directory::DirEntry;
 pub use dirty::{DirtyCounts, Reason, Suspension, suspension};
@@ -84,6 +86,10 @@ pub struct Primary {
     jvol: Arc<Jvol>,
     in_flight: InFlight,
     clock: Arc<dyn Clock>,
+    /// Boot of the machine.
+    boot: String,
+    /// How far the wall clock was ahead of the boot clock since the volume was opened, at most, in nanoseconds.
+    furthest: AtomicI64,
     due: lull::DueRedo,
     epoch: Epoch,
     /// Changes read; who must have none under way writes.
@@ -224,6 +230,7 @@ impl Primary {
             changes.iter().flat_map(touched).for_each(|id| self.read_back(who, id));
         }
         self.note_applied();
+        let _ = self.tell_clock();
         result
     }
 
@@ -271,9 +278,12 @@ impl Primary {
         }
     }
 
-    /// Remembers that a change of ours has just been applied.
+    /// Remembers that a change of ours has just been applied. A clock that was put back since the last one counts: what others
+    /// change later has times by that clock.
     fn note_applied(&self) {
-        self.applied_at.fetch_max(self.clock.read().wall.0, Ordering::Relaxed);
+        let now = self.clock.read().wall.0;
+        let later = |last: i64| (now >= last || last.saturating_sub(now) >= anchor::STEP_MIN).then_some(now);
+        let _ = self.applied_at.fetch_update(Ordering::Relaxed, Ordering::Relaxed, later);
     }
 
     fn amend_short(&self, slot: &Slot<'_>, who: &Requester, seq: Seq, file: FileId, length: u64) -> Result<()> {
@@ -400,6 +410,9 @@ impl Primary {
                 return Ok(Seal { last, time }); // durable since, and nothing speaks of what came later
             }
             let (last, time) = self.jvol.tick(&*self.clock);
+            if self.tell_clock() {
+                continue;
+            }
             while !self.in_flight.wait_settled(last, Duration::from_secs(1)) {}
             if self.last_amend.load(Ordering::SeqCst) <= last.0 {
                 self.jvol.sync(last).map_err(|_| Errno::IO)?;

@@ -89,6 +89,7 @@ impl Jvol {
             }),
             flushed: Condvar::new(),
             failed: AtomicBool::new(false),
+            clock_turned: AtomicBool::new(false),
         }
     }
 

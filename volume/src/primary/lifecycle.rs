@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::adopt::{Adopted, Identity, KnownDirectories, Scan, ScanFor};
+use super::anchor::distance;
 use super::dirty::DirtyMap;
 use super::lull::{DueRedo, Lull};
 use super::recovery::{Recovered, Unsettled};
@@ -163,8 +164,12 @@ impl Primary {
         let known_path = options.state.join("directories");
         let known = KnownDirectories::load(&known_path).map_err(io_error("read the known directories"))?;
         let jvol = Arc::new(jvol);
+        let volume = Volume::primary(options.root).map_err(volume_error("open the volume"))?;
+        let boot = boot_id(&volume).map_err(volume_error("look at the volume"))?;
         let mut primary = Primary {
-            volume: Volume::primary(options.root).map_err(volume_error("open the volume"))?,
+            volume,
+            boot: boot_of(&boot).to_owned(),
+            furthest: AtomicI64::new(distance(options.clock.read())),
             committer: committer::Committer::new(jvol.clone()).map_err(io_error("start threads"))?,
             jvol,
             in_flight,
@@ -185,7 +190,6 @@ impl Primary {
             applied_at: AtomicI64::new(i64::MIN),
             open_files: AtomicU64::new(0),
         };
-        let boot = boot_id(&primary.volume).map_err(volume_error("look at the volume"))?;
         let mut session = Session { identity, started: primary.clock.read().wall, boot, first: None, clean: None };
         let found = primary.catch_up(options.session.as_ref(), &session, states, &known, options.strict);
         let found = match found {
@@ -207,6 +211,7 @@ impl Primary {
         primary.jvol.sync(started)?;
         session.first = Some(started);
         primary.in_flight.clear();
+        primary.keep_clock().map_err(io_error("note the clock"))?;
         let (epoch, replaced) = (primary.epoch, found.replaced);
         Ok(Opened {
             primary: Arc::new(primary),
@@ -226,6 +231,7 @@ impl Primary {
         known: &HashSet<reelfs_journal::FileId>,
         strict: bool,
     ) -> Result<CaughtUp, OpenError> {
+        let (same_boot, anchor) = self.take_up_clock(last.map(|last| boot_of(&last.boot)));
         let same = last.is_none_or(|last| last.identity == session.identity);
         let unclean = last.is_some_and(|last| last.clean.is_none());
         let lost = if same && unclean { self.lost(last, session) } else { None };
@@ -244,7 +250,12 @@ impl Primary {
             Some(last) if same => Some(self.news_since(last)?),
             _ => None,
         };
-        let look = ScanFor { since, known, wanted: &wanted };
+        let certain = since.map(|since| self.certain_until(anchor.as_ref(), since));
+        // by the clock as it stands now
+        let back = anchor.filter(|_| same_boot).map_or(0, |anchor| anchor.put_back(&self.boot, self.clock.read()));
+        let since = since.map(|since| Timestamp(since.0.saturating_sub(back)));
+        let clock = self.clock.clone();
+        let look = ScanFor { since, known, wanted: &wanted, clock: &*clock };
         let scan = self.scan(&look).map_err(volume_error("look for changes behind the mount"))?;
         if strict && (!same || (!scan.is_empty() && last.is_some_and(|last| last.clean.is_some()))) {
             let (directories, files) = scan.counts();
@@ -272,9 +283,9 @@ impl Primary {
             return Ok(caught_up);
         }
         if let Some(map) = map {
-            return self.stay_suspended(map, scan, &unsettled, !unclean);
+            return self.stay_suspended(map, scan, &unsettled, !unclean || back > 0);
         }
-        self.adopt(&look, scan, unclean.then_some(&unsettled), session)
+        self.adopt(&look, scan, unclean.then_some(&unsettled), session, certain.unwrap_or_default())
     }
 
     /// Settles what was in flight, if something was, and journals what changed behind the mount.
@@ -284,6 +295,7 @@ impl Primary {
         scan: Scan,
         unsettled: Option<&Unsettled>,
         session: &Session,
+        since: Timestamp,
     ) -> Result<CaughtUp, OpenError> {
         let recovered = unsettled.map(|unsettled| self.recover(unsettled)).transpose()?;
         // what recovery did again stands otherwise than it did when it was looked at
@@ -295,7 +307,6 @@ impl Primary {
         };
         let mut adopted = Adopted::default();
         if !scan.is_empty() {
-            let since = look.since.unwrap_or_default();
             let write = volume_error("journal what changed behind the mount");
             self.marker(MarkerKind::AdoptBegin, "", "", since).map_err(&write)?;
             adopted = match self.tell_scan(&scan) {
@@ -434,7 +445,9 @@ impl Primary {
         // not the time of closing: the volume may have been edited since our last change, or since it was scanned
         let applied = self.applied_at.load(Ordering::Relaxed);
         wait_for_file_times(Timestamp(applied));
-        let clean = Timestamp(applied.max(session.started.0.saturating_sub(TIME_GRAIN)));
+        let back = self.clock_put_back();
+        let clean = Timestamp(applied.max(session.started.0.saturating_sub(TIME_GRAIN).saturating_sub(back)));
+        self.keep_clock_closed().map_err(io_error("note the clock"))?;
         Ok(Session { clean: Some(clean), ..session.clone() })
     }
 }

@@ -118,7 +118,9 @@ impl Primary {
             Reason::Error => "after an error",
             Reason::JournalFull => "the journal was full",
         };
-        let placed = self.place(MarkerKind::Suspended, ("", why, &Tags::default()), self.clock.read().wall)?;
+        // "since" is the time of a record, which a step of the wall clock does not move
+        let since = self.jvol.tick(&*self.clock).1;
+        let placed = self.place(MarkerKind::Suspended, ("", why, &Tags::default()), since)?;
         self.jvol.sync(placed.last).map_err(|_| Errno::IO)?;
         match dirty.as_mut() {
             Some(map) => map.sealed = (placed.last, placed.time),
