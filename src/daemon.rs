@@ -36,6 +36,10 @@ pub struct Live {
     pub since: Timestamp,
     /// Requests that wait for room in the journal.
     pub waiting: u64,
+    /// Requests that were held up because the journal filled, since the mount began.
+    pub slowed: u64,
+    /// How long one is held up at present, in milliseconds.
+    pub delay_ms: f64,
     /// Files that are open.
     pub open_files: u64,
     /// Since when nothing is journaled, why, and what changed since.
@@ -227,6 +231,8 @@ impl Shared {
             mountpoint: self.mountpoint.clone(),
             since: self.since,
             waiting: self.mounted.waiting(),
+            slowed: self.mounted.throttled().requests,
+            delay_ms: primary.delay().as_secs_f64() * 1000.0,
             open_files: primary.open_files(),
             suspension: primary.suspension(),
             journal: JournalState::of(primary.jvol(), &file)?,

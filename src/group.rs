@@ -14,6 +14,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::group_file::GroupFile;
 use crate::lock::GroupLock;
 use crate::overlap;
+use crate::settings::Settings;
 use crate::size::Size;
 use crate::state::{GroupDir, StateDir};
 
@@ -30,6 +31,8 @@ pub struct NewGroup {
     pub size: Size,
     /// What happens when it is full.
     pub on_full: OnFull,
+    /// What it does by itself.
+    pub settings: Settings,
     /// The time.
     pub created: Timestamp,
 }
@@ -69,6 +72,7 @@ pub fn create(state: &StateDir, new: &NewGroup, progress: &mut dyn FnMut(u64, u6
             journal,
             created: new.created,
             on_full: new.on_full,
+            settings: new.settings,
             session: None,
             targets: Vec::new(),
             base: None,

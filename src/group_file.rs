@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::settings::Settings;
 use crate::state::GroupDir;
 
 /// Everything about a group that is not in its journal.
@@ -33,6 +34,9 @@ pub struct GroupFile {
     /// What happens when the journal is full.
     #[serde(default)]
     pub on_full: OnFull,
+    /// What it does by itself.
+    #[serde(default)]
+    pub settings: Settings,
     /// What the last opening of the volume left; absent before the first.
     #[serde(default)]
     pub session: Option<Session>,
@@ -176,6 +180,7 @@ mod tests {
             journal: "/j/docs.jvol".into(),
             created: Timestamp(5),
             on_full: OnFull::Block,
+            settings: Settings::default(),
             session: None,
             targets: Vec::new(),
             base: Some(Base { uuid: Uuid::from_u128(8), seq: Seq(9) }),

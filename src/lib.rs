@@ -29,6 +29,7 @@ pub mod progress;
 pub mod protect;
 pub mod request;
 pub mod restore;
+pub mod settings;
 pub mod size;
 pub mod state;
 pub mod status;

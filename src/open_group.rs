@@ -68,6 +68,7 @@ impl OpenGroup {
             clock: crate::clock::of_machine(),
         })
         .map_err(|error| open_error(&file, error))?;
+        opened.primary.set_warning(file.settings.warn.0);
         tell(&file, &opened, output);
         file.epoch = opened.epoch;
         file.session = Some(opened.session.clone());

@@ -25,6 +25,7 @@ use crate::mounts;
 use crate::open_group::open_error;
 use crate::output::Output;
 use crate::overlap;
+use crate::settings::Settings;
 use crate::size::Size;
 use crate::state::{GroupDir, StateDir};
 
@@ -105,7 +106,8 @@ impl Protection {
             "make a smaller one, or one elsewhere, and run this again: reelfs group create {name} --pvol {} --size 64MiB",
             pvol.display()
         );
-        let new = NewGroup { name, pvol, journal: None, size: JOURNAL, on_full: OnFull::Block, created };
+        let (on_full, settings) = (self.file.on_full, self.file.settings);
+        let new = NewGroup { name, pvol, journal: None, size: JOURNAL, on_full, settings, created };
         group::create(state, &new, progress).map(|_| ()).map_err(|error| match error.kind() {
             ErrorKind::NoSpace => error.hint(hint),
             _ => error,
@@ -161,7 +163,8 @@ fn provisional(state: &StateDir, source: &Path, tapes: &Path) -> Result<GroupFil
         pvol: source.to_owned(),
         journal,
         created: Timestamp(0),
-        on_full: OnFull::Block,
+        on_full: OnFull::Suspend,
+        settings: Settings::default(),
         session: None,
         targets: Vec::new(),
         base: None,

@@ -17,6 +17,7 @@ use crate::open_group::OpenGroup;
 use crate::output::Output;
 use crate::pair;
 use crate::pair_state::PairVerb;
+use crate::settings::{Changes, Settings};
 use crate::state::GroupDir;
 
 /// How long a frozen marker waits for the changes that are under way, and holds up new ones meanwhile.
@@ -53,6 +54,11 @@ pub enum Request {
     Split,
     /// Journal again, and tell what changed meanwhile.
     Resync,
+    /// Change what it does by itself.
+    Set {
+        /// What is to be changed.
+        changes: Changes,
+    },
     /// The wall clock is right, whatever was believed before.
     AcceptClock,
     /// Unmount and end.
@@ -97,6 +103,7 @@ impl Request {
             Request::Export { .. } => "reelfs tape export",
             Request::Split => "reelfs pair split",
             Request::Resync => "reelfs pair resync",
+            Request::Set { .. } => "reelfs group set",
             Request::AcceptClock => "reelfs clock accept",
             Request::Umount => "reelfs umount",
         }
@@ -202,6 +209,7 @@ pub fn perform(
             let _alone = group.alone();
             to_json(&pair::resync(group, mountpoint, &mut step)?)
         }
+        Request::Set { changes } => to_json(&set(group, changes)?),
         Request::AcceptClock => to_json(&accept_clock(group)?),
         Request::Status | Request::Umount => Err(Error::new(ErrorKind::State, "the group is not mounted")),
     }
@@ -215,6 +223,17 @@ fn mark(group: &OpenGroup, (name, note, tags): (&str, &str, &Tags), freeze: bool
     let (seq, time) = set.map_err(|error| Error::io("write the marker to the journal", error.into()))?;
     group.update(|file| file.last_marker = Some(LastMarker { name: name.to_owned(), seq, time }))?;
     Ok(Marked { seq, time })
+}
+
+fn set(group: &OpenGroup, changes: &Changes) -> Result<Settings> {
+    group.update(|file| {
+        file.settings = changes.applied(file.settings);
+        file.on_full = changes.on_full.unwrap_or(file.on_full);
+    })?;
+    let file = group.file();
+    group.primary().set_warning(file.settings.warn.0);
+    group.primary().set_on_full(file.on_full);
+    Ok(file.settings)
 }
 
 fn accept_clock(group: &OpenGroup) -> Result<AcceptedClock> {

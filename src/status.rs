@@ -89,15 +89,23 @@ impl GroupStatus {
             self.troubles.push(format!(
                 "{waiting} {who} {verb} parked: the journal is full; make room: reelfs tape export {name} --to DIR"
             ));
-        } else if let Some(journal) = self.journal.as_ref().filter(|journal| journal.used >= 0.8) {
+        } else if let Some(journal) =
+            self.journal.as_ref().filter(|journal| journal.used * 100.0 >= f64::from(self.file.settings.warn.0))
+        {
             let then = match self.file.on_full {
                 OnFull::Suspend => "the group is suspended",
                 OnFull::Block => "writers are parked",
                 OnFull::Fail => "writers get ENOSPC",
             };
             let percent = journal.used * 100.0;
+            let delay = self.live.as_ref().map_or(0.0, |live| live.delay_ms);
+            let slowed = if delay > 0.0 {
+                format!(", writers are slowed down ({delay:.1} ms a request)")
+            } else {
+                String::new()
+            };
             self.troubles.push(format!(
-                "the journal is {percent:.0} % full; at 100 % {then}: reelfs tape export {name} --to DIR"
+                "the journal is {percent:.0} % full{slowed}; at 100 % {then}: reelfs tape export {name} --to DIR"
             ));
         }
         if let Some(ahead) = self.live.as_ref().and_then(|live| live.clock.ahead_ns) {

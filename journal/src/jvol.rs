@@ -232,6 +232,15 @@ impl Jvol {
         self.file.sync_count()
     }
 
+    /// How full it is, 0 to 1: of what applications may fill before they wait.
+    #[must_use]
+    pub fn occupancy(&self) -> f64 {
+        let tail = self.tail.lock();
+        let data = tail.data_used() as f64 / self.geometry.data_usable() as f64;
+        let control = tail.slots_used() as f64 / self.geometry.slots_usable() as f64;
+        data.max(control).min(1.0)
+    }
+
     fn note_clock(&self, tail: &Tail) {
         if tail.clock.as_ref().is_some_and(HybridClock::has_turned) {
             self.clock_turned.store(true, Ordering::Relaxed);

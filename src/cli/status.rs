@@ -133,6 +133,8 @@ struct Mount {
     since: String,
     open_files: u64,
     writers_waiting: u64,
+    writers_slowed: u64,
+    delay_ms: f64,
 }
 
 #[derive(Serialize)]
@@ -196,6 +198,8 @@ impl Row {
                 since: rfc3339(live.since),
                 open_files: live.open_files,
                 writers_waiting: live.waiting,
+                writers_slowed: live.slowed,
+                delay_ms: live.delay_ms,
             }),
             journal: journal.map(|journal| Journal {
                 path: file.journal.display().to_string(),

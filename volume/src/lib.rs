@@ -18,7 +18,7 @@ pub use bracket::Bracket;
 pub use primary::{
     Adopted, ClockState, DirEntry, DirtyCounts, Held, Identity, NewEpoch, OnFull, OpenError, OpenOptions, Opened,
     Primary, Reason, Recovered, Requester, ResyncError, Resynced, Session, SetAttr, Suspension, TimeSet, Visit,
-    WalkError, suspension,
+    WARN_PERCENT, WalkError, suspension,
 };
 pub use stat::Stat;
 pub use volume::{Side, Volume};

@@ -19,6 +19,7 @@ mod recovery;
 mod redo;
 mod superseded;
 mod suspend;
+mod throttle;
 mod walk;
 
 pub use adopt::{Adopted, Identity};
@@ -29,11 +30,12 @@ pub use dirty::{DirtyCounts, Reason, Suspension, suspension};
 pub use lifecycle::{NewEpoch, OpenError, OpenOptions, Opened, Session};
 pub use recovery::Recovered;
 pub use suspend::{OnFull, ResyncError, Resynced};
+pub use throttle::WARN_PERCENT;
 pub use walk::{Visit, WalkError};
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -102,7 +104,11 @@ pub struct Primary {
     committer: committer::Committer,
     walk: walk::Announcements,
     failed: AtomicBool,
-    on_full: OnFull,
+    on_full: Mutex<OnFull>,
+    /// From which occupancy on writers are slowed down.
+    warn_percent: AtomicU8,
+    /// That has been told.
+    warned: AtomicBool,
     /// Where the group's state lives.
     state: PathBuf,
     suspended: AtomicBool,
@@ -167,7 +173,7 @@ impl Primary {
     /// Waits until the journal has room for an operation again; false when the time is over.
     #[must_use]
     pub fn wait_for_room(&self, payload: u64, timeout: Duration) -> bool {
-        if self.is_suspended() || self.on_full != OnFull::Block {
+        if self.is_suspended() || *self.on_full.lock() != OnFull::Block {
             return true; // a full journal keeps nobody waiting
         }
         self.jvol.wait_for_room(payload + OPERATION_BYTES, OPERATION_RECORDS, timeout)
@@ -184,7 +190,8 @@ impl Primary {
             if self.is_suspended() || self.has_room(payload) {
                 return Ok(admitted);
             }
-            match self.on_full {
+            let on_full = *self.on_full.lock();
+            match on_full {
                 OnFull::Block => return Err(Errno::AGAIN),
                 OnFull::Fail => return Err(Errno::NOSPC),
                 OnFull::Suspend => {

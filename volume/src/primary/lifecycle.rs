@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
@@ -182,7 +182,9 @@ impl Primary {
             known: Mutex::default(),
             walk: walk::Announcements::default(),
             failed: AtomicBool::new(false),
-            on_full: options.on_full,
+            on_full: Mutex::new(options.on_full),
+            warn_percent: AtomicU8::new(super::WARN_PERCENT),
+            warned: AtomicBool::new(false),
             state: options.state.clone(),
             suspended: AtomicBool::new(false),
             suspensions: AtomicU64::new(0),
