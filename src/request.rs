@@ -17,6 +17,7 @@ use crate::open_group::OpenGroup;
 use crate::output::Output;
 use crate::pair;
 use crate::pair_state::PairVerb;
+use crate::retention::{self, Pruned};
 use crate::settings::{Changes, Settings};
 use crate::state::GroupDir;
 
@@ -49,6 +50,13 @@ pub enum Request {
     Export {
         /// The directory that gets it.
         to: PathBuf,
+    },
+    /// Remove tapes that are no longer kept.
+    Prune {
+        /// From this directory; from all that the group knows if there is none.
+        dir: Option<PathBuf>,
+        /// Only say which.
+        dry_run: bool,
     },
     /// Stop journaling; what changes is noted.
     Split,
@@ -101,6 +109,7 @@ impl Request {
             Request::Mark { .. } => "reelfs mark",
             Request::BaseCopy { .. } => "reelfs base copy",
             Request::Export { .. } => "reelfs tape export",
+            Request::Prune { .. } => "reelfs tape prune",
             Request::Split => "reelfs pair split",
             Request::Resync => "reelfs pair resync",
             Request::Set { .. } => "reelfs group set",
@@ -202,7 +211,17 @@ pub fn perform(
         Request::Export { to } => {
             let destination = Destination::check(&group.file(), group.device(), mountpoint, to)?;
             let _alone = group.alone();
-            to_json(&export::export(group, &destination, None, &mut step)?)
+            let mut exported = export::export(group, &destination, None, &mut step)?;
+            if retention::is_limited(&group.file().settings)
+                && let Err(error) = prune(group, Some(&destination.dir), false)
+            {
+                exported.warnings.push(format!("older tapes could not be removed: {}", error.chain()));
+            }
+            to_json(&exported)
+        }
+        Request::Prune { dir, dry_run } => {
+            let _alone = group.alone();
+            to_json(&prune(group, dir.as_deref(), *dry_run)?)
         }
         Request::Split => to_json(&pair::split(group)?),
         Request::Resync => {
@@ -223,6 +242,23 @@ fn mark(group: &OpenGroup, (name, note, tags): (&str, &str, &Tags), freeze: bool
     let (seq, time) = set.map_err(|error| Error::io("write the marker to the journal", error.into()))?;
     group.update(|file| file.last_marker = Some(LastMarker { name: name.to_owned(), seq, time }))?;
     Ok(Marked { seq, time })
+}
+
+fn prune(group: &OpenGroup, dir: Option<&Path>, dry_run: bool) -> Result<Pruned> {
+    let file = group.file();
+    if !retention::is_limited(&file.settings) {
+        return Err(Error::usage(format!("group {} keeps all tapes", file.name))
+            .hint(format!("say what to keep: reelfs group set {} --keep-tapes 100", file.name)));
+    }
+    let now = group.primary().clock_state().believed;
+    let known: Vec<PathBuf> = file.targets.iter().map(|target| target.dir.clone()).collect();
+    let mut all = Pruned::default();
+    for dir in dir.map_or(known, |dir| vec![dir.to_owned()]) {
+        let pruned = retention::prune(&file, &dir, now, dry_run)?;
+        all.tapes.extend(pruned.tapes);
+        (all.bytes, all.needed) = (all.bytes + pruned.bytes, all.needed + pruned.needed);
+    }
+    Ok(all)
 }
 
 fn set(group: &OpenGroup, changes: &Changes) -> Result<Settings> {

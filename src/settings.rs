@@ -32,7 +32,7 @@ impl fmt::Display for Percent {
 
 /// A setting that can be switched off: `never` (or `all`, of what is kept).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(rename_all = "kebab-case")]
 pub enum Switch<T> {
     /// As set.
     On(T),

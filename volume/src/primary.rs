@@ -35,7 +35,7 @@ pub use walk::{Visit, WalkError};
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -105,10 +105,7 @@ pub struct Primary {
     walk: walk::Announcements,
     failed: AtomicBool,
     on_full: Mutex<OnFull>,
-    /// From which occupancy on writers are slowed down.
-    warn_percent: AtomicU8,
-    /// That has been told.
-    warned: AtomicBool,
+    warning: throttle::Warning,
     /// Where the group's state lives.
     state: PathBuf,
     suspended: AtomicBool,

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
@@ -22,7 +22,7 @@ use super::lull::{DueRedo, Lull};
 use super::recovery::{Recovered, Unsettled};
 use super::redo::Window;
 use super::suspend::OnFull;
-use super::{Primary, committer, walk};
+use super::{Primary, committer, throttle, walk};
 use crate::volume::Volume;
 
 /// Kernel timestamps are coarse: a change may carry a change time this much before it was made, in nanoseconds (25 ms).
@@ -183,8 +183,7 @@ impl Primary {
             walk: walk::Announcements::default(),
             failed: AtomicBool::new(false),
             on_full: Mutex::new(options.on_full),
-            warn_percent: AtomicU8::new(super::WARN_PERCENT),
-            warned: AtomicBool::new(false),
+            warning: throttle::Warning::default(),
             state: options.state.clone(),
             suspended: AtomicBool::new(false),
             suspensions: AtomicU64::new(0),

@@ -1,6 +1,6 @@
 //! A journal that fills: a warning, and writers slowed down more and more, so that exports can keep up.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Duration;
 
 use super::{OnFull, Primary};
@@ -13,10 +13,23 @@ const CALM: f64 = 0.05;
 /// Where the warning stands unless it is set, in percent of the journal.
 pub const WARN_PERCENT: u8 = 80;
 
+/// From which occupancy on writers are slowed down, and whether that has been told.
+#[derive(Debug)]
+pub(super) struct Warning {
+    percent: AtomicU8,
+    told: AtomicBool,
+}
+
+impl Default for Warning {
+    fn default() -> Warning {
+        Warning { percent: AtomicU8::new(WARN_PERCENT), told: AtomicBool::new(false) }
+    }
+}
+
 impl Primary {
     /// From which occupancy on (percent, 1 to 100) it is warned and writers are slowed down; at 100 they never are.
     pub fn set_warning(&self, percent: u8) {
-        self.warn_percent.store(percent.clamp(1, 100), Ordering::Relaxed);
+        self.warning.percent.store(percent.clamp(1, 100), Ordering::Relaxed);
     }
 
     /// What happens from now on when the journal is full.
@@ -31,12 +44,12 @@ impl Primary {
         if self.is_suspended() {
             return Duration::ZERO;
         }
-        let warn = f64::from(self.warn_percent.load(Ordering::Relaxed)) / 100.0;
+        let warn = f64::from(self.warning.percent.load(Ordering::Relaxed)) / 100.0;
         let used = self.jvol.occupancy();
-        if used >= warn && !self.warned.swap(true, Ordering::Relaxed) {
+        if used >= warn && !self.warning.told.swap(true, Ordering::Relaxed) {
             tracing::warn!("the journal is {:.0} % full: writers are slowed down until it is exported", used * 100.0);
         } else if used < warn - CALM {
-            self.warned.store(false, Ordering::Relaxed);
+            self.warning.told.store(false, Ordering::Relaxed);
         }
         delay(used, warn)
     }
