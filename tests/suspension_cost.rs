@@ -58,13 +58,15 @@ impl Site {
 
 #[test]
 fn large_writes_are_told_once() {
-    let site = Site::new("suspend", "64MiB", |pvol| fs::write(pvol.join("old"), "was there").unwrap());
+    let size = tools::rounds(64, 512) as u64;
+    let prepare = |pvol: &Path| fs::write(pvol.join("old"), "was there").unwrap();
+    let site = Site::new("suspend", &format!("{size}MiB"), prepare);
     let mount = site.sandbox.mount("cost", "mnt");
     let (pieces, mut random) = (tools::rounds(160, 2048) as u64, Random::new("large", 0));
     let file = File::create(mount.join("large")).unwrap();
     // consumer stopped: the journal fills, the group is suspended, and the writer notices nothing
     let mut since = 0;
-    for piece in 0..pieces + 80 {
+    for piece in 0..pieces + 2 * size {
         file.write_all_at(&random.bytes(1 << 20), piece << 20).unwrap();
         if since == 0 && site.status()["state"] == "SUSP" {
             since = piece;
@@ -74,7 +76,7 @@ fn large_writes_are_told_once() {
         }
     }
     drop(file);
-    assert!(since > 40, "suspended after {since} MiB of 64");
+    assert!(since > size * 2 / 3, "suspended after {since} MiB of {size}");
     assert_eq!(site.status()["reason"], "journal-full");
     // what was not journaled; the piece that found the journal full is one of them
     let written = fs::metadata(mount.join("large")).unwrap().len() - ((since - 1) << 20);
