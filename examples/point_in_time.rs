@@ -15,6 +15,7 @@ use reelfs::open_group::OpenGroup;
 use reelfs::output::Output;
 use reelfs::point::Point;
 use reelfs::restore::{self, Deck, Plan, Request};
+use reelfs::settings::Settings;
 use reelfs::size::Size;
 use reelfs::state::StateDir;
 use reelfs::when::Zone;
@@ -37,8 +38,8 @@ pub fn main() -> Result<(), Box<dyn Error>> {
     let state = StateDir::resolve(Some(&home.path().join("state")))?;
     let name: GroupName = "prices".parse()?;
     let created = SystemClock.read().wall;
-    let (size, on_full) = (Size(Jvol::SIZE_MIN), OnFull::Block);
-    let new = NewGroup { name: name.clone(), pvol, journal: None, size, on_full, created };
+    let (size, on_full, settings) = (Size(Jvol::SIZE_MIN), OnFull::Block, Settings::default());
+    let new = NewGroup { name: name.clone(), pvol, journal: None, size, on_full, settings, created };
     group::create(&state, &new, &mut |_, _| {})?;
     let output = Output::new(false, true, 0, ColorChoice::Never, Zone::UTC);
     let open = OpenGroup::open(&state.existing(&name)?, "example", false, &output)?;
