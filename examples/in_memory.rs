@@ -69,6 +69,6 @@ fn work(primary: &Primary) -> Result<(), Box<dyn Error>> {
     let (from, to) = ((letters.id.ino, OsStr::new("draft")), (letters.id.ino, OsStr::new("letter")));
     primary.rename(&who, from, to, 0)?;
     primary.link(&who, file.id.ino, root, OsStr::new("same-letter"))?;
-    primary.mark("sent", "by the morning post", &Tags::default(), None)?;
+    primary.group().mark("sent", "by the morning post", &Tags::default(), Vec::new())?;
     Ok(())
 }

@@ -39,19 +39,20 @@ pub fn main() -> Result<(), Box<dyn Error>> {
     let name: GroupName = "prices".parse()?;
     let created = SystemClock.read().wall;
     let (size, on_full, settings) = (Size(Jvol::SIZE_MIN), OnFull::Block, Settings::default());
-    let new = NewGroup { name: name.clone(), pvol, journal: None, size, on_full, settings, created };
+    let new = NewGroup { name: name.clone(), pvol: Some(pvol), journal: None, size, on_full, settings, created };
     group::create(&state, &new, &mut |_, _| {})?;
     let output = Output::new(false, true, 0, ColorChoice::Never, Zone::UTC);
     let open = OpenGroup::open(&state.existing(&name)?, "example", false, &output)?;
 
     // what is there already, then two changes, each noted in another way
     let to = Destination { dir: tapes.clone(), same_disk: true };
-    reelfs::base_copy::base_copy(&open, &to, &mut |_, _| {})?;
-    let primary = open.primary();
+    reelfs::base_copy::base_copy(&open, None, &to, &mut |_, _| {})?;
+    let volume = open.volumes().remove(0);
+    let primary = &volume.primary;
     let (who, price) = (Requester::reelfs(), primary.lookup(primary.root(), OsStr::new("price.txt"))?.id.ino);
     primary.write(&who, price, 0, b"120", false)?;
     let raised = primary.jvol().pointers();
-    let (_, noticed) = primary.mark("before-the-mistake", "", &Tags::default(), None)?;
+    let (_, noticed) = primary.group().mark("before-the-mistake", "", &Tags::default(), Vec::new())?;
     primary.write(&who, price, 0, b"0.1", false)?;
     export::export(&open, &to, None, &mut |_, _| {})?;
     open.close()?;

@@ -7,7 +7,7 @@ use std::error::Error;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
-use reelfs_archive::{Depth, Label, SealedTape, UpdateWriter, WriteOptions};
+use reelfs_archive::{Depth, Label, LabelVolume, SealedTape, UpdateWriter, WriteOptions};
 use reelfs_journal::{
     Attributes, Change, Digest, Epoch, FileId, FileTime, Name, NodeKind, Position, Record, Seq, Timestamp, VolumeIndex,
 };
@@ -23,7 +23,7 @@ const NOON: Timestamp = Timestamp(1_795_176_000 * Timestamp::SECOND);
 pub fn main() -> Result<(), Box<dyn Error>> {
     let home = tempfile::tempdir()?;
     let before = Position { epoch: Epoch(1), seq: Seq::ZERO, digest: Digest::ZERO };
-    let label = Label::update("example".parse()?, Uuid::from_u128(1), before, NOON);
+    let label = Label::update("example".parse()?, Uuid::from_u128(1), before, NOON, vec![LabelVolume::only()]);
 
     // written under any name; the sealed tape says which one belongs to it
     let unnamed = home.path().join("unnamed");

@@ -9,7 +9,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use reelfs_archive::{Depth, Label, SealedTape, UpdateWriter, WriteOptions};
+use reelfs_archive::{Depth, Label, LabelVolume, SealedTape, UpdateWriter, WriteOptions};
 use reelfs_journal::{Digest, Epoch, Jvol, Position, Record, Seq, SystemClock};
 use reelfs_volume::{OnFull, OpenOptions, Primary, Requester, Volume, compare};
 use uuid::Uuid;
@@ -68,10 +68,10 @@ pub fn main() -> Result<(), Box<dyn Error>> {
 
 /// Everything after `before` goes onto a tape; it gets the name that its label and end ask for.
 fn write_tape(site: &Primary, before: Position, bag: &Path) -> Result<(PathBuf, Position), Box<dyn Error>> {
-    let (seal, first) = (site.seal()?, before.seq.next());
+    let (seal, first) = (site.group().seal()?, before.seq.next());
     let mut reader = site.jvol().read(first, seal.last)?;
     let first_time = Record::peek(reader.next().ok_or("nothing is new")??.0).1;
-    let label = Label::update("example".parse()?, GROUP, before, first_time);
+    let label = Label::update("example".parse()?, GROUP, before, first_time, vec![LabelVolume::only()]);
     let part = bag.join(".part");
     let mut writer = UpdateWriter::new(File::create(&part)?, label, WriteOptions::default())?;
     let mut reader = site.jvol().read(first, seal.last)?;

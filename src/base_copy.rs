@@ -7,33 +7,59 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
-use reelfs_archive::{BaseFile, BaseWriter, Label, TapeKind, TapeName, WriteOptions};
-use reelfs_journal::{Change, FileId, Name, NodeKind, Seq};
-use reelfs_volume::{Visit, WalkError};
+use reelfs_archive::{BaseFile, BaseWriter, Label, LabelVolume, TapeKind, TapeName, WriteOptions};
+use reelfs_journal::{Change, FileId, Name, NodeKind, Seq, VolumeName, disk};
+use reelfs_volume::{Primary, Visit, WalkError};
 use rustix::fs::SeekFrom;
 use rustix::io::Errno;
 use uuid::Uuid;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::export::{self, Destination, Exported, Made, tape_error};
-use crate::group_file::{Base, Target};
+use crate::group_file::{Base, Target, VolumeEntry};
 use crate::open_group::OpenGroup;
+use crate::open_volume::OpenVolume;
 use crate::pair_state::{self, PairState, PairVerb};
 
-/// Makes a base copy and exports the records that complete it.
+/// Makes a base copy of every volume, or of the one named, and exports the records that complete it.
 ///
 /// # Errors
 /// 22 when the directory is full; what reading the volume says; as [`export::export`].
-pub fn base_copy(group: &OpenGroup, to: &Destination, progress: &mut dyn FnMut(u64, u64)) -> Result<Exported> {
-    let base = write_base(group, to, progress)?;
-    let mut exported = export::export(group, to, Some(base.first), progress)?;
-    exported.tapes.insert(0, base);
+pub fn base_copy(
+    group: &OpenGroup,
+    volume: Option<&VolumeName>,
+    to: &Destination,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<Exported> {
+    let file = group.file();
+    let mut bases = Vec::new();
+    for entry in file.chosen(volume)? {
+        bases.push(write_base(group, entry, to, progress)?);
+    }
+    let from = bases.iter().map(|base| base.first).min();
+    let mut exported = export::export(group, to, from, progress)?;
+    bases.append(&mut exported.tapes);
+    exported.tapes = bases;
     Ok(exported)
 }
 
-/// Writes the base tape alone and journals its end.
-pub(crate) fn write_base(group: &OpenGroup, to: &Destination, progress: &mut dyn FnMut(u64, u64)) -> Result<Made> {
-    let (file, primary) = (group.file(), group.primary());
+/// Writes the base tape of a volume alone and journals its end.
+pub(crate) fn write_base(
+    group: &OpenGroup,
+    entry: &VolumeEntry,
+    to: &Destination,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<Made> {
+    group.with_volume(entry.index, |volume| write_base_of(group, volume, to, progress))
+}
+
+fn write_base_of(
+    group: &OpenGroup,
+    volume: &OpenVolume,
+    to: &Destination,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<Made> {
+    let (file, primary) = (group.file(), &volume.primary);
     // counted before it is asked: one that comes in between is seen at the end
     let suspensions = primary.suspensions();
     if primary.suspension().is_some() {
@@ -45,12 +71,13 @@ pub(crate) fn write_base(group: &OpenGroup, to: &Destination, progress: &mut dyn
     let began = primary.control(&Change::BaseBegin { base, root }).map_err(journal)?;
     let name =
         TapeName { group: file.name.clone(), epoch: file.epoch, first: began, last: began, kind: TapeKind::Base };
-    let began_time = primary.jvol().pointers().last_time;
-    let mut label = Label::base(file.name.clone(), file.uuid, file.epoch, base, began, began_time);
-    label.created = primary.clock().read().wall;
-    let expected = used_bytes(group);
+    let called = LabelVolume::new(volume.index, volume.name.clone());
+    let began_time = group.journal().jvol().pointers().last_time;
+    let mut label = Label::base(file.name.clone(), file.uuid, file.epoch, base, began, began_time, called);
+    label.created = group.journal().clock().read().wall;
+    let expected = used_bytes(primary);
     let write = |out: &File| -> Result<_> {
-        let writer = BaseWriter::new(out, label, WriteOptions::default())
+        let writer = BaseWriter::new(disk::Appender::new(disk::Label::TapeWrite, out), label, WriteOptions::default())
             .map_err(|error| tape_error("write a base tape", error))?;
         let mut copy = Copy { writer, first_names: HashMap::new(), root, done: 0 };
         primary
@@ -77,7 +104,7 @@ pub(crate) fn write_base(group: &OpenGroup, to: &Destination, progress: &mut dyn
     }
     let end = Change::BaseEnd { base, began, digest: digest.0 };
     let seq = primary.control(&end).map_err(journal)?;
-    group.update(|file| file.base = Some(Base { uuid: base, seq }))?;
+    group.update(|file| file.set_base(volume.index, Base { uuid: base, seq }))?;
     Ok(Made {
         path: to.dir.join(name.to_string()),
         kind: TapeKind::Base,
@@ -104,13 +131,13 @@ fn new_base_id() -> Uuid {
 }
 
 /// What the file system says is used: an upper bound for the progress bar.
-fn used_bytes(group: &OpenGroup) -> u64 {
-    group.primary().statfs().map_or(0, |stat| (stat.f_blocks - stat.f_bfree) * stat.f_frsize)
+fn used_bytes(primary: &Primary) -> u64 {
+    primary.statfs().map_or(0, |stat| (stat.f_blocks - stat.f_bfree) * stat.f_frsize)
 }
 
 /// A base tape being written.
 struct Copy<'o> {
-    writer: BaseWriter<&'o File>,
+    writer: BaseWriter<disk::Appender<'o>>,
     /// First names of objects that have several.
     first_names: HashMap<FileId, Vec<Name>>,
     root: FileId,

@@ -77,6 +77,13 @@ impl Context {
 #[must_use]
 pub fn main(arguments: Vec<OsString>) -> ExitCode {
     let json = arguments.iter().take_while(|argument| *argument != "--").any(|argument| argument == "--json");
+    #[cfg(debug_assertions)]
+    if let Some(text) = std::env::var_os(reelfs_journal::disk::FAILPOINT_VARIABLE)
+        && let Err(error) = reelfs_journal::disk::arm_failpoint(&text.to_string_lossy())
+    {
+        Output::plain(json).error(&Error::usage(error.to_string()));
+        return ExitCode::from(2);
+    }
     let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,
         Err(error) => return usage(&error, json),

@@ -1,13 +1,13 @@
 //! The process behind a mount: serves the kernel, answers on the control socket, ends on a signal, closes the journal.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
 use parking_lot::{Condvar, Mutex};
-use reelfs_fuse::{MountOptions, Mounted};
-use reelfs_journal::Timestamp;
+use reelfs_fuse::MountOptions;
+use reelfs_journal::{Timestamp, VolumeIndex, VolumeName};
 use reelfs_transport::control::{Answer, Connection, Listener};
 use reelfs_volume::{ClockState, DirtyCounts, Suspension};
 use serde::{Deserialize, Serialize};
@@ -18,6 +18,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::journal_state::JournalState;
 use crate::open_group::OpenGroup;
 use crate::request::{self, Request, Step};
+use crate::served::{Gone, Mounts};
 
 /// Conversations at the same time; one more is refused.
 const CONNECTIONS_MAX: usize = 32;
@@ -25,12 +26,61 @@ const CONNECTIONS_MAX: usize = 32;
 /// A signal so soon after the first is the same wish: `timeout` and shells signal a process and its group.
 const SAME_WISH: std::time::Duration = std::time::Duration::from_millis(500);
 
-/// How the mount is, told by its process.
+/// How a group is, told by the process that has it mounted.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Live {
     /// The process.
     pub pid: u32,
-    /// Where it is mounted.
+    /// Its mounts, the first mounted first.
+    pub mounts: Vec<LiveMount>,
+    /// Volumes of which nothing is journaled: since when, why, and what changed since.
+    pub suspended: Vec<(VolumeIndex, Suspension, DirtyCounts)>,
+    /// The journal.
+    pub journal: JournalState,
+    /// What it is busy with besides.
+    pub activity: Option<Activity>,
+    /// The wall clock, and what is believed of it.
+    pub clock: ClockState,
+}
+
+impl Live {
+    /// Requests that wait for room in the journal.
+    #[must_use]
+    pub fn waiting(&self) -> u64 {
+        self.mounts.iter().map(|mount| mount.waiting).sum()
+    }
+
+    /// Requests that were held up because the journal filled, since the mounts began.
+    #[must_use]
+    pub fn slowed(&self) -> u64 {
+        self.mounts.iter().map(|mount| mount.slowed).sum()
+    }
+
+    /// How long one is held up at present where it is longest, in milliseconds.
+    #[must_use]
+    pub fn delay_ms(&self) -> f64 {
+        self.mounts.iter().map(|mount| mount.delay_ms).fold(0.0, f64::max)
+    }
+
+    /// Files that are open.
+    #[must_use]
+    pub fn open_files(&self) -> u64 {
+        self.mounts.iter().map(|mount| mount.open_files).sum()
+    }
+
+    /// The mount of a volume.
+    #[must_use]
+    pub fn mount_of(&self, volume: &VolumeName) -> Option<&LiveMount> {
+        self.mounts.iter().find(|mount| mount.volume == *volume)
+    }
+}
+
+/// One of its mounts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LiveMount {
+    /// Of which volume.
+    pub volume: VolumeName,
+    /// Where.
     pub mountpoint: PathBuf,
     /// Since when.
     pub since: Timestamp,
@@ -42,14 +92,6 @@ pub struct Live {
     pub delay_ms: f64,
     /// Files that are open.
     pub open_files: u64,
-    /// Since when nothing is journaled, why, and what changed since.
-    pub suspension: Option<(Suspension, DirtyCounts)>,
-    /// The journal.
-    pub journal: JournalState,
-    /// What it is busy with besides.
-    pub activity: Option<Activity>,
-    /// The wall clock, and what is believed of it.
-    pub clock: ClockState,
 }
 
 /// Something long that goes on.
@@ -76,12 +118,9 @@ pub struct Worker {
 
 struct Shared {
     group: Arc<OpenGroup>,
-    mounted: Mounted,
-    mountpoint: PathBuf,
-    since: Timestamp,
+    mounts: Arc<Mounts>,
     activity: Mutex<Option<Activity>>,
     connections: AtomicUsize,
-    ending: AtomicBool,
     /// How closing went, once it has; those who asked for the unmount wait for it.
     closed: Mutex<Option<std::result::Result<(), (u8, String)>>>,
     has_closed: Condvar,
@@ -90,13 +129,15 @@ struct Shared {
 }
 
 impl Daemon {
-    /// Mounts an open group and begins to answer. When this returns, mount and control socket are live.
+    /// Mounts a volume of an open group and begins to answer. When this returns, mount and control socket are live. The other
+    /// volumes are closed until somebody asks for them.
     ///
     /// # Errors
     /// The mount cannot be made, or somebody else answers for this group.
-    pub fn start(group: OpenGroup, options: &MountOptions) -> Result<Daemon> {
-        let since = group.primary().clock().read().wall;
-        let (listener, signals, mounted) = match begin(&group, options) {
+    pub fn start(group: OpenGroup, index: VolumeIndex, options: &MountOptions) -> Result<Daemon> {
+        let group = Arc::new(group);
+        let begun = begin(&group, index, options);
+        let (listener, signals, mounts) = match begun {
             Ok(begun) => begun,
             Err(error) => {
                 // nothing was changed, so this is a clean stop
@@ -105,13 +146,10 @@ impl Daemon {
             }
         };
         let shared = Arc::new(Shared {
-            group: Arc::new(group),
-            mounted,
-            mountpoint: options.mountpoint.clone(),
-            since,
+            group,
+            mounts,
             activity: Mutex::new(None),
             connections: AtomicUsize::new(0),
-            ending: AtomicBool::new(false),
             closed: Mutex::new(None),
             has_closed: Condvar::new(),
             last: Mutex::new(Vec::new()),
@@ -142,8 +180,7 @@ impl Daemon {
     /// # Errors
     /// What the last thing says, or that the group cannot be closed cleanly; the next mount recovers then.
     pub fn wait(self, last: impl FnOnce(&OpenGroup) -> Result<()>) -> Result<()> {
-        let served = self.shared.mounted.join().map_err(|error| Error::io("serve the mount", error));
-        self.shared.ending.store(true, Ordering::SeqCst);
+        let served = self.shared.mounts.wait_last().map_err(|error| Error::io("serve the mount", error));
         let last = last(&self.shared.group);
         let closed = {
             // a tape that is being written is finished first
@@ -183,33 +220,40 @@ impl Worker {
     /// Whether the mount has ended.
     #[must_use]
     pub fn has_ended(&self) -> bool {
-        self.shared.mounted.has_ended()
+        self.shared.mounts.has_ended()
     }
 
-    /// Ends the mount, even while files are open.
+    /// Ends all mounts, even while files are open.
     ///
     /// # Errors
-    /// The kernel does not let go of it.
+    /// The kernel does not let go of one.
     pub fn unmount(&self) -> Result<()> {
-        let mountpoint = &self.shared.mountpoint;
-        reelfs_fuse::unmount(mountpoint, true).map_err(|error| unmount_error(mountpoint, error))
+        self.shared.mounts.detach_all()
     }
 }
 
-fn begin(group: &OpenGroup, options: &MountOptions) -> Result<(Listener, Signals, Mounted)> {
+fn begin(
+    group: &Arc<OpenGroup>,
+    index: VolumeIndex,
+    options: &MountOptions,
+) -> Result<(Listener, Signals, Arc<Mounts>)> {
     let listener = Listener::bind(group.dir().path());
     let listener = listener.map_err(|error| Error::failed("open the control socket").because(error))?;
     let signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(|error| Error::io("watch signals", error))?;
-    let mounted = reelfs_fuse::mount(group.primary().clone(), options);
-    Ok((listener, signals, mounted.map_err(|error| mount_error(&options.mountpoint, error))?))
+    for other in group.volumes().iter().filter(|volume| volume.index != index) {
+        group.close_volume(other.index)?;
+    }
+    let mounts = Mounts::new(group.clone());
+    mounts.first(index, options)?;
+    Ok((listener, signals, mounts))
 }
 
 impl Shared {
     fn perform(&self, request: &Request, progress: &mut dyn FnMut(Step)) -> Result<serde_json::Value> {
-        if self.ending.load(Ordering::SeqCst) {
+        if self.mounts.has_ended() {
             return Err(Error::new(ErrorKind::State, format!("{} is being unmounted", self.group.dir().name())));
         }
-        let long = matches!(request, Request::BaseCopy { .. } | Request::Export { .. } | Request::Resync);
+        let long = matches!(request, Request::BaseCopy { .. } | Request::Export { .. } | Request::Resync { .. });
         let mut step = |step| {
             if long {
                 *self.activity.lock() = Some(Activity { verb: request.verb().to_owned(), step });
@@ -217,33 +261,46 @@ impl Shared {
             progress(step);
         };
         step(Step { done: 0, total: 0 });
-        let outcome = request::perform(&self.group, Some(&self.mountpoint), request, &mut step);
+        let outcome = request::perform(&self.group, &self.mounts.points(), request, &mut step);
         if long {
             *self.activity.lock() = None;
         }
         outcome
     }
 
+    fn delay_ms(&self, index: VolumeIndex) -> f64 {
+        self.group.volume(index).map_or(0.0, |volume| volume.primary.delay().as_secs_f64() * 1000.0)
+    }
+
     fn live(&self) -> Result<Live> {
-        let (file, primary) = (self.group.file(), self.group.primary());
+        let file = self.group.file();
+        let suspended = file.volumes.iter().filter_map(|entry| {
+            self.group.suspension(entry.index).map(|(suspension, counts)| (entry.index, suspension, counts))
+        });
+        let mounts = self.mounts.list().into_iter().map(|served| LiveMount {
+            volume: served.name.clone(),
+            mountpoint: served.mountpoint.clone(),
+            since: served.since,
+            waiting: served.mounted.waiting(),
+            slowed: served.mounted.throttled().requests,
+            delay_ms: self.delay_ms(served.index),
+            open_files: self.group.volume(served.index).map_or(0, |volume| volume.primary.open_files()),
+        });
         Ok(Live {
             pid: std::process::id(),
-            mountpoint: self.mountpoint.clone(),
-            since: self.since,
-            waiting: self.mounted.waiting(),
-            slowed: self.mounted.throttled().requests,
-            delay_ms: primary.delay().as_secs_f64() * 1000.0,
-            open_files: primary.open_files(),
-            suspension: primary.suspension(),
-            journal: JournalState::of(primary.jvol(), &file)?,
+            mounts: mounts.collect(),
+            suspended: suspended.collect(),
+            journal: JournalState::of(self.group.journal().jvol(), &file)?,
             activity: self.activity.lock().clone(),
-            clock: primary.clock_state(),
+            clock: self.group.journal().clock_state(),
         })
     }
 
-    /// Asks the kernel to unmount; a busy mount stays.
-    fn unmount(&self) -> Result<()> {
-        reelfs_fuse::unmount(&self.mountpoint, false).map_err(|error| unmount_error(&self.mountpoint, error))
+    /// Mounts a further volume.
+    fn mount(&self, wanted: &request::FurtherMount) -> Result<()> {
+        let file = self.group.file();
+        let entry = file.volume(Some(&wanted.volume))?;
+        self.mounts.add(entry.index, wanted.strict, &wanted.options(&file.title(entry)))
     }
 
     fn wait_closed(&self) -> Result<()> {
@@ -321,16 +378,21 @@ fn converse(shared: &Shared, mut connection: Connection) {
             Request::Status => shared.live().and_then(|live| {
                 serde_json::to_value(live).map_err(|error| Error::failed("write the answer").because(error))
             }),
-            Request::Umount => {
-                let ended = shared.unmount().and_then(|()| shared.wait_closed());
-                let gone = ended.is_ok();
-                let _ = connection.send(&answer(ended.map(|()| serde_json::Value::Null)));
-                if gone {
-                    shared.last.lock().push(connection);
-                    break;
+            Request::Mount(wanted) => shared.mount(wanted).map(|()| serde_json::Value::Null),
+            Request::Umount { mountpoint } => match shared.mounts.unmount(mountpoint.as_deref()) {
+                Ok(Gone::Volume) => Ok(serde_json::Value::Null),
+                Ok(Gone::Last) => {
+                    let ended = shared.wait_closed();
+                    let gone = ended.is_ok();
+                    let _ = connection.send(&answer(ended.map(|()| serde_json::Value::Null)));
+                    if gone {
+                        shared.last.lock().push(connection);
+                        break;
+                    }
+                    continue;
                 }
-                continue;
-            }
+                Err(error) => Err(error),
+            },
             request => shared.perform(request, &mut |step| {
                 // whoever asked may have gone; the work goes on
                 let _ = connection.send(&Answer::<Step, ()>::Progress(step));
@@ -360,7 +422,7 @@ fn answer(outcome: Result<serde_json::Value>) -> Answer<Step, serde_json::Value>
 fn watch_signals(shared: &Shared, mut signals: Signals) {
     let mut asked: Option<std::time::Duration> = None;
     for signal in &mut signals {
-        let now = shared.group.primary().clock().read().boot;
+        let now = shared.group.journal().clock().read().boot;
         if asked.is_some_and(|first| now.saturating_sub(first) < SAME_WISH) {
             continue;
         }
@@ -370,44 +432,8 @@ fn watch_signals(shared: &Shared, mut signals: Signals) {
         }
         asked = Some(now);
         tracing::info!(signal, "asked to end");
-        shared.mounted.give_up_waiting();
-        let clean = reelfs_fuse::unmount(&shared.mountpoint, false);
-        let outcome = clean.or_else(|error| {
-            tracing::warn!(%error, "still in use: detached, ends with the last user");
-            reelfs_fuse::unmount(&shared.mountpoint, true)
-        });
-        if let Err(error) = outcome
-            && !shared.mounted.has_ended()
-        {
-            tracing::error!(%error, "cannot unmount");
+        if !shared.mounts.end_all() {
             asked = None;
         }
-    }
-}
-
-fn mount_error(mountpoint: &Path, error: std::io::Error) -> Error {
-    let shown = mountpoint.display();
-    let root = rustix::process::geteuid().is_root();
-    match error.kind() {
-        std::io::ErrorKind::NotFound if !root && !mountpoint.exists() => {
-            Error::new(ErrorKind::NotFound, format!("the mountpoint {shown} is not there"))
-        }
-        std::io::ErrorKind::NotFound | std::io::ErrorKind::PermissionDenied if !root => {
-            Error::io(format!("mount at {shown}"), error)
-                .hint("without root this needs fusermount3 (Debian: apt install fuse3), a /dev/fuse of mode 0666, and a mountpoint of \
-                       your own")
-        }
-        _ => Error::io(format!("mount at {shown}"), error).hint("is /dev/fuse there, and may this user open it?"),
-    }
-}
-
-/// Why an unmount failed, as a sentence.
-pub(crate) fn unmount_error(mountpoint: &Path, error: std::io::Error) -> Error {
-    let shown = mountpoint.display();
-    match error.kind() {
-        std::io::ErrorKind::ResourceBusy => {
-            Error::new(ErrorKind::Busy, format!("{shown} is in use")).hint(format!("see who: fuser -vm {shown}"))
-        }
-        _ => Error::io(format!("unmount {shown}"), error),
     }
 }

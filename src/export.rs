@@ -4,14 +4,16 @@ use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use reelfs_archive::{Catalog, Depth, Label, Previous, SealedTape, TapeKind, TapeName, UpdateWriter, WriteOptions};
-use reelfs_journal::{Change, Epoch, MarkerKind, Position, Record, Seal, Seq, Timestamp};
+use reelfs_archive::{
+    Catalog, CatalogTape, Depth, Label, Previous, SealedTape, TapeKind, TapeName, UpdateWriter, WriteOptions,
+};
+use reelfs_journal::{Change, Epoch, MarkerKind, Position, Record, Seal, Seq, Timestamp, VolumeIndex, disk};
 use reelfs_transport::directory::{DirectoryShelf, ShelfError};
 use serde::Serialize;
 
 use crate::base_copy;
 use crate::error::{Error, ErrorKind, Result};
-use crate::group_file::{GroupFile, Target};
+use crate::group_file::{GroupFile, Target, VolumeEntry};
 use crate::open_group::OpenGroup;
 use crate::overlap;
 
@@ -57,12 +59,12 @@ pub struct Destination {
 }
 
 impl Destination {
-    /// Checks a tape directory against a group and its mount. `device` is the volume's, which nobody can see any more
-    /// when it is mounted over.
+    /// Checks a tape directory against a group and its mounts. `devices` are the volumes', which nobody can see any more
+    /// when they are mounted over.
     ///
     /// # Errors
     /// 10 when it is not there, 2 when it lies in the volume or in the mount.
-    pub fn check(file: &GroupFile, device: u64, mountpoint: Option<&Path>, to: &Path) -> Result<Destination> {
+    pub fn check(file: &GroupFile, devices: &[u64], mountpoints: &[PathBuf], to: &Path) -> Result<Destination> {
         let metadata = std::fs::metadata(to).map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound => {
                 Error::new(ErrorKind::NotFound, format!("the tape directory {} is not there", to.display()))
@@ -73,11 +75,13 @@ impl Destination {
         if !metadata.is_dir() {
             return Err(Error::usage(format!("{} is not a directory", to.display())));
         }
-        overlap::refuse_inside("the PVOL", &file.pvol, "the tape directory", to)?;
-        if let Some(mountpoint) = mountpoint {
+        for volume in &file.volumes {
+            overlap::refuse_inside("the PVOL", &volume.pvol, "the tape directory", to)?;
+        }
+        for mountpoint in mountpoints {
             overlap::refuse_inside("the mount", mountpoint, "the tape directory", to)?;
         }
-        Ok(Destination { dir: overlap::real(to)?, same_disk: metadata.dev() == device })
+        Ok(Destination { dir: overlap::real(to)?, same_disk: devices.contains(&metadata.dev()) })
     }
 }
 
@@ -104,13 +108,13 @@ pub fn export(
 ) -> Result<Exported> {
     let mut exported = Exported::default();
     let catalog = Catalog::scan(std::slice::from_ref(&to.dir)).map_err(|error| tape_error("read the tapes", error))?;
-    if needs_base(group, &catalog) {
-        exported
-            .warnings
-            .push(format!("a new epoch has begun: a new base of group {} comes before the changes", group.file().name));
-        exported.tapes.push(base_copy::write_base(group, to, progress)?);
+    for volume in needs_base(group, &catalog) {
+        let file = group.file();
+        let title = file.title(&volume);
+        exported.warnings.push(format!("a new epoch has begun: a new base of group {title} comes before the changes"));
+        exported.tapes.push(base_copy::write_base(group, &volume, to, progress)?);
     }
-    let seal = group.primary().seal().map_err(|error| Error::io("seal the journal", error.into()))?;
+    let seal = group.journal().seal().map_err(|error| Error::io("seal the journal", error.into()))?;
     let mut after = start(group, to, &catalog, from)?;
     let stretches = plan(group, after.position.seq.next(), seal.last)?;
     let total: u64 = stretches.iter().map(|stretch| stretch.last.0 + 1 - stretch.first.0).sum();
@@ -145,9 +149,18 @@ pub fn export(
     Ok(exported)
 }
 
-fn needs_base(group: &OpenGroup, catalog: &Catalog) -> bool {
+/// Volumes without a base on these tapes since an epoch began.
+fn needs_base(group: &OpenGroup, catalog: &Catalog) -> Vec<VolumeEntry> {
     let file = group.file();
-    file.epoch > Epoch(1) && catalog.chain(file.uuid, file.epoch).bases.is_empty()
+    let chain = catalog.chain(file.uuid, file.epoch);
+    let lacks =
+        |entry: &&VolumeEntry| file.epoch > Epoch(1) && !chain.bases.iter().any(|base| is_of(base, entry.index));
+    file.volumes.iter().filter(lacks).cloned().collect()
+}
+
+/// Whether a base tape is one of this volume.
+pub(crate) fn is_of(base: &CatalogTape, index: VolumeIndex) -> bool {
+    base.head.label.volumes.iter().any(|volume| volume.index == index)
 }
 
 /// Where the directory stands: the end of its chain, and the tape there.
@@ -158,8 +171,8 @@ struct Standing {
 
 fn start(group: &OpenGroup, to: &Destination, catalog: &Catalog, from: Option<Seq>) -> Result<Standing> {
     let file = group.file();
-    let out = group.primary().jvol().pointers().out;
-    let last = group.primary().jvol().pointers().next.previous();
+    let out = group.journal().jvol().pointers().out;
+    let last = group.journal().jvol().pointers().next.previous();
     let epochs = catalog.groups().into_iter().find(|known| known.uuid == file.uuid).map(|known| known.epochs);
     let mut standing: Option<Standing> = None;
     for epoch in epochs.unwrap_or_default() {
@@ -214,7 +227,7 @@ fn diverged(file: &GroupFile, dir: &Path, at: Seq) -> Error {
 
 /// The position just before a record that the journal holds, or will hold next.
 pub(crate) fn position_before(group: &OpenGroup, first: Seq) -> Result<Position> {
-    let jvol = group.primary().jvol();
+    let jvol = group.journal().jvol();
     let out = jvol.pointers().out;
     let mut digest = jvol.out_digest();
     if first > out {
@@ -230,7 +243,7 @@ pub(crate) fn position_before(group: &OpenGroup, first: Seq) -> Result<Position>
 /// Cuts the journal into stretches for tapes: at the size limit, at a new epoch, never between a record and its
 /// amendment or inside an operation.
 fn plan(group: &OpenGroup, first: Seq, last: Seq) -> Result<Vec<Stretch>> {
-    let jvol = group.primary().jvol();
+    let jvol = group.journal().jvol();
     let mut epoch = group.file().epoch;
     let mut together: Vec<(Seq, Seq)> = Vec::new();
     let mut epochs: Vec<(Seq, Epoch)> = Vec::new();
@@ -289,14 +302,15 @@ fn write_update(
         kind: TapeKind::Update,
     };
     let before = Position { epoch: stretch.epoch, ..after.position };
-    let mut label = Label::update(file.name.clone(), file.uuid, before, stretch.first_time);
+    let mut label = Label::update(file.name.clone(), file.uuid, before, stretch.first_time, file.label_volumes());
     label.epoch = stretch.epoch;
     label.previous.clone_from(&after.previous);
-    label.created = group.primary().clock().read().wall;
-    let jvol = group.primary().jvol().clone();
+    label.created = group.journal().clock().read().wall;
+    let jvol = group.journal().jvol().clone();
     let write = |out: &File| -> Result<_> {
-        let mut writer = UpdateWriter::new(out, label, WriteOptions::default())
-            .map_err(|error| tape_error("write a tape", error))?;
+        let mut writer =
+            UpdateWriter::new(disk::Appender::new(disk::Label::TapeWrite, out), label, WriteOptions::default())
+                .map_err(|error| tape_error("write a tape", error))?;
         let mut reader = jvol.read(stretch.first, stretch.last)?;
         let (mut records, mut last_time) = (0, stretch.first_time);
         while let Some(record) = reader.next() {
@@ -347,9 +361,16 @@ pub(crate) fn publish<T>(to: &Destination, name: &TapeName, write: impl FnOnce(&
 /// Frees what every known directory has. After a power cut the volume gets back what it had from the journal, so what leaves
 /// the journal is on the volume's disk first.
 fn free(group: &OpenGroup) -> Result<()> {
-    group.primary().sync_volume().map_err(|error| Error::io("sync the PVOL", error.into()))?;
     let file = group.file();
-    let jvol = group.primary().jvol();
+    let is_clean = |entry: &VolumeEntry| entry.session.as_ref().is_none_or(|session| session.clean.is_some());
+    if file.volumes.iter().any(|entry| group.volume(entry.index).is_none() && !is_clean(entry)) {
+        tracing::warn!("a volume that was not closed well may need the journal again: nothing of it is freed");
+        return Ok(());
+    }
+    for volume in group.volumes() {
+        volume.primary.sync_volume().map_err(|error| Error::io("sync the PVOL", error.into()))?;
+    }
+    let jvol = group.journal().jvol();
     let Some(least) = file.targets.iter().min_by_key(|target| target.seq) else {
         return Ok(());
     };

@@ -1,17 +1,19 @@
 //! Making and deleting a group as a whole: checks first, then the journal volume, the group file last.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use reelfs_journal::{Epoch, GroupName, Jvol, Timestamp};
-use reelfs_volume::OnFull;
-use rustix::fs::{CWD, RenameFlags, renameat_with};
+use reelfs_journal::disk::{self, Label, Operation};
+use reelfs_journal::{Epoch, GroupName, Jvol, Timestamp, VolumeIndex, VolumeName};
+use reelfs_volume::{Identity, OnFull, OpenError};
+use rustix::fs::{CWD, Mode, OFlags, RenameFlags, renameat_with};
 use rustix::io::Errno;
 use uuid::Uuid;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::group_file::GroupFile;
+use crate::group_file::{GroupFile, VolumeEntry};
 use crate::lock::GroupLock;
 use crate::overlap;
 use crate::settings::Settings;
@@ -23,8 +25,8 @@ use crate::state::{GroupDir, StateDir};
 pub struct NewGroup {
     /// The name.
     pub name: GroupName,
-    /// The directory to protect.
-    pub pvol: PathBuf,
+    /// The first directory to protect; others join later.
+    pub pvol: Option<PathBuf>,
     /// Directory of the journal volume, if not the state directory.
     pub journal: Option<PathBuf>,
     /// Size of the journal volume.
@@ -43,20 +45,22 @@ pub struct NewGroup {
 /// PVOL not there (10) or no directory (2), directories nested in one another (2), group or journal there already (14), in
 /// use (11), disk full (22).
 pub fn create(state: &StateDir, new: &NewGroup, progress: &mut dyn FnMut(u64, u64)) -> Result<GroupFile> {
-    let pvol = existing_directory("the PVOL", &new.pvol)?;
+    let pvol = new.pvol.as_ref().map(|pvol| check_pvol(state, pvol)).transpose()?;
     let group = state.group(&new.name);
-    overlap::refuse_inside("the PVOL", &pvol, "the state directory", state.root())?;
-    overlap::refuse_inside("the state directory", state.root(), "the PVOL", &pvol)?;
     let journal_dir = match &new.journal {
         Some(dir) => {
             let dir = existing_directory("the journal directory", dir)?;
-            overlap::refuse_inside("the PVOL", &pvol, "the journal directory", &dir)?;
+            if let Some(pvol) = &pvol {
+                overlap::refuse_inside("the PVOL", pvol, "the journal directory", &dir)?;
+            }
             Some(dir)
         }
         None => None,
     };
     refuse_existing(&group)?;
-    refuse_protected_already(state, &pvol)?;
+    if let Some(pvol) = &pvol {
+        refuse_protected_already(state, pvol)?;
+    }
 
     let made = !group.path().exists();
     group.make()?;
@@ -68,14 +72,14 @@ pub fn create(state: &StateDir, new: &NewGroup, progress: &mut dyn FnMut(u64, u6
             name: new.name.clone(),
             uuid: new_identity(),
             epoch: Epoch(1),
-            pvol,
+            former: Vec::new(),
+            volumes_ever: u16::from(pvol.is_some()),
+            volumes: pvol.into_iter().map(first_volume).collect(),
             journal,
             created: new.created,
             on_full: new.on_full,
             settings: new.settings,
-            session: None,
             targets: Vec::new(),
-            base: None,
             last_marker: None,
         };
         let result = make_journal(&file, new.size, progress).and_then(|()| {
@@ -102,7 +106,11 @@ pub fn delete(group: &GroupDir, file: &GroupFile, lock: GroupLock) -> Result<()>
     remove(&file.journal)?;
     let entries = fs::read_dir(group.path()).map_err(|error| Error::io("delete the group", error))?;
     for entry in entries.flatten() {
-        remove(&entry.path())?;
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() => fs::remove_dir_all(entry.path())
+                .map_err(|error| Error::io(format!("remove {}", entry.path().display()), error))?,
+            _ => remove(&entry.path())?,
+        }
     }
     drop(lock);
     match fs::remove_dir(group.path()) {
@@ -133,11 +141,16 @@ fn make_journal(file: &GroupFile, size: Size, progress: &mut dyn FnMut(u64, u64)
     remove(&unfinished)?;
     let result = Jvol::create(&unfinished, size.0, file.uuid, progress).map_err(Error::from).and_then(|()| {
         let fail = |errno: Errno| Error::io(format!("name the journal {}", path.display()), errno.into());
-        renameat_with(CWD, &unfinished, CWD, path, RenameFlags::NOREPLACE).map_err(fail)?;
-        let parent = path.parent().unwrap_or(Path::new("/"));
-        File::open(parent)
-            .and_then(|dir| dir.sync_all())
-            .map_err(|error| Error::io("sync the journal directory", error))
+        let operation = || Operation::Rename {
+            from: CWD,
+            name: unfinished.as_os_str().as_bytes().into(),
+            to: CWD,
+            new_name: path.as_os_str().as_bytes().into(),
+            exchange: false,
+        };
+        let rename = || renameat_with(CWD, &unfinished, CWD, path, RenameFlags::NOREPLACE);
+        disk::call(Label::JvolName, operation, rename).map_err(fail)?;
+        disk::sync_parent(Label::JvolNameSync, path).map_err(|error| Error::io("sync the journal directory", error))
     });
     result.map_err(|error| {
         let _ = fs::remove_file(&unfinished);
@@ -150,6 +163,39 @@ fn make_journal(file: &GroupFile, size: Size, progress: &mut dyn FnMut(u64, u64)
             _ => error,
         }
     })
+}
+
+/// The volume of a group that was made with one.
+#[must_use]
+pub fn first_volume(pvol: PathBuf) -> VolumeEntry {
+    VolumeEntry::new(VolumeIndex::FIRST, VolumeName::unnamed(VolumeIndex::FIRST), pvol)
+}
+
+/// A directory that may become a PVOL: there, and apart from the state. Resolved.
+///
+/// # Errors
+/// 10 when it is not there, 2 when it is no directory or overlaps with something.
+pub fn check_pvol(state: &StateDir, pvol: &Path) -> Result<PathBuf> {
+    let pvol = existing_directory("the PVOL", pvol)?;
+    overlap::refuse_inside("the PVOL", &pvol, "the state directory", state.root())?;
+    overlap::refuse_inside("the state directory", state.root(), "the PVOL", &pvol)?;
+    Ok(pvol)
+}
+
+/// A file system that cannot carry a volume is refused before a group of it is made.
+///
+/// # Errors
+/// 2 when it cannot.
+pub fn refuse_unfit(pvol: &Path) -> Result<()> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let shown = pvol.display();
+    let fail = |error: Errno| match error {
+        Errno::OPNOTSUPP => Error::usage(format!("the PVOL {shown}: {}", OpenError::NoGenerations))
+            .hint("ext4, XFS, btrfs and tmpfs serve; overlayfs, NFS and FUSE do not"),
+        error => Error::io(format!("open {shown}"), error.into()),
+    };
+    let root = rustix::fs::open(pvol, flags, Mode::empty()).map_err(fail)?;
+    Identity::of(&root).map(|_| ()).map_err(fail)
 }
 
 fn existing_directory(what: &str, path: &Path) -> Result<PathBuf> {
@@ -174,12 +220,18 @@ fn refuse_existing(group: &GroupDir) -> Result<()> {
 }
 
 /// A directory belongs to one group: two journals of the same files would each know half.
-fn refuse_protected_already(state: &StateDir, pvol: &Path) -> Result<()> {
+///
+/// # Errors
+/// Another group has it, or what is in it, or what it is in (2).
+pub fn refuse_protected_already(state: &StateDir, pvol: &Path) -> Result<()> {
     for other in state.groups()? {
         let Ok(file) = GroupFile::load(&other) else { continue };
-        if overlap::contains(&file.pvol, pvol)? || overlap::contains(pvol, &file.pvol)? {
-            let (name, theirs) = (other.name(), file.pvol.display());
-            return Err(Error::usage(format!("{} overlaps with {theirs}, the PVOL of group {name}", pvol.display())));
+        for volume in &file.volumes {
+            if overlap::contains(&volume.pvol, pvol)? || overlap::contains(pvol, &volume.pvol)? {
+                let (title, theirs) = (file.title(volume), volume.pvol.display());
+                let shown = pvol.display();
+                return Err(Error::usage(format!("{shown} overlaps with {theirs}, the PVOL of group {title}")));
+            }
         }
     }
     Ok(())

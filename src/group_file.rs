@@ -1,11 +1,15 @@
 //! What a group is, on disk: `group.json`, replaced as a whole.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use reelfs_journal::{Digest, Epoch, GroupName, Position, Seq, Timestamp};
+use reelfs_archive::LabelVolume;
+use reelfs_journal::disk::{self, Label, Operation};
+use reelfs_journal::{Digest, Epoch, GroupName, Position, Seq, Timestamp, VolumeIndex, VolumeName};
 use reelfs_volume::{OnFull, Session};
+use rustix::fs::CWD;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -25,8 +29,13 @@ pub struct GroupFile {
     pub uuid: Uuid,
     /// Which history is being written.
     pub epoch: Epoch,
-    /// The protected directory.
-    pub pvol: PathBuf,
+    /// The protected directories, in the order in which they joined.
+    pub volumes: Vec<VolumeEntry>,
+    /// Those that left, for the journal may hold records of them.
+    #[serde(default)]
+    pub former: Vec<FormerVolume>,
+    /// Volumes that ever joined: the index of the next one.
+    pub volumes_ever: u16,
     /// The journal volume.
     pub journal: PathBuf,
     /// When the group was created.
@@ -37,18 +46,48 @@ pub struct GroupFile {
     /// What it does by itself.
     #[serde(default)]
     pub settings: Settings,
-    /// What the last opening of the volume left; absent before the first.
-    #[serde(default)]
-    pub session: Option<Session>,
     /// The directories that tapes are exported to, and how far each is.
     #[serde(default)]
     pub targets: Vec<Target>,
-    /// The newest finished base copy of this epoch.
-    #[serde(default)]
-    pub base: Option<Base>,
     /// The newest named marker.
     #[serde(default)]
     pub last_marker: Option<LastMarker>,
+}
+
+/// A protected directory of a group.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VolumeEntry {
+    /// Its number in records; never used again.
+    pub index: VolumeIndex,
+    /// Its name, `data` unless somebody chose another.
+    pub name: VolumeName,
+    /// The directory.
+    pub pvol: PathBuf,
+    /// What its last opening left; absent before the first.
+    #[serde(default)]
+    pub session: Option<Session>,
+    /// Its newest finished base copy of this epoch.
+    #[serde(default)]
+    pub base: Option<Base>,
+}
+
+/// A volume that has left its group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FormerVolume {
+    /// Its number in records.
+    pub index: VolumeIndex,
+    /// The name that it had.
+    pub name: VolumeName,
+}
+
+impl VolumeEntry {
+    /// A directory that was never opened.
+    #[must_use]
+    pub fn new(index: VolumeIndex, name: VolumeName, pvol: PathBuf) -> VolumeEntry {
+        VolumeEntry { index, name, pvol, session: None, base: None }
+    }
 }
 
 /// A directory that tapes are exported to.
@@ -99,7 +138,7 @@ pub struct LastMarker {
 
 impl GroupFile {
     /// The version that this program writes.
-    pub const SCHEMA: u32 = 1;
+    pub const SCHEMA: u32 = 2;
 
     /// Reads the file of a group.
     ///
@@ -125,14 +164,14 @@ impl GroupFile {
         let broken =
             |error| Error::new(ErrorKind::Damaged, format!("{} is not a group file", path.display())).because(error);
         let Version { schema } = serde_json::from_str(text).map_err(broken)?;
-        if schema != Self::SCHEMA {
-            return Err(Error::failed(format!(
-                "{} is of schema {schema}; this program knows {}",
-                path.display(),
-                Self::SCHEMA
-            )));
+        match schema {
+            Self::SCHEMA => serde_json::from_str(text).map_err(broken),
+            1 => serde_json::from_str::<Schema1>(text).map(GroupFile::from).map_err(broken),
+            later => {
+                let (shown, known) = (path.display(), Self::SCHEMA);
+                Err(Error::failed(format!("{shown} is of schema {later}; this program knows 1 to {known}")))
+            }
         }
-        serde_json::from_str(text).map_err(broken)
     }
 
     /// Writes the file of a group: under another name, synced, then renamed over the old one. Mode 0600.
@@ -144,10 +183,100 @@ impl GroupFile {
         let fail = |error: io::Error| Error::io(format!("write {}", path.display()), error);
         let mut text = serde_json::to_vec_pretty(self).map_err(|error| fail(error.into()))?;
         text.push(b'\n');
-        let mut file = tempfile::Builder::new().prefix(".group.json.").tempfile_in(group.path()).map_err(fail)?;
-        file.write_all(&text).and_then(|()| file.as_file().sync_all()).map_err(fail)?;
-        file.persist(&path).map_err(|error| fail(error.error))?;
-        File::open(group.path()).and_then(|directory| directory.sync_all()).map_err(fail)
+        let temporary = || tempfile::Builder::new().prefix(".group.json.").tempfile_in(group.path());
+        let make = || Operation::Create { directory: CWD, name: group.path().as_os_str().as_bytes().into() };
+        let file = disk::call(Label::StateCreate, make, temporary).map_err(fail)?;
+        disk::append(Label::StateWrite, file.as_file(), &text).map_err(|errno| fail(errno.into()))?;
+        disk::sync(Label::StateSync, file.as_file()).map_err(|errno| fail(errno.into()))?;
+        disk::rename(Label::StateRename, file.path(), &path).map_err(fail)?;
+        // it has another name now
+        let _ = file.into_temp_path().keep();
+        disk::sync_parent(Label::StateNameSync, &path).map_err(fail)
+    }
+
+    /// The volume of this name; without one the only volume.
+    ///
+    /// # Errors
+    /// 10 when there is none of this name or none at all, 2 when there are several to choose from.
+    pub fn volume(&self, name: Option<&VolumeName>) -> Result<&VolumeEntry> {
+        let group = &self.name;
+        let known =
+            || self.volumes.iter().map(|volume| format!("{group}/{}", volume.name)).collect::<Vec<_>>().join(", ");
+        match (name, self.volumes.as_slice()) {
+            (_, []) => Err(Error::new(ErrorKind::NotFound, format!("group {group} has no volume yet"))
+                .hint(format!("reelfs pair create {group}/{} --pvol DIR", VolumeName::ONLY))),
+            (None, [only]) => Ok(only),
+            (None, _) => {
+                Err(Error::usage(format!("group {group} has several volumes")).hint(format!("one of {}", known())))
+            }
+            (Some(name), volumes) => volumes.iter().find(|volume| volume.name == *name).ok_or_else(|| {
+                Error::new(ErrorKind::NotFound, format!("group {group} has no volume {name}"))
+                    .hint(format!("it has {}", known()))
+            }),
+        }
+    }
+
+    /// The volumes that a name on the command line means: the one named, or all.
+    ///
+    /// # Errors
+    /// As [`GroupFile::volume`], but several are welcome.
+    pub fn chosen(&self, name: Option<&VolumeName>) -> Result<Vec<&VolumeEntry>> {
+        match name {
+            None if self.volumes.len() > 1 => Ok(self.volumes.iter().collect()),
+            name => self.volume(name).map(|volume| vec![volume]),
+        }
+    }
+
+    /// All volumes that records may be of, as the labels of tapes list them.
+    #[must_use]
+    pub fn label_volumes(&self) -> Vec<LabelVolume> {
+        let former = self.former.iter().map(|volume| LabelVolume::new(volume.index, volume.name.clone()));
+        let mut all: Vec<LabelVolume> = self
+            .volumes
+            .iter()
+            .map(|volume| LabelVolume::new(volume.index, volume.name.clone()))
+            .chain(former)
+            .collect();
+        all.sort_by_key(|volume| volume.index);
+        all
+    }
+
+    /// A volume leaves.
+    pub fn part_with(&mut self, index: VolumeIndex) {
+        if let Some(at) = self.volumes.iter().position(|entry| entry.index == index) {
+            let VolumeEntry { index, name, .. } = self.volumes.remove(at);
+            self.former.push(FormerVolume { index, name });
+        }
+    }
+
+    /// What a volume is called where only people read: the group's name, and its own when there are several.
+    #[must_use]
+    pub fn title(&self, volume: &VolumeEntry) -> String {
+        match self.volumes.len() {
+            1 => self.name.to_string(),
+            _ => format!("{}/{}", self.name, volume.name),
+        }
+    }
+
+    /// The base copy from which on the whole group can be restored; `None` while a volume has none.
+    #[must_use]
+    pub fn base(&self) -> Option<Base> {
+        let bases: Option<Vec<Base>> = self.volumes.iter().map(|volume| volume.base).collect();
+        bases?.into_iter().max_by_key(|base| base.seq)
+    }
+
+    /// Remembers the newest finished base copy of a volume.
+    pub fn set_base(&mut self, index: VolumeIndex, base: Base) {
+        if let Some(entry) = self.volumes.iter_mut().find(|entry| entry.index == index) {
+            entry.base = Some(base);
+        }
+    }
+
+    /// Remembers what the last opening of a volume left.
+    pub fn set_session(&mut self, index: VolumeIndex, session: Session) {
+        if let Some(entry) = self.volumes.iter_mut().find(|entry| entry.index == index) {
+            entry.session = Some(session);
+        }
     }
 
     /// The directory of this path among the targets, if it is one.
@@ -160,6 +289,67 @@ impl GroupFile {
     pub fn set_target(&mut self, target: Target) {
         self.targets.retain(|known| known.dir != target.dir);
         self.targets.push(target);
+    }
+}
+
+/// As groups were made before they could have several volumes.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Schema1 {
+    #[serde(rename = "schema")]
+    _schema: u32,
+    name: GroupName,
+    uuid: Uuid,
+    epoch: Epoch,
+    pvol: PathBuf,
+    journal: PathBuf,
+    created: Timestamp,
+    #[serde(default)]
+    on_full: OnFull,
+    #[serde(default)]
+    session: Option<Session>,
+    #[serde(default)]
+    targets: Vec<Target>,
+    #[serde(default)]
+    base: Option<Base>,
+    #[serde(default)]
+    last_marker: Option<LastMarker>,
+}
+
+impl From<Schema1> for GroupFile {
+    fn from(old: Schema1) -> GroupFile {
+        let Schema1 {
+            _schema,
+            name,
+            uuid,
+            epoch,
+            pvol,
+            journal,
+            created,
+            on_full,
+            session,
+            targets,
+            base,
+            last_marker,
+        } = old;
+        let index = VolumeIndex::FIRST;
+        let volume = VolumeEntry { index, name: VolumeName::unnamed(index), pvol, session, base };
+        let (schema, volumes, former, volumes_ever) = (GroupFile::SCHEMA, vec![volume], Vec::new(), 1);
+        GroupFile {
+            schema,
+            name,
+            uuid,
+            epoch,
+            volumes,
+            former,
+            volumes_ever,
+            journal,
+            created,
+            on_full,
+            settings: Settings::default(),
+            targets,
+            last_marker,
+        }
     }
 }
 
@@ -176,14 +366,17 @@ mod tests {
             name: "docs".parse().expect("name"),
             uuid: Uuid::from_u128(7),
             epoch: Epoch(1),
-            pvol: "/srv/docs".into(),
+            volumes: vec![VolumeEntry {
+                base: Some(Base { uuid: Uuid::from_u128(8), seq: Seq(9) }),
+                ..VolumeEntry::new(VolumeIndex::FIRST, VolumeName::unnamed(VolumeIndex::FIRST), "/srv/docs".into())
+            }],
+            former: Vec::new(),
+            volumes_ever: 1,
             journal: "/j/docs.jvol".into(),
             created: Timestamp(5),
             on_full: OnFull::Block,
             settings: Settings::default(),
-            session: None,
             targets: Vec::new(),
-            base: Some(Base { uuid: Uuid::from_u128(8), seq: Seq(9) }),
             last_marker: Some(LastMarker { name: "m".into(), seq: Seq(3), time: Timestamp(4) }),
         }
     }
@@ -215,8 +408,39 @@ mod tests {
     #[test]
     fn a_later_schema_and_rubbish_are_told_apart() {
         let path = Path::new("/x/group.json");
-        let later = GroupFile::parse(path, r#"{"schema": 2, "new": true}"#).expect_err("later");
-        assert_eq!(later.to_string(), "/x/group.json is of schema 2; this program knows 1");
+        let later = GroupFile::parse(path, r#"{"schema": 3, "new": true}"#).expect_err("later");
+        assert_eq!(later.to_string(), "/x/group.json is of schema 3; this program knows 1 to 2");
         assert_eq!(GroupFile::parse(path, "rubbish").expect_err("rubbish").code(), 19);
+    }
+
+    #[test]
+    fn a_group_of_the_first_schema_has_one_volume() {
+        let old = r#"{"schema": 1, "name": "docs", "uuid": "00000000-0000-0000-0000-000000000007", "epoch": 1,
+            "pvol": "/srv/docs", "journal": "/j/docs.jvol", "created": 5, "on_full": "block", "session": null, "targets": [],
+            "base": {"uuid": "00000000-0000-0000-0000-000000000008", "seq": 9},
+            "last_marker": {"name": "m", "seq": 3, "time": 4}}"#;
+        let file = GroupFile::parse(Path::new("/x/group.json"), old).expect("an old group file");
+        assert_eq!(file, example());
+    }
+
+    #[test]
+    fn a_name_is_needed_only_to_choose() {
+        let mut file = example();
+        let names = |chosen: Result<Vec<&VolumeEntry>>| {
+            chosen
+                .map(|all| all.iter().map(|one| one.name.to_string()).collect::<Vec<_>>())
+                .map_err(|error| error.code())
+        };
+        let logs: VolumeName = "logs".parse().expect("name");
+        assert_eq!(file.volume(None).map(|volume| volume.index).ok(), Some(VolumeIndex(0)));
+        assert_eq!(file.volume(Some(&logs)).expect_err("not there").code(), 10);
+        file.volumes.push(VolumeEntry::new(VolumeIndex(1), logs.clone(), "/srv/logs".into()));
+        assert_eq!(file.volume(None).expect_err("two").code(), 2);
+        assert_eq!(file.volume(Some(&logs)).map(|volume| volume.index).ok(), Some(VolumeIndex(1)));
+        assert_eq!(names(file.chosen(None)), Ok(vec!["data".to_owned(), "logs".to_owned()]));
+        assert_eq!(names(file.chosen(Some(&logs))), Ok(vec!["logs".to_owned()]));
+        assert_eq!(file.base(), None, "one has none yet");
+        file.volumes.clear();
+        assert_eq!(names(file.chosen(None)), Err(10));
     }
 }

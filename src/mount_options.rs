@@ -15,6 +15,15 @@ pub struct Words {
     pub kernel: Vec<String>,
 }
 
+/// Event loops at most; more than there are processors only pass requests to and fro.
+const THREADS_MAX: usize = 4;
+
+/// Event loops of a mount on this machine.
+#[must_use]
+pub fn threads() -> usize {
+    std::thread::available_parallelism().map_or(2, usize::from).min(THREADS_MAX)
+}
+
 /// Words of `/etc/fstab` and `mount(8)` that mean nothing here, and the kernel's defaults.
 const PASSED_OVER: [&str; 20] = [
     "auto",

@@ -30,12 +30,13 @@ impl Mountpoint {
     pub fn check(
         state: &StateDir,
         file: &GroupFile,
+        pvol: &Path,
         point: &Path,
         nonempty: bool,
         output: &Output,
     ) -> Result<Mountpoint> {
         let path = mounts::place(point)?;
-        for place in [&path, &file.pvol] {
+        for place in [path.as_path(), pvol] {
             detach_stale(file, place, output)?;
         }
         let shown = path.display();
@@ -46,9 +47,12 @@ impl Mountpoint {
             )
             .hint(format!("reelfs umount {shown}")));
         }
-        let in_place = same(&path, &file.pvol);
+        let in_place = same(&path, pvol);
         if !in_place {
-            refuse_nested(&file.pvol, &path)?;
+            refuse_nested(pvol, &path)?;
+        }
+        for other in file.volumes.iter().filter(|volume| volume.pvol != pvol) {
+            refuse_nested(&other.pvol, &path)?;
         }
         match fs::metadata(&path) {
             Ok(metadata) if metadata.is_dir() => {}
@@ -92,7 +96,7 @@ fn holds_something(path: &Path) -> Result<bool> {
 
 /// A killed process leaves its mount behind, and every access answers "not connected".
 fn detach_stale(file: &GroupFile, place: &Path, output: &Output) -> Result<()> {
-    let ours = |entry: &mounts::MountEntry| entry.is_ours() && entry.source == file.name.as_str() && entry.is_stale();
+    let ours = |entry: &mounts::MountEntry| entry.is_of(&file.name) && entry.is_stale();
     while mounts::at(place)?.is_some_and(|entry| ours(&entry)) {
         reelfs_fuse::unmount(place, true)
             .map_err(|error| Error::io(format!("detach the dead mount at {}", place.display()), error))?;

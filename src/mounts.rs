@@ -5,7 +5,10 @@ use std::fs;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
+use reelfs_journal::GroupName;
+
 use crate::error::{Error, Result};
+use crate::scope::Scope;
 
 /// The file system type of our mounts.
 pub const KIND: &str = "fuse.reelfs";
@@ -17,7 +20,7 @@ pub struct MountEntry {
     pub point: PathBuf,
     /// Its type, `fuse.reelfs` for ours.
     pub kind: String,
-    /// Its source; for ours the name of the group.
+    /// Its source; for ours the group, or the group and the volume.
     pub source: String,
 }
 
@@ -26,6 +29,12 @@ impl MountEntry {
     #[must_use]
     pub fn is_ours(&self) -> bool {
         self.kind == KIND
+    }
+
+    /// One of ours, of a volume of this group.
+    #[must_use]
+    pub fn is_of(&self, group: &GroupName) -> bool {
+        self.is_ours() && self.source.parse::<Scope>().is_ok_and(|pair| pair.group == *group)
     }
 
     /// The process behind it is dead: every access answers "not connected".

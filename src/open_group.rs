@@ -1,21 +1,20 @@
-//! A group opened for itself: locked, recovered, adopted, ready to be changed. The mount process holds one; without a
+//! A group opened for itself: locked, its journal and its volumes ready to be changed. The mount process holds one; without a
 //! mount every verb that changes something opens one for as long as it runs.
 
-use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
-use reelfs_journal::JournalError;
-use reelfs_volume::{Identity, NewEpoch, OpenError, OpenOptions, Opened, Primary, Session};
-use rustix::fs::{Mode, OFlags};
-use rustix::io::Errno;
+use reelfs_journal::{VolumeIndex, VolumeName};
+use reelfs_volume::{DirtyCounts, Group, GroupOptions, Suspension};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::group_file::GroupFile;
+use crate::group_file::{GroupFile, VolumeEntry};
 use crate::lock::GroupLock;
-use crate::output::{Output, count};
+use crate::open_volume::{self, OpenVolume, open_error};
+use crate::output::Output;
 use crate::pair_state::PairState;
 use crate::state::GroupDir;
 
@@ -23,9 +22,10 @@ use crate::state::GroupDir;
 pub struct OpenGroup {
     dir: GroupDir,
     file: Mutex<GroupFile>,
-    primary: Arc<Primary>,
-    device: u64,
-    session: Mutex<Session>,
+    journal: Arc<Group>,
+    /// Those that are open.
+    volumes: Mutex<Vec<OpenVolume>>,
+    output: Output,
     /// One export or base copy at a time.
     tapes: Mutex<()>,
     /// A base copy or a resync is running.
@@ -44,48 +44,100 @@ impl Drop for Copying<'_> {
 }
 
 impl OpenGroup {
-    /// Locks and opens a group for `verb`; what happened behind the mount is told through `output`. `strict` refuses to
-    /// adopt.
+    /// Locks and opens a group with all its volumes for `verb`; what happened behind the mount is told through `output`.
+    /// `strict` refuses to adopt. A volume whose directory is not there is left closed when the group has others and this one
+    /// was closed well.
     ///
     /// # Errors
-    /// 11 when another reelfs has it, 10 when the volume is gone, 19 when the journal is damaged, 14 when `strict` refuses.
+    /// 11 when another reelfs has it, 10 when a volume is gone, 19 when the journal is damaged, 14 when `strict` refuses.
     pub fn open(dir: &GroupDir, verb: &str, strict: bool, output: &Output) -> Result<OpenGroup> {
         let lock = GroupLock::take(dir, verb)?;
         raise_descriptor_limit();
-        let mut file = GroupFile::load(dir)?;
-        let root = open_root(&file)?;
-        let stat = rustix::fs::fstat(&root);
-        let device = stat.map_err(|error| Error::io("look at the PVOL", error.into()))?.st_dev;
-        let opened = Primary::start(OpenOptions {
-            root,
+        let file = GroupFile::load(dir)?;
+        let options = GroupOptions {
             jvol: file.journal.clone(),
             group: file.uuid,
             state: dir.path().to_owned(),
             epoch: file.epoch,
-            session: file.session.clone(),
-            strict,
             on_full: file.on_full,
             clock: crate::clock::of_machine(),
-        })
-        .map_err(|error| open_error(&file, error))?;
-        opened.primary.set_warning(file.settings.warn.0);
-        tell(&file, &opened, output);
-        file.epoch = opened.epoch;
-        file.session = Some(opened.session.clone());
-        if opened.replaced.is_some() {
-            file.base = None;
-        }
-        file.store(dir)?;
-        Ok(OpenGroup {
+        };
+        let journal = Group::open(options).map_err(|error| open_error(&file, None, error))?;
+        journal.set_warning(file.settings.warn.0);
+        let entries = file.volumes.clone();
+        let group = OpenGroup {
             dir: dir.clone(),
             file: Mutex::new(file),
-            primary: opened.primary,
-            device,
-            session: Mutex::new(opened.session),
+            journal,
+            volumes: Mutex::default(),
+            output: output.clone(),
             tapes: Mutex::new(()),
             copying: AtomicBool::new(false),
             _lock: lock,
-        })
+        };
+        for entry in &entries {
+            match group.open_volume(entry.index, strict) {
+                Err(error) if entries.len() > 1 && may_be_absent(entry, &error) => output.warn(error),
+                Err(error) => {
+                    group.close()?;
+                    return Err(error);
+                }
+                Ok(_) => {}
+            }
+        }
+        group.journal.all_joined();
+        Ok(group)
+    }
+
+    /// Opens a volume that is closed.
+    ///
+    /// # Errors
+    /// As [`OpenGroup::open`].
+    pub fn open_volume(&self, index: VolumeIndex, strict: bool) -> Result<OpenVolume> {
+        let file = self.file();
+        let entry = file.volumes.iter().find(|entry| entry.index == index);
+        let entry = entry.ok_or_else(|| Error::new(ErrorKind::NotFound, "the volume has left the group"))?;
+        let (volume, replaced) = open_volume::open(&self.dir, &file, entry, &self.journal, strict, &self.output)?;
+        self.volumes.lock().push(volume.clone());
+        if replaced.is_some() {
+            for other in file.volumes.iter().filter(|other| other.index != index) {
+                let announced = self.journal.announce(other.index);
+                announced.map_err(|error| Error::io("write the journal", error.into()))?;
+            }
+        }
+        self.update(|file| {
+            file.epoch = self.journal.epoch();
+            if replaced.is_some() {
+                file.volumes.iter_mut().for_each(|entry| entry.base = None);
+            }
+            file.set_session(index, volume.session.clone());
+        })?;
+        Ok(volume)
+    }
+
+    /// Closes a volume cleanly, if it is open.
+    ///
+    /// # Errors
+    /// When journal, volume or state cannot be made durable; the next opening then recovers.
+    pub fn close_volume(&self, index: VolumeIndex) -> Result<()> {
+        let volume = {
+            let mut volumes = self.volumes.lock();
+            let Some(at) = volumes.iter().position(|volume| volume.index == index) else { return Ok(()) };
+            volumes.remove(at)
+        };
+        let file = self.file();
+        let entry = file.volumes.iter().find(|entry| entry.index == index);
+        let closed = volume.primary.close(&volume.session).map_err(|error| open_error(&file, entry, error))?;
+        self.update(|file| file.set_session(index, closed))
+    }
+
+    /// Closes the group cleanly.
+    ///
+    /// # Errors
+    /// When journal, volume or state cannot be made durable; the next opening then recovers.
+    pub fn close(&self) -> Result<()> {
+        let outcomes: Vec<Result<()>> = self.volumes().iter().map(|volume| self.close_volume(volume.index)).collect();
+        outcomes.into_iter().collect()
     }
 
     /// Where the group's state lives.
@@ -94,16 +146,43 @@ impl OpenGroup {
         &self.dir
     }
 
-    /// The volume.
+    /// The journal of all volumes.
     #[must_use]
-    pub fn primary(&self) -> &Arc<Primary> {
-        &self.primary
+    pub fn journal(&self) -> &Arc<Group> {
+        &self.journal
     }
 
-    /// The device that the volume lies on, whatever is mounted over it.
+    /// The volumes that are open.
     #[must_use]
-    pub fn device(&self) -> u64 {
-        self.device
+    pub fn volumes(&self) -> Vec<OpenVolume> {
+        self.volumes.lock().clone()
+    }
+
+    /// A volume, if it is open.
+    #[must_use]
+    pub fn volume(&self, index: VolumeIndex) -> Option<OpenVolume> {
+        self.volumes.lock().iter().find(|volume| volume.index == index).cloned()
+    }
+
+    /// Does something with a volume, which is opened for it when it is closed.
+    ///
+    /// # Errors
+    /// The volume cannot be opened or closed, or what `act` says.
+    pub fn with_volume<T>(&self, index: VolumeIndex, act: impl FnOnce(&OpenVolume) -> Result<T>) -> Result<T> {
+        if let Some(volume) = self.volume(index) {
+            return act(&volume);
+        }
+        let volume = self.open_volume(index, false)?;
+        let done = act(&volume);
+        drop(volume);
+        self.close_volume(index)?;
+        done
+    }
+
+    /// The devices that the volumes lie on, whatever is mounted over them.
+    #[must_use]
+    pub fn devices(&self) -> Vec<u64> {
+        self.volumes.lock().iter().map(|volume| volume.device).collect()
     }
 
     /// A copy of what is known of the group.
@@ -122,18 +201,24 @@ impl OpenGroup {
         file.store(&self.dir)
     }
 
-    /// The state of the pair.
+    /// Since when nothing of a volume is journaled, why, and what changed since.
     #[must_use]
-    pub fn state(&self) -> PairState {
-        if self.copying.load(Ordering::SeqCst) {
-            PairState::Copy
-        } else if self.primary.suspension().is_some() {
-            PairState::Susp
-        } else if self.file.lock().base.is_some() {
-            PairState::Pair
-        } else {
-            PairState::Smpl
+    pub fn suspension(&self, index: VolumeIndex) -> Option<(Suspension, DirtyCounts)> {
+        match self.volume(index) {
+            Some(volume) => volume.primary.suspension(),
+            None => reelfs_volume::suspension(&self.dir.volume(index)).ok().flatten(),
         }
+    }
+
+    /// The state of the pair of one volume, or, without a name, the one that most needs attention.
+    #[must_use]
+    pub fn state(&self, name: Option<&VolumeName>) -> PairState {
+        if self.copying.load(Ordering::SeqCst) {
+            return PairState::Copy;
+        }
+        let file = self.file();
+        let of = |entry: &VolumeEntry| PairState::of(self.suspension(entry.index).is_some(), entry.base.is_some());
+        PairState::together(file.volumes.iter().filter(|entry| name.is_none_or(|name| entry.name == *name)).map(of))
     }
 
     /// A copy begins; the caller holds off others.
@@ -148,16 +233,35 @@ impl OpenGroup {
         self.tapes.lock()
     }
 
-    /// Closes the group cleanly.
+    /// A directory becomes a volume of the group; it is not open yet.
     ///
     /// # Errors
-    /// When journal, volume or state cannot be made durable; the next opening then recovers.
-    pub fn close(&self) -> Result<()> {
-        let session = self.session.lock().clone();
-        let closed = self.primary.close(&session).map_err(|error| open_error(&self.file(), error))?;
-        *self.session.lock() = closed.clone();
-        self.update(|file| file.session = Some(closed))
+    /// When the state directory cannot be written.
+    pub fn add_volume(&self, name: VolumeName, pvol: PathBuf) -> Result<VolumeIndex> {
+        let index = VolumeIndex(self.file.lock().volumes_ever);
+        self.update(|file| {
+            file.volumes_ever += 1;
+            file.volumes.push(VolumeEntry::new(index, name, pvol));
+        })?;
+        Ok(index)
     }
+
+    /// A volume leaves the group: the journal says so, and what was kept of it is removed. Its directory stays as it is.
+    ///
+    /// # Errors
+    /// When it cannot be closed, or journal or state directory cannot be written.
+    pub fn remove_volume(&self, entry: &VolumeEntry) -> Result<()> {
+        self.close_volume(entry.index)?;
+        let left = self.journal.part_with(entry.index, entry.name.as_str());
+        left.map_err(|error| Error::io("write the journal", error.into()))?;
+        self.update(|file| file.part_with(entry.index))?;
+        self.dir.remove_volume(entry.index)
+    }
+}
+
+/// The others can be worked with while its disk is away: nothing of it is unsettled.
+fn may_be_absent(entry: &VolumeEntry, error: &Error) -> bool {
+    error.kind() == ErrorKind::NotFound && entry.session.as_ref().is_none_or(|session| session.clean.is_some())
 }
 
 /// Applications' open files are ours too: as many as the system lets us have.
@@ -165,91 +269,5 @@ fn raise_descriptor_limit() {
     let limit = getrlimit(Resource::Nofile);
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }) {
         tracing::info!(%error, "the limit of open files stays as it is");
-    }
-}
-
-fn open_root(file: &GroupFile) -> Result<OwnedFd> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let shown = file.pvol.display();
-    let opened = rustix::fs::open(&file.pvol, flags, Mode::empty());
-    // a dead mount in its place may well let itself be opened, and says what it is when it is asked something
-    let root = opened.and_then(|root| rustix::fs::fstatfs(&root).map(|_| root)).map_err(|error| match error {
-        Errno::NOENT | Errno::NOTDIR => {
-            Error::new(ErrorKind::NotFound, format!("the PVOL {shown} of group {} is gone", file.name))
-                .hint(format!("bring the directory back, or run: reelfs group delete {}", file.name))
-        }
-        Errno::NOTCONN => Error::new(ErrorKind::Busy, format!("{shown} is a mount whose daemon is dead"))
-            .hint(format!("reelfs umount {shown}")),
-        error => Error::io(format!("open the PVOL {shown}"), error.into()),
-    })?;
-    let other = file.session.as_ref().is_some_and(|last| Identity::of(&root).is_ok_and(|now| now != last.identity));
-    let empty = std::fs::read_dir(&file.pvol).is_ok_and(|mut entries| entries.next().is_none());
-    if other && empty {
-        return Err(Error::new(
-            ErrorKind::NotFound,
-            format!("the PVOL {shown} of group {} is empty and not the directory that it was", file.name),
-        )
-        .hint("is its disk mounted?"));
-    }
-    Ok(root)
-}
-
-/// Why a volume cannot be opened, as a sentence with an exit code.
-pub(crate) fn open_error(file: &GroupFile, error: OpenError) -> Error {
-    let name = &file.name;
-    match error {
-        OpenError::Journal(error @ JournalError::Damaged { .. }) => {
-            Error::new(ErrorKind::Damaged, format!("the journal of group {name} is damaged")).because(error)
-        }
-        OpenError::Journal(error) => Error::from(error),
-        OpenError::NoGenerations => Error::usage(format!("the PVOL {}: {error}", file.pvol.display()))
-            .hint("ext4, XFS, btrfs and tmpfs serve; overlayfs, NFS and FUSE do not"),
-        OpenError::Changed { .. } => {
-            Error::new(ErrorKind::WouldOverwrite, format!("the PVOL of group {name}: {error}"))
-                .hint("without --strict the changes are adopted into the journal")
-        }
-        OpenError::Volume { what, source: Errno::NOSPC } => Error::io(
-            format!("{what} of group {name}"),
-            Errno::NOSPC.into(),
-        )
-        .hint(format!("make room on the disk of {} without editing files there, then again", file.pvol.display())),
-        OpenError::Volume { what, source } => Error::io(format!("{what} of group {name}"), source.into()),
-    }
-}
-
-/// One sentence for each thing that happened while nobody was looking.
-fn tell(file: &GroupFile, opened: &Opened, output: &Output) {
-    let name = &file.name;
-    if let Some(reason) = opened.replaced {
-        let why = match reason {
-            NewEpoch::OtherVolume => "the PVOL is another directory than it was",
-            NewEpoch::PowerCut => "the machine stopped without closing the PVOL",
-            NewEpoch::DiskRefused => "the disk of the PVOL refused what had been written to it",
-            NewEpoch::ClockWentBack => "the clock shows a time before the PVOL was last closed",
-            NewEpoch::TooMuchChanged => "more changed behind the mount than the journal can take",
-        };
-        output.warn(format!("{name}: {why}: epoch {} begins, and the next export writes a new base", opened.epoch));
-    }
-    let lost = matches!(opened.replaced, Some(NewEpoch::PowerCut | NewEpoch::DiskRefused));
-    if let Some(recovered) = opened.recovered.filter(|_| lost) {
-        let redone = count(recovered.redone, "change");
-        output.note(format!("{name}: {redone} of the journal done again on the PVOL"));
-        if recovered.left > 0 {
-            let left = count(recovered.left, "file");
-            output.warn(format!("{name}: {left} changed since the power came back: left as they are now"));
-        }
-    } else if let Some(recovered) = opened.recovered {
-        output.note(format!(
-            "{name}: recovered after an unclean stop: {} changes finished, {} amended, {} announced",
-            recovered.finished, recovered.amended, recovered.announced
-        ));
-    }
-    if !opened.adopted.is_empty() {
-        output.note(format!(
-            "{name}: changed behind the mount and adopted: {} and {}, {}",
-            count(opened.adopted.directories, "directory"),
-            count(opened.adopted.files, "file"),
-            crate::size::Size(opened.adopted.bytes)
-        ));
     }
 }

@@ -40,6 +40,8 @@ pub enum PairVerb {
     Mark,
     /// `reelfs tape export`
     Export,
+    /// `reelfs pair delete`
+    Delete,
 }
 
 /// What a state says to a verb.
@@ -66,6 +68,28 @@ impl PairState {
     /// All of them.
     pub const ALL: [PairState; 4] = [PairState::Smpl, PairState::Copy, PairState::Pair, PairState::Susp];
 
+    /// Of a pair with which nothing is being done.
+    #[must_use]
+    pub fn of(is_suspended: bool, has_base: bool) -> PairState {
+        match (is_suspended, has_base) {
+            (true, _) => PairState::Susp,
+            (false, true) => PairState::Pair,
+            (false, false) => PairState::Smpl,
+        }
+    }
+
+    /// Of several pairs the state that most needs attention; without a pair SMPL.
+    #[must_use]
+    pub fn together(states: impl Iterator<Item = PairState>) -> PairState {
+        let urgency = |state: &PairState| match state {
+            PairState::Pair => 0,
+            PairState::Copy => 1,
+            PairState::Smpl => 2,
+            PairState::Susp => 3,
+        };
+        states.max_by_key(urgency).unwrap_or(PairState::Smpl)
+    }
+
     /// The word.
     #[must_use]
     pub fn word(self) -> &'static str {
@@ -80,8 +104,8 @@ impl PairState {
 
 impl PairVerb {
     /// All of them.
-    pub const ALL: [PairVerb; 5] =
-        [PairVerb::BaseCopy, PairVerb::Split, PairVerb::Resync, PairVerb::Mark, PairVerb::Export];
+    pub const ALL: [PairVerb; 6] =
+        [PairVerb::BaseCopy, PairVerb::Split, PairVerb::Resync, PairVerb::Mark, PairVerb::Export, PairVerb::Delete];
 
     /// As it is typed.
     #[must_use]
@@ -92,6 +116,7 @@ impl PairVerb {
             PairVerb::Resync => "pair resync",
             PairVerb::Mark => "mark",
             PairVerb::Export => "tape export",
+            PairVerb::Delete => "pair delete",
         }
     }
 }
@@ -112,6 +137,8 @@ pub fn verdict(state: PairState, verb: PairVerb) -> Verdict {
         (PairState::Susp, PairVerb::BaseCopy) => Refused("a base copy stands on journaled changes"),
         (PairState::Susp, PairVerb::Split) => NoOp,
         (PairState::Susp, PairVerb::Resync | PairVerb::Export) => Accepted,
+        (PairState::Copy, PairVerb::Delete) => Refused("a copy is running"),
+        (PairState::Smpl | PairState::Pair | PairState::Susp, PairVerb::Delete) => Accepted,
         (PairState::Susp, PairVerb::Mark) => Refused("a marker set now could not be restored to"),
     }
 }

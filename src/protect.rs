@@ -11,18 +11,16 @@ use std::path::Path;
 
 use reelfs_archive::Catalog;
 use reelfs_journal::{Epoch, Timestamp};
-use reelfs_volume::{Identity, OnFull, OpenError};
-use rustix::fs::{Access, Mode, OFlags};
-use rustix::io::Errno;
+use reelfs_volume::OnFull;
+use rustix::fs::Access;
 use uuid::Uuid;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::export::{Destination, tape_error};
 use crate::group::{self, NewGroup};
-use crate::group_file::GroupFile;
+use crate::group_file::{GroupFile, VolumeEntry};
 use crate::mountpoint::Mountpoint;
 use crate::mounts;
-use crate::open_group::open_error;
 use crate::output::Output;
 use crate::overlap;
 use crate::settings::Settings;
@@ -42,6 +40,8 @@ pub struct Protection {
     pub group: GroupDir,
     /// What the group is, or would be.
     pub file: GroupFile,
+    /// The directory as a volume of it.
+    pub volume: VolumeEntry,
     /// There is no such group yet.
     pub is_new: bool,
     /// Where the directory is worked on.
@@ -77,20 +77,22 @@ impl Protection {
         };
         let place = mounts::place(mountpoint)?;
         // whether it is the same disk can be told only when no dead mount is in the way any more
-        Destination::check(&file, 0, Some(&place), tapes)?;
+        Destination::check(&file, &[], std::slice::from_ref(&place), tapes)?;
         refuse_unwritable(tapes)?;
-        let point = Mountpoint::check(state, &file, mountpoint, false, output)?;
-        look_at(&file.pvol, false)?;
+        let pvol = volume_of(&file, &source)?.pvol.clone();
+        let point = Mountpoint::check(state, &file, &pvol, mountpoint, false, output)?;
+        let volume = volume_of(&file, &source)?.clone();
+        look_at(&volume.pvol, false)?;
         if is_new {
-            refuse_unfit(&file)?;
+            group::refuse_unfit(&volume.pvol)?;
         }
-        let device = device_of(&file.pvol)?;
-        let tapes = Destination::check(&file, device, Some(&place), tapes)?;
+        let device = device_of(&volume.pvol)?;
+        let tapes = Destination::check(&file, &[device], std::slice::from_ref(&place), tapes)?;
         let tapes_device = device_of(&tapes.dir)?;
         let catalog =
             Catalog::scan(std::slice::from_ref(&tapes.dir)).map_err(|error| tape_error("read the tapes", error))?;
         let needs_base = !keeper::stands(&catalog, &file, &tapes.dir);
-        Ok(Protection { group: state.group(&file.name), file, is_new, point, tapes, tapes_device, needs_base })
+        Ok(Protection { group: state.group(&file.name), file, volume, is_new, point, tapes, tapes_device, needs_base })
     }
 
     /// Makes the group if it is not there yet.
@@ -101,13 +103,13 @@ impl Protection {
         if !self.is_new {
             return Ok(());
         }
-        let (name, pvol) = (self.file.name.clone(), self.file.pvol.clone());
+        let (name, pvol) = (self.file.name.clone(), self.volume.pvol.clone());
         let hint = format!(
             "make a smaller one, or one elsewhere, and run this again: reelfs group create {name} --pvol {} --size 64MiB",
             pvol.display()
         );
         let (on_full, settings) = (self.file.on_full, self.file.settings);
-        let new = NewGroup { name, pvol, journal: None, size: JOURNAL, on_full, settings, created };
+        let new = NewGroup { name, pvol: Some(pvol), journal: None, size: JOURNAL, on_full, settings, created };
         group::create(state, &new, progress).map(|_| ()).map_err(|error| match error.kind() {
             ErrorKind::NoSpace => error.hint(hint),
             _ => error,
@@ -122,10 +124,10 @@ fn group_of(state: &StateDir, source: &Path) -> Result<Option<GroupFile>> {
     let mut found = None;
     for group in state.groups()? {
         let file = GroupFile::load(&group)?;
-        if file.pvol == source {
+        if file.volumes.iter().any(|volume| volume.pvol == source) {
             return Ok(Some(file));
         }
-        if own.is_some() && identity(&file.pvol) == own {
+        if own.is_some() && file.volumes.iter().any(|volume| identity(&volume.pvol) == own) {
             found = Some(file);
         }
     }
@@ -160,14 +162,14 @@ fn provisional(state: &StateDir, source: &Path, tapes: &Path) -> Result<GroupFil
         name,
         uuid: Uuid::nil(),
         epoch: Epoch(1),
-        pvol: source.to_owned(),
+        volumes: vec![group::first_volume(source.to_owned())],
+        former: Vec::new(),
+        volumes_ever: 1,
         journal,
         created: Timestamp(0),
         on_full: OnFull::Suspend,
         settings: Settings::default(),
-        session: None,
         targets: Vec::new(),
-        base: None,
         last_marker: None,
     })
 }
@@ -180,13 +182,13 @@ fn refuse_unwritable(tapes: &Path) -> Result<()> {
     Err(Error::io(format!("the tape directory {} cannot be written", tapes.display()), error.into()))
 }
 
-/// A file system that cannot carry a volume is refused before a group of it is made.
-fn refuse_unfit(file: &GroupFile) -> Result<()> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let fail = |error: Errno| match error {
-        Errno::OPNOTSUPP => open_error(file, OpenError::NoGenerations),
-        error => Error::io(format!("open {}", file.pvol.display()), error.into()),
-    };
-    let root = rustix::fs::open(&file.pvol, flags, Mode::empty()).map_err(fail)?;
-    Identity::of(&root).map(|_| ()).map_err(fail)
+/// The volume of a group whose directory this is.
+fn volume_of<'f>(file: &'f GroupFile, source: &Path) -> Result<&'f VolumeEntry> {
+    let identity = |path: &Path| fs::metadata(path).map(|metadata| (metadata.dev(), metadata.ino())).ok();
+    let by_name = file.volumes.iter().find(|volume| volume.pvol == source);
+    let same = |volume: &&VolumeEntry| identity(source).is_some_and(|own| identity(&volume.pvol) == Some(own));
+    match by_name.or_else(|| file.volumes.iter().find(same)) {
+        Some(volume) => Ok(volume),
+        None => file.volume(None),
+    }
 }

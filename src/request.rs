@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use reelfs_journal::{Seq, Tags, Timestamp};
+use reelfs_fuse::MountOptions;
+use reelfs_journal::{Seq, Tags, Timestamp, VolumeName};
 use reelfs_transport::control::{Answer, Connection, ControlError};
 use reelfs_volume::Held;
 use serde::de::DeserializeOwned;
@@ -13,7 +14,9 @@ use crate::base_copy;
 use crate::error::{Error, ErrorKind, Result};
 use crate::export::{self, Destination};
 use crate::group_file::LastMarker;
+use crate::mount_options;
 use crate::open_group::OpenGroup;
+use crate::open_volume::OpenVolume;
 use crate::output::Output;
 use crate::pair;
 use crate::pair_state::PairVerb;
@@ -41,10 +44,13 @@ pub enum Request {
         /// With no change under way.
         freeze: bool,
     },
-    /// A base tape of what is there now, and the changes that make it exact.
+    /// A base tape of what is there now in each volume, and the changes that make them exact.
     BaseCopy {
         /// The directory that gets them.
         to: PathBuf,
+        /// Only of this volume.
+        #[serde(default)]
+        volume: Option<VolumeName>,
     },
     /// Everything that is not yet in the directory.
     Export {
@@ -59,9 +65,17 @@ pub enum Request {
         dry_run: bool,
     },
     /// Stop journaling; what changes is noted.
-    Split,
+    Split {
+        /// Only this volume.
+        #[serde(default)]
+        volume: Option<VolumeName>,
+    },
     /// Journal again, and tell what changed meanwhile.
-    Resync,
+    Resync {
+        /// Only this volume.
+        #[serde(default)]
+        volume: Option<VolumeName>,
+    },
     /// Change what it does by itself.
     Set {
         /// What is to be changed.
@@ -69,8 +83,55 @@ pub enum Request {
     },
     /// The wall clock is right, whatever was believed before.
     AcceptClock,
-    /// Unmount and end.
-    Umount,
+    /// A directory becomes a volume of the group.
+    AddVolume {
+        /// What to call it.
+        volume: VolumeName,
+        /// The directory.
+        pvol: PathBuf,
+    },
+    /// A volume leaves the group.
+    RemoveVolume {
+        /// Which.
+        volume: VolumeName,
+    },
+    /// Mount a further volume.
+    Mount(FurtherMount),
+    /// Unmount; the process ends with its last mount.
+    Umount {
+        /// Where; without it the first one.
+        #[serde(default)]
+        mountpoint: Option<PathBuf>,
+    },
+}
+
+/// A mount that a process makes besides its first; whoever asks has checked the place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FurtherMount {
+    /// Of which volume.
+    pub volume: VolumeName,
+    /// Where.
+    pub mountpoint: PathBuf,
+    /// Everybody may use it.
+    pub allow_other: bool,
+    /// Options for the kernel.
+    pub kernel: Vec<String>,
+    /// Refuse instead of adopting what changed behind the mount.
+    pub strict: bool,
+}
+
+impl FurtherMount {
+    /// What it is mounted with; `source` is shown as the source of the mount.
+    #[must_use]
+    pub fn options(&self, source: &str) -> MountOptions {
+        MountOptions {
+            mountpoint: self.mountpoint.clone(),
+            source: source.to_owned(),
+            allow_other: self.allow_other,
+            kernel_options: self.kernel.clone(),
+            threads: mount_options::threads(),
+        }
+    }
 }
 
 /// How far it is.
@@ -110,11 +171,14 @@ impl Request {
             Request::BaseCopy { .. } => "reelfs base copy",
             Request::Export { .. } => "reelfs tape export",
             Request::Prune { .. } => "reelfs tape prune",
-            Request::Split => "reelfs pair split",
-            Request::Resync => "reelfs pair resync",
+            Request::Split { .. } => "reelfs pair split",
+            Request::Resync { .. } => "reelfs pair resync",
             Request::Set { .. } => "reelfs group set",
             Request::AcceptClock => "reelfs clock accept",
-            Request::Umount => "reelfs umount",
+            Request::AddVolume { .. } => "reelfs pair create",
+            Request::RemoveVolume { .. } => "reelfs pair delete",
+            Request::Mount(_) => "reelfs mount",
+            Request::Umount { .. } => "reelfs umount",
         }
     }
 }
@@ -181,7 +245,7 @@ pub fn run<D: DeserializeOwned>(
         return Ok(done);
     }
     let open = OpenGroup::open(group, request.verb(), false, output)?;
-    let outcome = perform(&open, None, request, progress);
+    let outcome = perform(&open, &[], request, progress);
     let closed = open.close();
     let value = outcome?;
     closed?;
@@ -194,22 +258,22 @@ pub fn run<D: DeserializeOwned>(
 /// What the operation says; `Status` and `Umount` are the mount process's own (16 here).
 pub fn perform(
     group: &OpenGroup,
-    mountpoint: Option<&Path>,
+    mountpoints: &[PathBuf],
     request: &Request,
     progress: &mut dyn FnMut(Step),
 ) -> Result<serde_json::Value> {
     let mut step = |done, total| progress(Step { done, total });
     match request {
         Request::Mark { name, note, tags, freeze } => to_json(&mark(group, (name, note, tags), *freeze)?),
-        Request::BaseCopy { to } => {
-            let destination = Destination::check(&group.file(), group.device(), mountpoint, to)?;
+        Request::BaseCopy { to, volume } => {
+            let destination = Destination::check(&group.file(), &group.devices(), mountpoints, to)?;
             let _alone = group.alone();
-            pair::admit(group, PairVerb::BaseCopy)?;
+            pair::admit(group, volume.as_ref(), PairVerb::BaseCopy)?;
             let _copying = group.begin_copy();
-            to_json(&base_copy::base_copy(group, &destination, &mut step)?)
+            to_json(&base_copy::base_copy(group, volume.as_ref(), &destination, &mut step)?)
         }
         Request::Export { to } => {
-            let destination = Destination::check(&group.file(), group.device(), mountpoint, to)?;
+            let destination = Destination::check(&group.file(), &group.devices(), mountpoints, to)?;
             let _alone = group.alone();
             let mut exported = export::export(group, &destination, None, &mut step)?;
             if retention::is_limited(&group.file().settings)
@@ -223,22 +287,33 @@ pub fn perform(
             let _alone = group.alone();
             to_json(&prune(group, dir.as_deref(), *dry_run)?)
         }
-        Request::Split => to_json(&pair::split(group)?),
-        Request::Resync => {
+        Request::Split { volume } => to_json(&pair::split(group, volume.as_ref())?),
+        Request::Resync { volume } => {
             let _alone = group.alone();
-            to_json(&pair::resync(group, mountpoint, &mut step)?)
+            to_json(&pair::resync(group, volume.as_ref(), mountpoints, &mut step)?)
+        }
+        Request::AddVolume { volume, pvol } => {
+            let _alone = group.alone();
+            to_json(&pair::create(group, volume, pvol)?)
+        }
+        Request::RemoveVolume { volume } => {
+            let _alone = group.alone();
+            to_json(&pair::delete(group, volume, mountpoints)?)
+        }
+        Request::Status | Request::Mount(_) | Request::Umount { .. } => {
+            Err(Error::new(ErrorKind::State, "the group is not mounted"))
         }
         Request::Set { changes } => to_json(&set(group, changes)?),
         Request::AcceptClock => to_json(&accept_clock(group)?),
-        Request::Status | Request::Umount => Err(Error::new(ErrorKind::State, "the group is not mounted")),
     }
 }
 
 fn mark(group: &OpenGroup, (name, note, tags): (&str, &str, &Tags), freeze: bool) -> Result<Marked> {
     crate::point::check_marker_name(name)?;
-    pair::admit(group, PairVerb::Mark)?;
-    let held = if freeze { Some(hold(group, name)?) } else { None };
-    let set = group.primary().mark(name, note, tags, held);
+    pair::admit(group, None, PairVerb::Mark)?;
+    let volumes = group.volumes();
+    let held = if freeze { hold(&volumes, name)? } else { Vec::new() };
+    let set = group.journal().mark(name, note, tags, held);
     let (seq, time) = set.map_err(|error| Error::io("write the marker to the journal", error.into()))?;
     group.update(|file| file.last_marker = Some(LastMarker { name: name.to_owned(), seq, time }))?;
     Ok(Marked { seq, time })
@@ -250,7 +325,7 @@ fn prune(group: &OpenGroup, dir: Option<&Path>, dry_run: bool) -> Result<Pruned>
         return Err(Error::usage(format!("group {} keeps all tapes", file.name))
             .hint(format!("say what to keep: reelfs group set {} --keep-tapes 100", file.name)));
     }
-    let now = group.primary().clock_state().believed;
+    let now = group.journal().clock_state().believed;
     let known: Vec<PathBuf> = file.targets.iter().map(|target| target.dir.clone()).collect();
     let mut all = Pruned::default();
     for dir in dir.map_or(known, |dir| vec![dir.to_owned()]) {
@@ -267,19 +342,21 @@ fn set(group: &OpenGroup, changes: &Changes) -> Result<Settings> {
         file.on_full = changes.on_full.unwrap_or(file.on_full);
     })?;
     let file = group.file();
-    group.primary().set_warning(file.settings.warn.0);
-    group.primary().set_on_full(file.on_full);
+    group.journal().set_warning(file.settings.warn.0);
+    group.journal().set_on_full(file.on_full);
     Ok(file.settings)
 }
 
 fn accept_clock(group: &OpenGroup) -> Result<AcceptedClock> {
-    let primary = group.primary();
-    let is_news = primary.accept_clock().map_err(|error| Error::io("note the clock", error))?;
-    Ok(AcceptedClock { already: !is_news, time: primary.clock_state().shown })
+    let journal = group.journal();
+    let is_news = journal.accept_clock().map_err(|error| Error::io("note the clock", error))?;
+    Ok(AcceptedClock { already: !is_news, time: journal.clock_state().shown })
 }
 
-fn hold<'g>(group: &'g OpenGroup, name: &str) -> Result<Held<'g>> {
-    group.primary().hold_changes(FREEZE_PATIENCE).ok_or_else(|| {
+/// No change is under way in any volume.
+fn hold<'v>(volumes: &'v [OpenVolume], name: &str) -> Result<Vec<Held<'v>>> {
+    let held: Option<Vec<_>> = volumes.iter().map(|volume| volume.primary.hold_changes(FREEZE_PATIENCE)).collect();
+    held.ok_or_else(|| {
         let waited = FREEZE_PATIENCE.as_secs();
         let message = format!("changes under way did not end within {waited} s: marker {name} was not placed");
         Error::new(ErrorKind::TimedOut, message)

@@ -1,9 +1,10 @@
 //! How many tapes are kept in a directory: what a restore from the oldest kept base needs always stays.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use reelfs_archive::{Catalog, CatalogTape};
+use reelfs_journal::disk::{self, Label};
 use reelfs_journal::{Epoch, Seq, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -11,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::export::tape_error;
 use crate::group_file::GroupFile;
 use crate::restore::Deck;
+use crate::scope::Scope;
 use crate::settings::Settings;
 
 /// What was removed from a directory, or would be.
@@ -42,14 +44,17 @@ pub fn plan(file: &GroupFile, dir: &Path, now: Timestamp) -> Result<Pruned> {
     let within = within(&file.settings, &tapes, now);
     // the newest tape is always wanted
     let Some(oldest) = tapes.get(within.min(tapes.len().saturating_sub(1))) else { return Ok(Pruned::default()) };
-    let deck = Deck::open(&dirs, Some(file.name.as_str()), &mut |_, _| {})?;
+    let deck = Deck::open(&dirs, Some(&Scope::group(file.name.clone())), &mut |_, _| {})?;
     let epoch = oldest.head.label.epoch;
     // another group may have the name
     let history = deck.epoch(epoch).ok().filter(|_| deck.uuid == file.uuid).map(|(_, history)| history);
     let Some(history) = history else { return Ok(Pruned::default()) };
-    // nothing is let go of when what stays could not be restored
-    let Some(base) = history.base_for(oldest.head.last()) else { return Ok(Pruned::default()) };
-    let goes = |tape: &&&CatalogTape| tape.head.label.epoch < epoch || end(tape) < (epoch, base.began);
+    // nothing is let go of when what stays could not be restored: each volume that was there then needs its base
+    let last = oldest.head.last();
+    let bases: Option<Vec<Seq>> =
+        history.alive(last).map(|volume| history.base_for(volume, last).map(|base| base.began)).collect();
+    let Some(began) = bases.and_then(|bases| bases.into_iter().min()) else { return Ok(Pruned::default()) };
+    let goes = |tape: &&&CatalogTape| tape.head.label.epoch < epoch || end(tape) < (epoch, began);
     let mut pruned = Pruned::default();
     for tape in tapes.iter().take(within).filter(goes) {
         pruned.tapes.push(tape.path.clone());
@@ -87,10 +92,10 @@ pub fn prune(file: &GroupFile, dir: &Path, now: Timestamp, dry_run: bool) -> Res
         return Ok(pruned);
     }
     for tape in &pruned.tapes {
-        fs::remove_file(tape).map_err(|error| Error::io(format!("remove {}", tape.display()), error))?;
+        disk::remove(Label::TapePrune, tape).map_err(|error| Error::io(format!("remove {}", tape.display()), error))?;
         tracing::info!(tape = %tape.display(), "no longer kept");
     }
-    let synced = File::open(dir).and_then(|dir| dir.sync_all());
+    let synced = File::open(dir).and_then(|dir| Ok(disk::sync(Label::TapePruneSync, dir)?));
     synced.map_err(|error| Error::io(format!("sync {}", dir.display()), error))?;
     Ok(pruned)
 }

@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use reelfs_journal::GroupName;
+use reelfs_journal::{GroupName, VolumeIndex};
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -14,6 +14,9 @@ use crate::error::{Error, ErrorKind, Result};
 pub struct StateDir {
     root: PathBuf,
 }
+
+/// What is kept of a volume.
+const VOLUME_FILES: [&str; 4] = ["inflight", "directories", "dirty", "redo"];
 
 /// The files of one group: `groups/NAME/` in the state directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +38,12 @@ impl StateDir {
         };
         let root = std::path::absolute(&root).map_err(|error| Error::io("find the current directory", error))?;
         Ok(StateDir { root })
+    }
+
+    /// The state directory that a group lies in.
+    #[must_use]
+    pub fn of(group: &GroupDir) -> StateDir {
+        StateDir { root: group.path.ancestors().nth(2).unwrap_or(&group.path).to_owned() }
     }
 
     /// The directory itself.
@@ -122,16 +131,46 @@ impl GroupDir {
         self.path.join("lock")
     }
 
-    /// What was not settled when the mount was killed: `inflight`.
+    /// What is kept of a volume (in-flight table, dirty map, known directories): here for the first one, as it was when groups had
+    /// only one, else `volumes/INDEX/`.
     #[must_use]
-    pub fn inflight(&self) -> PathBuf {
-        self.path.join("inflight")
+    pub fn volume(&self, index: VolumeIndex) -> PathBuf {
+        match index {
+            VolumeIndex::FIRST => self.path.clone(),
+            index => self.path.join("volumes").join(index.to_string()),
+        }
     }
 
-    /// The directories as the journal knows them: `directories`.
-    #[must_use]
-    pub fn directories(&self) -> PathBuf {
-        self.path.join("directories")
+    /// Makes the directory of a volume, mode 0700.
+    ///
+    /// # Errors
+    /// The operating system says no.
+    pub fn make_volume(&self, index: VolumeIndex) -> Result<PathBuf> {
+        let path = self.volume(index);
+        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&path);
+        made.map_err(|error| Error::io(format!("make {}", path.display()), error))?;
+        Ok(path)
+    }
+
+    /// Removes what is kept of a volume.
+    ///
+    /// # Errors
+    /// The operating system says no.
+    pub fn remove_volume(&self, index: VolumeIndex) -> Result<()> {
+        let path = self.volume(index);
+        let outcome = match index {
+            VolumeIndex::FIRST => VOLUME_FILES.iter().try_for_each(|name| match fs::remove_file(path.join(name)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+                _ => Ok(()),
+            }),
+            _ => fs::remove_dir_all(&path),
+        };
+        match outcome {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(Error::io(format!("remove {}", path.display()), error))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// What the mount process wrote: `daemon.log`.

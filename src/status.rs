@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use reelfs_journal::Jvol;
+use reelfs_journal::{Jvol, VolumeIndex};
 use reelfs_volume::{DirtyCounts, OnFull, Suspension};
 
 use crate::daemon::{Activity, Live};
@@ -27,8 +27,8 @@ pub struct GroupStatus {
     pub live: Option<Live>,
     /// Another verb works on it just now ("4711 (reelfs tape export)").
     pub busy: Option<String>,
-    /// Since when nothing is journaled, why, and what changed since.
-    pub suspension: Option<(Suspension, DirtyCounts)>,
+    /// Volumes of which nothing is journaled: since when, why, and what changed since.
+    pub suspended: Vec<(VolumeIndex, Suspension, DirtyCounts)>,
     /// The journal; absent while it is busy or cannot be read.
     pub journal: Option<JournalState>,
     /// What is wrong, one sentence each.
@@ -42,12 +42,12 @@ impl GroupStatus {
     /// There is no such group.
     pub fn of(group: &GroupDir) -> Result<GroupStatus> {
         let file = GroupFile::load(group)?;
-        let (live, busy, suspension, journal) = (None, None, None, None);
-        let mut status = GroupStatus { file, live, busy, suspension, journal, troubles: Vec::new() };
+        let (live, busy, suspended, journal) = (None, None, Vec::new(), None);
+        let mut status = GroupStatus { file, live, busy, suspended, journal, troubles: Vec::new() };
         match request::ask::<Live>(group, &Request::Status, &mut |_| {}) {
             Ok(Some(live)) => {
                 status.journal = Some(live.journal.clone());
-                status.suspension = live.suspension;
+                status.suspended.clone_from(&live.suspended);
                 status.live = Some(live);
             }
             Ok(None) => status.look_at_files(group)?,
@@ -65,9 +65,11 @@ impl GroupStatus {
                 return Ok(());
             }
         };
-        match reelfs_volume::suspension(group.path()) {
-            Ok(found) => self.suspension = found,
-            Err(error) => self.troubles.push(format!("the dirty map of the group: {error}")),
+        for entry in &self.file.volumes {
+            match reelfs_volume::suspension(&group.volume(entry.index)) {
+                Ok(found) => self.suspended.extend(found.map(|(since, counts)| (entry.index, since, counts))),
+                Err(error) => self.troubles.push(format!("the dirty map of {}: {error}", self.file.title(entry))),
+            }
         }
         let opened = Jvol::open(&self.file.journal, self.file.uuid).map_err(crate::error::Error::from);
         match opened.and_then(|jvol| JournalState::of(&jvol, &self.file)) {
@@ -78,9 +80,9 @@ impl GroupStatus {
     }
 
     fn note_troubles(&mut self) {
-        let waiting = self.live.as_ref().map_or(0, |live| live.waiting);
+        let waiting = self.live.as_ref().map_or(0, Live::waiting);
         let name = &self.file.name;
-        if let Some((suspension, _)) = self.suspension {
+        if let Some((suspension, _)) = self.suspension(None) {
             let reason = pair::word(suspension.reason);
             self.troubles
                 .push(format!("suspended ({reason}): nothing is journaled; bring it back: reelfs pair resync {name}"));
@@ -98,7 +100,7 @@ impl GroupStatus {
                 OnFull::Fail => "writers get ENOSPC",
             };
             let percent = journal.used * 100.0;
-            let delay = self.live.as_ref().map_or(0.0, |live| live.delay_ms);
+            let delay = self.live.as_ref().map_or(0.0, Live::delay_ms);
             let slowed = if delay > 0.0 {
                 format!(", writers are slowed down ({delay:.1} ms a request)")
             } else {
@@ -115,38 +117,62 @@ impl GroupStatus {
                 "the clock was put {way} by {by} and is not believed; if it is right now: reelfs clock accept {name}"
             ));
         }
-        let stale = |entry: &MountEntry| entry.is_ours() && entry.source == name.as_str() && entry.is_stale();
+        let stale = |entry: &MountEntry| entry.is_of(name) && entry.is_stale();
         let dead = mounts::table().unwrap_or_default().into_iter().find(stale).filter(|_| self.live.is_none());
         if let Some(entry) = dead {
             let shown = entry.point.display();
-            self.troubles.push(format!("the process behind {shown} is dead; go on with: reelfs mount {name} {shown}"));
-        } else if self.live.is_none() && !self.file.pvol.is_dir() {
-            self.troubles.push(format!("the PVOL {} is not there", self.file.pvol.display()));
+            self.troubles
+                .push(format!("the process behind {shown} is dead; go on with: reelfs mount {} {shown}", entry.source));
+        } else if self.live.is_none() {
+            let gone = self.file.volumes.iter().filter(|entry| !entry.pvol.is_dir());
+            self.troubles.extend(gone.map(|entry| format!("the PVOL {} is not there", entry.pvol.display())));
         }
         let gone: Vec<PathBuf> = self.file.targets.iter().map(|t| t.dir.clone()).filter(|dir| !dir.is_dir()).collect();
         self.troubles.extend(gone.iter().map(|dir| format!("the tape directory {} is not there", dir.display())));
     }
 
+    /// Since when nothing of a volume is journaled, why, and what changed since; without an index the first suspension, and
+    /// everything that changed since in all volumes.
+    #[must_use]
+    pub fn suspension(&self, index: Option<VolumeIndex>) -> Option<(Suspension, DirtyCounts)> {
+        let chosen = self.suspended.iter().filter(|(of, ..)| index.is_none_or(|index| *of == index));
+        chosen.fold(None, |all, (_, since, counts)| {
+            let (first, sum) = all.unwrap_or((*since, DirtyCounts::default()));
+            Some((if since.seq < first.seq { *since } else { first }, sum.plus(*counts)))
+        })
+    }
+
     /// The state word.
     #[must_use]
     pub fn state(&self) -> PairState {
+        self.state_of(None)
+    }
+
+    /// The state word of one volume, or of the group as a whole.
+    #[must_use]
+    pub fn state_of(&self, index: Option<VolumeIndex>) -> PairState {
         let copying = |activity: &Activity| matches!(activity.verb.as_str(), "reelfs base copy" | "reelfs pair resync");
         if self.live.as_ref().and_then(|live| live.activity.as_ref()).is_some_and(copying) {
             PairState::Copy
-        } else if self.suspension.is_some() {
-            PairState::Susp
-        } else if self.file.base.is_some() {
-            PairState::Pair
         } else {
-            PairState::Smpl
+            let chosen = self.file.volumes.iter().filter(|entry| index.is_none_or(|index| entry.index == index));
+            PairState::together(
+                chosen.map(|entry| PairState::of(self.suspension(Some(entry.index)).is_some(), entry.base.is_some())),
+            )
         }
     }
 
     /// The state in plain words.
     #[must_use]
     pub fn plain(&self) -> String {
+        self.plain_of(None)
+    }
+
+    /// The state of one volume, or of the group as a whole, in plain words.
+    #[must_use]
+    pub fn plain_of(&self, index: Option<VolumeIndex>) -> String {
         let activity = self.live.as_ref().and_then(|live| live.activity.as_ref());
-        match (self.state(), activity) {
+        match (self.state_of(index), activity) {
             (PairState::Copy, Some(activity)) => {
                 let what = activity.verb.trim_start_matches("reelfs ").trim_start_matches("pair ");
                 match activity.step.done.saturating_mul(100).checked_div(activity.step.total) {
@@ -155,7 +181,7 @@ impl GroupStatus {
                 }
             }
             (PairState::Copy, None) => "base copy".to_owned(),
-            (PairState::Susp, _) => self.suspension.map_or_else(String::new, |(suspension, counts)| {
+            (PairState::Susp, _) => self.suspension(index).map_or_else(String::new, |(suspension, counts)| {
                 format!(
                     "{}: {} and {} changed since",
                     pair::word(suspension.reason),

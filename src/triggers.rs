@@ -112,7 +112,7 @@ impl Triggers {
 }
 
 fn batch(group: &OpenGroup, target: &Target, last: Duration) -> Option<Batch> {
-    let jvol = group.primary().jvol();
+    let jvol = group.journal().jvol();
     let pointers = jvol.pointers();
     let held = pointers.next.0.saturating_sub(pointers.out.0);
     let first = target.seq.next().max(pointers.out);
@@ -125,15 +125,15 @@ fn batch(group: &OpenGroup, target: &Target, last: Duration) -> Option<Batch> {
 
 /// How old a record is, by the clock that gave it its time.
 fn age(group: &OpenGroup, seq: Seq, pointers: &JvolPointers) -> Option<Duration> {
-    let mut controls = group.primary().jvol().controls(seq, seq).ok()?;
+    let mut controls = group.journal().jvol().controls(seq, seq).ok()?;
     let time = Record::peek(controls.next()?.ok()?).1;
-    let now: Timestamp = group.primary().clock_state().believed.max(pointers.last_time);
+    let now: Timestamp = group.journal().clock_state().believed.max(pointers.last_time);
     Some(Duration::from_nanos(u64::try_from(now.0.saturating_sub(time.0)).unwrap_or(0)))
 }
 
 /// The clock that no administrator sets.
 fn boot(group: &OpenGroup) -> Duration {
-    group.primary().clock().read().boot
+    group.journal().clock().read().boot
 }
 
 #[cfg(test)]

@@ -54,10 +54,14 @@ impl Site {
     }
 
     fn mount(&self) -> Mount {
+        self.mount_of("clock")
+    }
+
+    fn mount_of(&self, volume: &str) -> Mount {
         let mut command = Command::new(BINARY);
         with_environment(&mut command, &self.sandbox.state());
         command.env("REELFS_CLOCK_STEPS", self.sandbox.path("steps"));
-        command.args(["mount", "clock"]).arg(&self.point).arg("-f");
+        command.args(["mount", volume]).arg(&self.point).arg("-f");
         Mount::from_command(command, &self.sandbox, &self.point).unwrap_or_else(|log| panic!("{log}"))
     }
 
@@ -221,6 +225,56 @@ fn a_suspension_over_a_step_tells_everything_and_an_accepted_clock_is_followed()
     site.restore("latest", "restored").assert_same(&Tree::of(&site.pvol), "after the resync");
     let again = site.points("clock-step").iter().filter(|step| step["note"].to_string().contains("again")).count();
     assert_eq!(again, 2);
+}
+
+#[test]
+fn each_volume_of_a_group_is_known_by_the_clock_that_it_was_closed_by() {
+    let site = Site::new();
+    let (other, beside) = (site.sandbox.directory("other"), site.sandbox.directory("mnt-other"));
+    site.reelfs(&["pair", "create", "clock/other", "--pvol", text(&other)]).ok();
+    site.reelfs(&["base", "copy", "clock/other", "--to", text(&site.tapes)]).ok();
+    let mount = site.mount_of("clock/data");
+    let mount_other = || site.reelfs(&["mount", "clock/other", text(&beside)]).ok();
+    let umount_other = || site.reelfs(&["umount", text(&beside)]).ok();
+    mount_other();
+    for name in ["one", "two"] {
+        fs::write(beside.join(name), name).unwrap();
+    }
+    // the one is closed while the clock is a year ahead, and the other goes on while it is set right
+    site.step(YEAR);
+    fs::write(beside.join("ahead"), "by a year").unwrap();
+    umount_other();
+    site.step(0);
+    fs::write(site.point.join("right"), "the clock is right again").unwrap();
+    fs::write(other.join("one"), "edited while only the other was mounted").unwrap();
+    mount_other();
+    fs::write(beside.join("three"), "three").unwrap();
+    // and so once more, with another process
+    site.step(YEAR);
+    fs::write(beside.join("ahead"), "again").unwrap();
+    umount_other();
+    site.step(0);
+    fs::write(site.point.join("right"), "and again").unwrap();
+    mount.umount();
+    fs::write(other.join("two"), "edited while nothing was mounted").unwrap();
+    let mount = site.mount_of("clock/data");
+    mount_other();
+    assert_eq!((site.status()["epoch"].clone(), site.status()["state"].clone()), (1.into(), "PAIR".into()));
+    // told once for the group, also while one volume is suspended
+    site.reelfs(&["pair", "split", "clock/other"]).ok();
+    site.step(-HOUR);
+    fs::write(site.point.join("back"), "by an hour").unwrap();
+    site.reelfs(&["pair", "resync", "clock/other"]).ok();
+    site.export();
+    let steps = site.points("clock-step");
+    assert_eq!(steps.iter().filter(|step| step["note"].to_string().contains("back by 3")).count(), 1, "{steps:?}");
+    umount_other();
+    mount.umount();
+    site.export();
+    site.restore("latest", "restored");
+    for (pvol, name) in [(&site.pvol, "data"), (&other, "other")] {
+        Tree::of(&site.sandbox.path("restored").join(name)).assert_same(&Tree::of(pvol), name);
+    }
 }
 
 fn text(path: &Path) -> &str {

@@ -132,7 +132,7 @@ fn while_changes_are_held_none_is_journaled_and_the_marker_lets_them_go() {
         assert!(!has_written.load(Ordering::SeqCst), "a change went through");
         assert_eq!(primary.read(file, 0, 3).unwrap(), b"old", "reads go on, and nothing is made ahead of the journal");
         assert_eq!(primary.jvol().pointers().next, next, "nothing is journaled");
-        let (seq, _) = primary.mark("m", "", &Tags::default(), Some(held)).unwrap();
+        let (seq, _) = primary.group().mark("m", "", &Tags::default(), vec![held]).unwrap();
         assert_eq!(seq, next, "the marker is the next record");
         assert!(wait::until(Duration::from_secs(5), || has_written.load(Ordering::SeqCst)), "still held");
     });

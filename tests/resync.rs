@@ -312,7 +312,7 @@ struct Taken(Vec<Record<'static>>);
 
 impl Taken {
     fn take(&mut self, primary: &Primary) -> bool {
-        let (seal, before) = (primary.seal().unwrap(), primary.jvol().pointers().out);
+        let (seal, before) = (primary.group().seal().unwrap(), primary.jvol().pointers().out);
         self.0.extend(records(primary.jvol()).into_iter().filter(|record| record.seq <= seal.last));
         primary.jvol().free(seal.last.next(), Digest::ZERO).unwrap();
         primary.jvol().pointers().out > before

@@ -282,6 +282,7 @@ fn every_verb_does_in_every_state_what_the_table_says() {
                 PairVerb::Resync => sandbox.reelfs(["pair", "resync", group]),
                 PairVerb::Mark => sandbox.reelfs(["mark", group, "here"]),
                 PairVerb::Export => sandbox.reelfs(["tape", "export", group, "--to", tapes]),
+                PairVerb::Delete => sandbox.reelfs(["pair", "delete", "cell/data"]),
             };
             let word = || sandbox.reelfs(["status", group, "--json"]).ok().json()["groups"][0]["state"].clone();
             match verdict(state, verb) {

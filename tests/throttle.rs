@@ -118,6 +118,43 @@ fn settings_are_checked_shown_and_kept() {
     mount.umount();
 }
 
+#[test]
+fn all_volumes_of_a_group_are_slowed_down_but_not_one_that_is_suspended() {
+    let sandbox = Sandbox::new();
+    let arguments = ["group", "create", "two", "--size", "16MiB", "--on-full", "block"];
+    sandbox.reelfs(arguments.into_iter().chain(["--export-at", "never", "--warn", "30%"])).ok();
+    for name in ["one", "other"] {
+        sandbox.reelfs(["pair", "create", &format!("two/{name}"), "--pvol", text(&sandbox.directory(name))]).ok();
+    }
+    sandbox.base("two", &sandbox.directory("tapes"));
+    let mount = sandbox.mount("two/one", "mnt");
+    let beside = sandbox.directory("mnt-other");
+    sandbox.reelfs(["mount", "two/other", text(&beside)]).ok();
+    let mounts = || {
+        let status = sandbox.reelfs(["status", "two", "--json"]).ok().json()["groups"][0].clone();
+        let of = |index: usize| {
+            let mount = &status["volumes"][index]["mount"];
+            (mount["writers_slowed"].as_u64().unwrap(), mount["delay_ms"].as_f64().unwrap() > 0.0)
+        };
+        (of(0), of(1))
+    };
+    fs::write(beside.join("little"), "").unwrap();
+    assert_eq!(mounts(), ((0, false), (0, false)));
+    // the one fills the journal, and the other waits for it too
+    fs::write(mount.join("large"), vec![1; 8 << 20]).unwrap();
+    let ((before, _), (other, is_slowed)) = mounts();
+    assert!(before > 0 && other == 0 && is_slowed, "{:?}", mounts());
+    fs::write(beside.join("little"), "").unwrap();
+    assert!(mounts().1.0 > 0, "{:?}", mounts());
+    sandbox.reelfs(["pair", "split", "two/other"]).ok();
+    let slowed = mounts().1.0;
+    fs::write(beside.join("little"), "noted").unwrap();
+    assert_eq!(mounts(), ((before, true), (slowed, false)));
+    sandbox.reelfs(["umount", text(&beside)]).ok();
+    let log = mount.umount();
+    assert_eq!(log.matches("writers are slowed down").count(), 1, "told for the group, once:\n{log}");
+}
+
 /// What one request costs at which occupancy, for docs/PERFORMANCE.md; looked at in the long forms alone.
 #[test]
 fn the_price_of_a_request_by_occupancy() {

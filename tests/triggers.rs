@@ -153,6 +153,40 @@ fn old_tapes_go_and_never_one_that_a_kept_tape_stands_on() {
 }
 
 #[test]
+fn a_base_that_only_one_volume_needs_is_kept_too() {
+    let site = Site::new(&[]);
+    let other = site.sandbox.directory("other");
+    site.sandbox.reelfs(["pair", "create", "auto/other", "--pvol", text(&other)]).ok();
+    let base = |volume: &str| {
+        fs::write(site.pvol.join("before"), volume).unwrap();
+        fs::write(other.join("before"), volume).unwrap();
+        site.sandbox.base(&format!("auto/{volume}"), &site.tapes);
+        site.sandbox.export("auto", &site.tapes);
+    };
+    ["other", "data", "data"].into_iter().for_each(base);
+    let all = site.count();
+    site.set(&["--keep-tapes", "1"]);
+    let prune = || site.sandbox.reelfs(["tape", "prune", "auto", "--json"]).ok().json();
+    let first = prune();
+    // what lies before the base of the other volume goes, and nothing that this one needs
+    assert!(!first["tapes"].as_array().unwrap().is_empty() && site.count() >= 4, "{first} of {all}");
+    let is_twin = |to: &str| {
+        let restored = site.sandbox.restore(&site.tapes, "latest", to);
+        Tree::of(&restored.join("data")).assert_same(&Tree::of(&site.pvol), to);
+        Tree::of(&restored.join("other")).assert_same(&Tree::of(&other), to);
+    };
+    is_twin("one base old");
+    // with a newer one of each, all that is older goes
+    site.set(&["--keep-tapes", "all"]);
+    base("other");
+    let left = site.count();
+    site.set(&["--keep-tapes", "1"]);
+    assert_eq!(prune()["tapes"].as_array().unwrap().len() + site.count(), left);
+    assert!(site.count() < left, "{left}");
+    is_twin("both new");
+}
+
+#[test]
 fn protect_brings_a_group_back_when_its_tape_disk_is_back() {
     let site = Site::new(&["--on-full", "suspend"]);
     let point = site.sandbox.directory("mnt");

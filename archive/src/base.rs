@@ -61,7 +61,8 @@ impl<W: Write> BaseWriter<W> {
         })
     }
 
-    /// Takes the control data of a name: a [`Change::Entry`]. The record gets the number of the base copy's begin.
+    /// Takes the control data of a name: a [`Change::Entry`]. The record gets the number of the base copy's begin
+    /// and the index of the label's volume.
     ///
     /// # Errors
     /// [`TapeError::Unfit`] for any other change; else what the output says.
@@ -74,6 +75,7 @@ impl<W: Write> BaseWriter<W> {
 
     fn push(&mut self, change: &Change<'_>) -> Result<(), TapeError> {
         let Label { first, first_time, .. } = self.press.label;
+        let volume = self.press.label.volumes.first().map_or(VolumeIndex::FIRST, |volume| volume.index);
         let record = Record {
             seq: first,
             more: false,
@@ -81,7 +83,7 @@ impl<W: Write> BaseWriter<W> {
             wall: first_time,
             uid: 0,
             pid: 0,
-            volume: VolumeIndex(0),
+            volume,
             change: change.clone(),
         };
         let encoded = record.encode();

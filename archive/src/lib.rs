@@ -37,7 +37,7 @@ pub use catalog::{Catalog, CatalogTape, Damaged, GroupSummary};
 pub use chain::{Chain, Diverged, Gap, Overlap};
 pub use error::TapeError;
 pub use index::{Chunk, Counts, FrameEntry, Index};
-pub use label::{FORMAT_VERSION, FrameParameters, Label, Previous};
+pub use label::{FORMAT_VERSION, FrameParameters, Label, LabelVolume, Previous};
 pub use name::{TapeKind, TapeName, TapeNameError};
 pub use readme::{BSDTAR_COMMAND, GNU_TAR_COMMAND};
 pub use records::{Controls, RawRecord, Records};

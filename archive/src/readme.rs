@@ -14,6 +14,8 @@ pub const BSDTAR_COMMAND: &str = "bsdtar -xpf TAPE -C DIR --numeric-owner --xatt
 /// The text for a tape with this label.
 pub(crate) fn text(label: &Label) -> String {
     let Label { group, group_uuid, epoch, kind, first, tape, host, program, .. } = label;
+    let volumes: Vec<String> = label.volumes.iter().map(|volume| volume.called().to_string()).collect();
+    let volumes = volumes.join(", ");
     let own = match kind {
         TapeKind::Base => base_part(),
         TapeKind::Update => UPDATE_PART.to_owned(),
@@ -21,6 +23,7 @@ pub(crate) fn text(label: &Label) -> String {
     format!(
         "This is a reelfs tape: an ordinary tar archive, compressed with zstd.\n\n\
          Group:    {group} ({group_uuid}), epoch {epoch}\n\
+         Volume:   {volumes}\n\
          Kind:     {kind} tape, from record {first}\n\
          Tape:     {tape}\n\
          Written:  on {host} by {program}\n\n{own}{COMMON_PART}"

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use reelfs_journal::{CONTROL_LEN, Digest, Position, Record, Timestamp};
+use reelfs_journal::{CONTROL_LEN, Digest, Position, Record, Timestamp, VolumeIndex};
 
 use crate::chunk::ChunkWriter;
 use crate::compress::{FRAME_BYTES, FrameSink, WINDOW_LOG};
@@ -113,6 +113,12 @@ fn to_json(value: &impl serde::Serialize) -> Result<Vec<u8>, TapeError> {
     serde_json::to_vec(value).map_err(|error| TapeError::malformed("own JSON", error.to_string()))
 }
 
+/// Whether the record's volume is on the label; markers of the whole group carry index 0, whoever is in it.
+pub(crate) fn may_hold(label: &Label, control: &[u8; CONTROL_LEN]) -> bool {
+    let volume = Record::peek_volume(control);
+    label.lists(volume) || (volume == VolumeIndex::FIRST && Record::is_marker(control))
+}
+
 /// Writes an update tape: records in order, without a gap.
 pub struct UpdateWriter<W: Write> {
     press: Press<W>,
@@ -135,12 +141,16 @@ impl<W: Write> UpdateWriter<W> {
     /// Takes the next record.
     ///
     /// # Errors
-    /// [`TapeError::Order`] when it is not the next one; else what the output says.
+    /// [`TapeError::Order`] when it is not the next one, [`TapeError::Unfit`] when its volume is not on the label; else what
+    /// the output says.
     pub fn record(&mut self, control: &[u8; CONTROL_LEN], data: &[u8]) -> Result<(), TapeError> {
         let (seq, time) = Record::peek(control);
         let expected = self.position.seq.next();
         if seq != expected {
             return Err(TapeError::Order { expected, found: seq });
+        }
+        if !may_hold(&self.press.label, control) {
+            return Err(TapeError::Unfit("a record of a volume that is not on the label"));
         }
         self.press.chunks.push(&mut self.press.sink, control, [data, &[]])?;
         let digest = self.position.digest.chain(control, data);

@@ -8,6 +8,7 @@ use crate::bytes::{BaseBytes, BaseExtent, tree_frames};
 use crate::records::{Controls, Records};
 use crate::sealed::{SealedTape, TapeHead};
 use crate::trailer::{Root, is_padding};
+use crate::update::may_hold;
 use crate::walk::walk_tree;
 use crate::{TapeError, TapeKind};
 
@@ -140,6 +141,10 @@ impl VerifiedTape {
                     format!("the time of record {} does not rise", record.seq),
                 ));
             }
+            if !may_hold(&head.label, raw.control) {
+                let reason = format!("record {} is of a volume that the label does not list", record.seq);
+                return Err(TapeError::malformed("control data", reason));
+            }
             if matches!(record.change, Change::BaseData { .. }) {
                 return Err(TapeError::malformed("control data", "an update tape tells where a file's bytes are"));
             }
@@ -160,7 +165,11 @@ impl VerifiedTape {
         let mut records = self.records(head.first())?;
         let mut extents = Vec::new();
         while let Some(raw) = records.next()? {
-            match raw.decode()?.change {
+            let record = raw.decode()?;
+            if !head.label.lists(record.volume) {
+                return Err(TapeError::malformed("control data", "a record is of another volume than the label says"));
+            }
+            match record.change {
                 Change::Entry { .. } => {}
                 Change::BaseData { stream_offset, stream_length, size, .. } => {
                     extents.push(BaseExtent { stream_offset, stream_length, size });

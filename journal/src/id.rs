@@ -50,6 +50,17 @@ impl fmt::Display for Epoch {
 #[serde(transparent)]
 pub struct VolumeIndex(pub u16);
 
+impl VolumeIndex {
+    /// The first volume of a group.
+    pub const FIRST: VolumeIndex = VolumeIndex(0);
+}
+
+impl fmt::Display for VolumeIndex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 /// A file system object of the primary volume: its inode number and a 32-bit fingerprint of its generation, because
 /// ext4 and XFS reuse inode numbers within seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
@@ -96,13 +107,18 @@ impl FromStr for GroupName {
     type Err = GroupNameError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let legal = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
-        if (1..=Self::LEN_MAX).contains(&text.len()) && text.bytes().all(legal) {
+        if is_plain(text, Self::LEN_MAX) {
             Ok(GroupName(text.to_owned()))
         } else {
             Err(GroupNameError(text.to_owned()))
         }
     }
+}
+
+/// 1 to `longest` of `a-z`, `0-9` and `_`.
+fn is_plain(text: &str, longest: usize) -> bool {
+    let legal = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+    (1..=longest).contains(&text.len()) && text.bytes().all(legal)
 }
 
 impl TryFrom<String> for GroupName {
@@ -120,6 +136,71 @@ impl From<GroupName> for String {
 }
 
 impl fmt::Display for GroupName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The name of a volume in its group: 1 to 32 of `a-z`, `0-9` and `_`. It is also the name of the directory that the
+/// volume is restored into when its group has several.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct VolumeName(String);
+
+/// Why a string is not the name of a volume.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not the name of a volume: 1 to 32 of a-z, 0-9 and _")]
+pub struct VolumeNameError(pub String);
+
+impl VolumeName {
+    /// The longest name of a volume, in bytes.
+    pub const LEN_MAX: usize = 32;
+    /// The name of a group's only volume when nobody chose another.
+    pub const ONLY: &'static str = "data";
+
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The name of a volume that nothing names: `data` for the first one, else `volume_` and its index.
+    #[must_use]
+    pub fn unnamed(index: VolumeIndex) -> VolumeName {
+        match index {
+            VolumeIndex::FIRST => VolumeName(Self::ONLY.to_owned()),
+            VolumeIndex(index) => VolumeName(format!("volume_{index}")),
+        }
+    }
+}
+
+impl FromStr for VolumeName {
+    type Err = VolumeNameError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if is_plain(text, Self::LEN_MAX) {
+            Ok(VolumeName(text.to_owned()))
+        } else {
+            Err(VolumeNameError(text.to_owned()))
+        }
+    }
+}
+
+impl TryFrom<String> for VolumeName {
+    type Error = VolumeNameError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<VolumeName> for String {
+    fn from(name: VolumeName) -> String {
+        name.0
+    }
+}
+
+impl fmt::Display for VolumeName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }

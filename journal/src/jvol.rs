@@ -186,10 +186,16 @@ impl Jvol {
         }
     }
 
+    /// Whether there is something about the wall clock to tell.
+    #[must_use]
+    pub fn has_clock_turned(&self) -> bool {
+        self.clock_turned.load(Ordering::Relaxed)
+    }
+
     /// That the wall clock is believed no more, or again; once.
     #[must_use]
     pub fn clock_turn(&self) -> Option<ClockTurn> {
-        if !self.clock_turned.load(Ordering::Relaxed) {
+        if !self.has_clock_turned() {
             return None;
         }
         self.clock_turned.store(false, Ordering::Relaxed);

@@ -12,6 +12,7 @@ mod bytes;
 mod change;
 mod clock;
 mod digest;
+pub mod disk;
 mod error;
 mod id;
 mod inflight;
@@ -29,7 +30,7 @@ pub use change::{AmendOutcome, Change, RENAME_EXCHANGE, RENAME_NOREPLACE};
 pub use clock::{Clock, ClockReading, ClockTurn, HybridClock, ManualClock, SystemClock};
 pub use digest::{Digest, Position};
 pub use error::{JournalError, RecordError};
-pub use id::{Epoch, FileId, GroupName, GroupNameError, Seq, VolumeIndex};
+pub use id::{Epoch, FileId, GroupName, GroupNameError, Seq, VolumeIndex, VolumeName, VolumeNameError};
 pub use inflight::{InFlight, InFlightState, Slot};
 pub use jvol::{
     Appended, JVOL_FORMAT_VERSION, Jvol, JvolControls, JvolGeometry, JvolPointers, JvolReader, RecordBytes, Reserve,

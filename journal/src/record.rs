@@ -24,6 +24,7 @@ pub const FLAG_MORE: u8 = 1;
 /// Bytes of journal data before the fields of the kind: wall time, uid, pid.
 const PREFIX_LEN: usize = 16;
 
+const OFFSET_VOLUME: usize = 2;
 const OFFSET_CHECKSUM: usize = 4;
 const OFFSET_SEQ: usize = 8;
 const OFFSET_TIME: usize = 16;
@@ -172,6 +173,30 @@ impl Record<'_> {
     #[must_use]
     pub fn is_marker_or_amendment(control: &[u8; CONTROL_LEN]) -> bool {
         matches!(control[0], kind::MARKER | kind::AMEND)
+    }
+
+    /// Whether control data is that of a marker.
+    #[must_use]
+    pub fn is_marker(control: &[u8; CONTROL_LEN]) -> bool {
+        control[0] == kind::MARKER
+    }
+
+    /// The volume that control data names; not checked against the checksum, which needs the data.
+    #[must_use]
+    pub fn peek_volume(control: &[u8; CONTROL_LEN]) -> VolumeIndex {
+        VolumeIndex(u16::from_le_bytes([control[OFFSET_VOLUME], control[OFFSET_VOLUME + 1]]))
+    }
+
+    /// Whether the record concerns every volume of the group and not only the one whose index it carries.
+    #[must_use]
+    pub fn is_of_group(&self) -> bool {
+        matches!(self.change, Change::Marker { kind, .. } if kind.is_of_group())
+    }
+
+    /// Whether the record concerns this volume: it is its own, or one of the group.
+    #[must_use]
+    pub fn concerns(&self, volume: VolumeIndex) -> bool {
+        self.volume == volume || self.is_of_group()
     }
 
     /// Whether control data says that the operation goes on in the next record.

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use clap::Subcommand;
-use reelfs_journal::GroupName;
 
 use crate::cli::Context;
 use crate::cli::tape::report;
@@ -11,18 +10,23 @@ use crate::error::Result;
 use crate::export::Exported;
 use crate::progress::Progress;
 use crate::request::{self, Request};
+use crate::scope::Scope;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum BaseVerb {
     /// Copy what is in the directory now to a base tape, while it is in use
-    #[command(after_help = "Example:\n  reelfs base copy docs --to /media/disk")]
+    #[command(
+        after_help = "Examples:\n  reelfs base copy docs --to /media/disk\n  reelfs base copy shop/logs --to /media/disk    \
+                      one volume of a group of several"
+    )]
     Copy(BaseCopyArgs),
 }
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct BaseCopyArgs {
-    /// The group
-    pub group: GroupName,
+    /// The group, or one volume of it
+    #[arg(value_name = "GROUP[/VOLUME]")]
+    pub pair: Scope,
     /// The directory that gets the tapes
     #[arg(long, value_name = "DIR")]
     pub to: PathBuf,
@@ -30,11 +34,12 @@ pub(crate) struct BaseCopyArgs {
 
 pub(crate) fn run(verb: &BaseVerb, context: &Context) -> Result<()> {
     let BaseVerb::Copy(arguments) = verb;
-    let group = context.state.existing(&arguments.group)?;
-    let request = Request::BaseCopy { to: super::absolute(&arguments.to)? };
+    let group = context.state.existing(&arguments.pair.group)?;
+    let volume = arguments.pair.volume.clone();
+    let request = Request::BaseCopy { to: super::absolute(&arguments.to)?, volume };
     let mut progress = Progress::new(&context.output, "base copy");
     let mut step = |step: request::Step| progress.set(step.done, step.total, "");
     let exported: Exported = request::run(&group, &request, &context.output, &mut step)?;
     drop(progress);
-    report(&arguments.group, &exported, context)
+    report(&arguments.pair.group, &exported, context)
 }

@@ -74,7 +74,7 @@ pub(crate) fn run(verb: &JournalVerb, context: &Context) -> Result<()> {
         last_time: journal.last_time.map(rfc3339),
         full_in_seconds: journal.full_in_seconds(),
         warn_ratio: f64::from(status.file.settings.warn.0) / 100.0,
-        delay_ms: status.live.as_ref().map_or(0.0, |live| live.delay_ms),
+        delay_ms: status.live.as_ref().map_or(0.0, |live| live.delay_ms()),
         consumers: journal
             .waiting
             .iter()
@@ -106,8 +106,8 @@ fn print(status: &GroupStatus, journal: &JournalState, context: &Context) -> Res
         output.say(format!("full in       {time}, as it fills since seq {}", journal.first))?;
     }
     output.say(format!("warns         from {} on", file.settings.warn))?;
-    if let Some(live) = status.live.as_ref().filter(|live| live.delay_ms > 0.0) {
-        output.say(format!("slows         each request by {:.1} ms; {} so far", live.delay_ms, live.slowed))?;
+    if let Some(live) = status.live.as_ref().filter(|live| live.delay_ms() > 0.0) {
+        output.say(format!("slows         each request by {:.1} ms; {} so far", live.delay_ms(), live.slowed()))?;
     }
     for waiting in &journal.waiting {
         let lacks = format!("lacks {}, {}", count(waiting.records, "record"), Size(waiting.bytes));

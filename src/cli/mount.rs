@@ -4,18 +4,21 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use reelfs_fuse::MountOptions;
-use reelfs_journal::GroupName;
+use reelfs_journal::{GroupName, VolumeName};
 use serde::Serialize;
 
 use crate::background;
 use crate::cli::Context;
-use crate::daemon::Daemon;
-use crate::error::Result;
+use crate::daemon::{Daemon, Live};
+use crate::error::{Error, ErrorKind, Result};
 use crate::exporter;
-use crate::group_file::GroupFile;
+use crate::group_file::{GroupFile, VolumeEntry};
 use crate::mount_options::{self, Words};
 use crate::mountpoint::Mountpoint;
+use crate::mounts;
 use crate::open_group::OpenGroup;
+use crate::request::{self, FurtherMount, Request};
+use crate::scope::Scope;
 use crate::state::GroupDir;
 
 const EXAMPLES: &str = "\
@@ -23,18 +26,17 @@ Examples:
   reelfs mount docs /srv/docs
   reelfs mount docs /data/docs                  in place: over the protected directory itself
   reelfs mount docs /srv/docs -f -o noexec
+  reelfs mount shop/logs /srv/logs              one volume of a group of several
 
 Options for -o: allow_other (root's default), nonempty, strict, ro, nodev, nosuid, noexec, noatime, sync, dirsync.
 Words of fstab that mean nothing here are passed over.";
 
-/// Event loops at most; more than there are processors only pass requests to and fro.
-const THREADS_MAX: usize = 4;
-
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct MountArgs {
-    /// The group
-    pub group: GroupName,
+    /// The group, or GROUP/VOLUME when it has several volumes
+    #[arg(value_name = "GROUP[/VOLUME]")]
+    pub pair: Scope,
     /// Where to mount it: an empty directory, or the protected directory itself
     pub mountpoint: PathBuf,
     /// Stay in the foreground, until unmounted or Ctrl-C
@@ -54,39 +56,87 @@ pub(crate) struct MountArgs {
 #[derive(Serialize)]
 struct MountedAt<'a> {
     group: &'a GroupName,
+    volume: &'a VolumeName,
     mountpoint: String,
     in_place: bool,
     pid: u32,
 }
 
 pub(crate) fn run(arguments: &MountArgs, context: &Context) -> Result<()> {
-    let group = context.state.existing(&arguments.group)?;
+    let group = context.state.existing(&arguments.pair.group)?;
     let file = GroupFile::load(&group)?;
+    let volume = file.volume(arguments.pair.volume.as_ref())?;
     let words = mount_options::parse(&arguments.options)?;
-    let point = Mountpoint::check(&context.state, &file, &arguments.mountpoint, words.nonempty, &context.output)?;
+    let (nonempty, output) = (words.nonempty, &context.output);
+    let point = Mountpoint::check(&context.state, &file, &volume.pvol, &arguments.mountpoint, nonempty, output)?;
+    let wanted = Wanted { file: &file, volume, point: &point };
     if arguments.ready_on_stdout {
-        return serve(arguments, context, &group, &words, &point, || background::announce(&group));
+        return serve(arguments, context, &group, &words, &wanted, || background::announce(&group));
+    }
+    if let Some(pid) = join(arguments, &group, &words, &wanted)? {
+        return confirm(context, &wanted, pid);
     }
     if arguments.foreground {
-        return serve(arguments, context, &group, &words, &point, || {
-            confirm(context, &file, &point, std::process::id())
-        });
+        return serve(arguments, context, &group, &words, &wanted, || confirm(context, &wanted, std::process::id()));
     }
     let pid = background::start(&child_arguments(arguments, context, &point))?;
-    confirm(context, &file, &point, pid)
+    confirm(context, &wanted, pid)
 }
 
-fn confirm(context: &Context, file: &GroupFile, point: &Mountpoint, pid: u32) -> Result<()> {
-    let (name, shown) = (&file.name, point.path.display());
+/// What is to be mounted where.
+struct Wanted<'a> {
+    file: &'a GroupFile,
+    volume: &'a VolumeEntry,
+    point: &'a Mountpoint,
+}
+
+/// One process serves all mounts of a group, for they have one journal: if there is one, it makes the mount. Its number then.
+fn join(arguments: &MountArgs, group: &GroupDir, words: &Words, wanted: &Wanted<'_>) -> Result<Option<u32>> {
+    let Some(mut connection) = request::connect(group)? else { return Ok(None) };
+    let live: Live = request::converse(group, &mut connection, &Request::Status, &mut |_| {})?;
+    let (title, shown) = (wanted.file.title(wanted.volume), wanted.point.path.display());
+    if let Some(mount) = live.mount_of(&wanted.volume.name) {
+        let place = mount.mountpoint.display();
+        return Err(Error::new(
+            ErrorKind::Busy,
+            format!("{title} is mounted already, at {place}, by process {}", live.pid),
+        )
+        .hint(format!("reelfs umount {place}")));
+    }
+    if arguments.foreground {
+        let message =
+            format!("process {} serves group {} already, and makes further mounts of it", live.pid, group.name());
+        return Err(Error::new(ErrorKind::Busy, message).hint(format!("without -f: reelfs mount {title} {shown}")));
+    }
+    let options = mount_options(&title, words, wanted.point);
+    let further = FurtherMount {
+        volume: wanted.volume.name.clone(),
+        mountpoint: options.mountpoint,
+        allow_other: options.allow_other,
+        kernel: options.kernel_options,
+        strict: arguments.strict || words.strict,
+    };
+    request::converse::<()>(group, &mut connection, &Request::Mount(further), &mut |_| {})?;
+    if mounts::at(&wanted.point.path)?.is_none_or(|entry| !entry.is_of(group.name())) {
+        let message = format!("process {} mounted {title} where it cannot be seen from here", live.pid);
+        return Err(Error::failed(message).hint("it runs in another mount namespace: mount the volume from there"));
+    }
+    Ok(Some(live.pid))
+}
+
+fn confirm(context: &Context, wanted: &Wanted<'_>, pid: u32) -> Result<()> {
+    let Wanted { file, volume, point } = wanted;
+    let (name, shown) = (file.title(volume), point.path.display());
     context.output.document(&MountedAt {
-        group: name,
+        group: &file.name,
+        volume: &volume.name,
         mountpoint: shown.to_string(),
         in_place: point.in_place,
         pid,
     })?;
     let place = if point.in_place { " (in place)" } else { "" };
     context.output.confirm(format!("{name} is mounted at {shown}{place}"))?;
-    if file.base.is_none() {
+    if volume.base.is_none() {
         let next = format!("  next: a base copy, which restores stand on: reelfs base copy {name} --to DIR");
         context.output.confirm(next)?;
     }
@@ -98,15 +148,15 @@ fn serve(
     context: &Context,
     group: &GroupDir,
     words: &Words,
-    point: &Mountpoint,
+    wanted: &Wanted<'_>,
     live: impl FnOnce() -> Result<()>,
 ) -> Result<()> {
     let open = OpenGroup::open(group, "reelfs mount", arguments.strict || words.strict, &context.output)?;
-    let options = mount_options(arguments.group.as_str(), words, point);
-    let daemon = Daemon::start(open, &options)?;
+    let options = mount_options(&wanted.file.title(wanted.volume), words, wanted.point);
+    let daemon = Daemon::start(open, wanted.volume.index, &options)?;
     if let Err(error) = live() {
         // whoever asked has gone or cannot be told: no mount stays behind
-        reelfs_fuse::unmount(&point.path, true).map_err(|busy| crate::daemon::unmount_error(&point.path, busy))?;
+        daemon.worker().unmount()?;
         daemon.wait(|_| Ok(()))?;
         return Err(error);
     }
@@ -120,12 +170,12 @@ pub(crate) fn mount_options(source: &str, words: &Words, point: &Mountpoint) -> 
         source: source.to_owned(),
         allow_other: words.allow_other || rustix::process::geteuid().is_root(),
         kernel_options: words.kernel.clone(),
-        threads: std::thread::available_parallelism().map_or(2, usize::from).min(THREADS_MAX),
+        threads: mount_options::threads(),
     }
 }
 
 fn child_arguments(arguments: &MountArgs, context: &Context, point: &Mountpoint) -> Vec<OsString> {
-    let mut list: Vec<OsString> = ["mount", arguments.group.as_str()].map(OsString::from).to_vec();
+    let mut list: Vec<OsString> = vec!["mount".into(), arguments.pair.to_string().into()];
     list.push(point.path.clone().into());
     list.extend(["--ready-on-stdout", "--state-dir"].map(OsString::from));
     list.push(context.state.root().into());

@@ -1,23 +1,36 @@
 //! `reelfs pair`: split, resync, show and list.
 
+use std::path::PathBuf;
+
 use clap::Subcommand;
-use reelfs_journal::GroupName;
+use reelfs_journal::{GroupName, VolumeName};
 use reelfs_volume::{DirtyCounts, OnFull, Resynced};
 use serde::Serialize;
 
 use crate::cli::Context;
 use crate::error::{Error, ErrorKind, Result};
+use crate::group_file::VolumeEntry;
 use crate::output::count;
 use crate::pair::{self, Done};
 use crate::pair_state::PairState;
 use crate::progress::Progress;
 use crate::request::{self, Request, Step};
+use crate::scope::Scope;
 use crate::size::Size;
 use crate::status::GroupStatus;
 use crate::when::rfc3339;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum PairVerb {
+    /// Make a directory a volume of a group; all volumes of a group have one order of changes
+    #[command(
+        after_help = "Examples:\n  reelfs pair create shop/db --pvol /data/db\n  reelfs pair create shop/logs --pvol \
+                            /data/logs\n\nThen mount each, and make a base copy."
+    )]
+    Create(CreateArgs),
+    /// Take a volume out of its group; its directory and the tapes stay as they are
+    #[command(after_help = "Example:\n  reelfs pair delete shop/logs")]
+    Delete(DeleteArgs),
     /// Stop journaling: applications go on, and what changes is only noted
     #[command(after_help = "Example:\n  reelfs pair split docs")]
     Split(PairArgs),
@@ -39,8 +52,9 @@ pub(crate) struct ListArgs {}
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct ShowArgs {
-    /// The group
-    pub group: GroupName,
+    /// The group, or one volume of it
+    #[arg(value_name = "GROUP[/VOLUME]")]
+    pub pair: Scope,
     /// Exit with 16 when the state is another one
     #[arg(long, value_name = "STATE")]
     pub check: Option<PairState>,
@@ -48,13 +62,33 @@ pub(crate) struct ShowArgs {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct PairArgs {
-    /// The group
-    pub group: GroupName,
+    /// The group, or one volume of it
+    #[arg(value_name = "GROUP[/VOLUME]")]
+    pub pair: Scope,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct CreateArgs {
+    /// What to call it
+    #[arg(value_name = "GROUP/VOLUME")]
+    pub pair: Scope,
+    /// The directory to protect
+    #[arg(long, value_name = "DIR")]
+    pub pvol: PathBuf,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct DeleteArgs {
+    /// Which
+    #[arg(value_name = "GROUP/VOLUME")]
+    pub pair: Scope,
 }
 
 #[derive(Serialize)]
 struct Report<'a, T> {
     group: &'a GroupName,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    volume: Option<&'a VolumeName>,
     state: &'static str,
     #[serde(flatten)]
     what: T,
@@ -62,8 +96,10 @@ struct Report<'a, T> {
 
 pub(crate) fn run(verb: &PairVerb, context: &Context) -> Result<()> {
     match verb {
-        PairVerb::Split(arguments) => split(&arguments.group, context),
-        PairVerb::Resync(arguments) => resync(&arguments.group, context),
+        PairVerb::Create(arguments) => create(arguments, context),
+        PairVerb::Delete(arguments) => delete(&arguments.pair, context),
+        PairVerb::Split(arguments) => split(&arguments.pair, context),
+        PairVerb::Resync(arguments) => resync(&arguments.pair, context),
         PairVerb::Show(arguments) => show(arguments, context),
         PairVerb::List(ListArgs {}) => list(context),
     }
@@ -72,6 +108,8 @@ pub(crate) fn run(verb: &PairVerb, context: &Context) -> Result<()> {
 #[derive(Serialize)]
 struct Row {
     group: String,
+    volume: String,
+    pvol: String,
     state: &'static str,
     reason: Option<&'static str>,
     since: Option<String>,
@@ -80,36 +118,45 @@ struct Row {
 }
 
 impl Row {
-    fn of(status: &GroupStatus) -> Row {
-        let suspension = status.suspension.map(|(suspension, _)| suspension);
+    fn of(status: &GroupStatus, volume: &VolumeEntry) -> Row {
+        let suspension = status.suspension(Some(volume.index));
         Row {
             group: status.file.name.to_string(),
-            state: status.state().word(),
-            reason: suspension.map(|suspension| pair::word(suspension.reason)),
-            since: suspension.map(|suspension| rfc3339(suspension.time)),
+            volume: volume.name.to_string(),
+            pvol: volume.pvol.display().to_string(),
+            state: status.state_of(Some(volume.index)).word(),
+            reason: suspension.map(|(suspension, _)| pair::word(suspension.reason)),
+            since: suspension.map(|(suspension, _)| rfc3339(suspension.time)),
             on_full: status.file.on_full,
-            dirty: status.suspension.map(|(_, counts)| counts),
+            dirty: suspension.map(|(_, counts)| counts),
         }
     }
 }
 
-fn line(status: &GroupStatus, context: &Context) -> String {
-    let since =
-        status.suspension.map(|(suspension, _)| format!(", since {}", context.output.zone.text(suspension.time)));
-    let (name, word) = (status.file.name.as_str(), status.state().word());
-    format!("{name:15} {word}    {}{}", status.plain(), since.unwrap_or_default())
+fn line(status: &GroupStatus, volume: &VolumeEntry, context: &Context) -> String {
+    let index = Some(volume.index);
+    let since = status
+        .suspension(index)
+        .map(|(suspension, _)| format!(", since {}", context.output.zone.text(suspension.time)));
+    let (name, word) = (status.file.title(volume), status.state_of(index).word());
+    format!("{name:15} {word}    {}{}", status.plain_of(index), since.unwrap_or_default())
 }
 
 fn show(arguments: &ShowArgs, context: &Context) -> Result<()> {
-    let status = GroupStatus::of(&context.state.existing(&arguments.group)?)?;
-    context.output.say(line(&status, context))?;
-    context.output.document(&Row::of(&status))?;
-    match arguments.check {
-        Some(wanted) if wanted != status.state() => {
-            let (name, is) = (&arguments.group, status.state().word());
+    let pair = &arguments.pair;
+    let status = GroupStatus::of(&context.state.existing(&pair.group)?)?;
+    for volume in status.file.chosen(pair.volume.as_ref())? {
+        context.output.say(line(&status, volume, context))?;
+        context.output.document(&Row::of(&status, volume))?;
+    }
+    let Some(wanted) = arguments.check else { return Ok(()) };
+    let others = |volume: &&VolumeEntry| status.state_of(Some(volume.index)) != wanted;
+    match status.file.chosen(pair.volume.as_ref())?.into_iter().find(others) {
+        Some(volume) => {
+            let (name, is) = (status.file.title(volume), status.state_of(Some(volume.index)).word());
             Err(Error::new(ErrorKind::State, format!("{name} is {is}, not {}", wanted.word())))
         }
-        _ => Ok(()),
+        None => Ok(()),
     }
 }
 
@@ -117,8 +164,10 @@ fn list(context: &Context) -> Result<()> {
     let mut pairs = Vec::new();
     for group in context.state.groups()? {
         let status = GroupStatus::of(&group)?;
-        context.output.say(line(&status, context))?;
-        pairs.push(Row::of(&status));
+        for volume in &status.file.volumes {
+            context.output.say(line(&status, volume, context))?;
+            pairs.push(Row::of(&status, volume));
+        }
     }
     context.output.document(&Rows { pairs })
 }
@@ -128,31 +177,76 @@ struct Rows {
     pairs: Vec<Row>,
 }
 
-fn split(name: &GroupName, context: &Context) -> Result<()> {
-    let group = context.state.existing(name)?;
-    let split: Done = request::run(&group, &Request::Split, &context.output, &mut |_| {})?;
-    context.output.document(&Report { group: name, state: "SUSP", what: split })?;
+/// The volume, which must be named: a group may have several.
+fn named(pair: &Scope) -> Result<VolumeName> {
+    pair.volume.clone().ok_or_else(|| {
+        let group = &pair.group;
+        Error::usage(format!("`{group}` names no volume"))
+            .hint(format!("{group}/NAME, {group}/{} say", VolumeName::ONLY))
+    })
+}
+
+#[derive(Serialize)]
+struct Joined<'a> {
+    group: &'a GroupName,
+    volume: VolumeName,
+    pvol: String,
+    index: u16,
+}
+
+fn create(arguments: &CreateArgs, context: &Context) -> Result<()> {
+    let (pair, volume) = (&arguments.pair, named(&arguments.pair)?);
+    let group = context.state.existing(&pair.group)?;
+    let request = Request::AddVolume { volume: volume.clone(), pvol: super::absolute(&arguments.pvol)? };
+    let made: pair::Created = request::run(&group, &request, &context.output, &mut |_| {})?;
+    let pvol = made.pvol.display().to_string();
+    context.output.document(&Joined { group: &pair.group, volume, pvol: pvol.clone(), index: made.index.0 })?;
+    context.output.confirm(format!("{pair}: {pvol} has joined group {}", pair.group))?;
+    context.output.confirm(format!("  next: reelfs mount {pair} MOUNTPOINT     ({pvol} itself, or an empty directory)"))
+}
+
+fn delete(pair: &Scope, context: &Context) -> Result<()> {
+    let volume = named(pair)?;
+    let group = context.state.existing(&pair.group)?;
+    let request = Request::RemoveVolume { volume };
+    let done: Done = request::run(&group, &request, &context.output, &mut |_| {})?;
+    context.output.document(&Report { group: &pair.group, volume: pair.volume.as_ref(), state: "SMPL", what: done })?;
+    context.output.confirm(format!("{pair} has left its group; its directory and the tapes stay as they are"))
+}
+
+fn split(pair: &Scope, context: &Context) -> Result<()> {
+    let group = context.state.existing(&pair.group)?;
+    let split: Done =
+        request::run(&group, &Request::Split { volume: pair.volume.clone() }, &context.output, &mut |_| {})?;
+    context.output.document(&Report {
+        group: &pair.group,
+        volume: pair.volume.as_ref(),
+        state: "SUSP",
+        what: split,
+    })?;
     context.output.confirm(match split.already {
-        true => format!("{name} is suspended already"),
+        true => format!("{pair} is suspended already"),
         false => {
-            format!("{name}: PAIR -> SUSP (user); what changes is noted, bring it back: reelfs pair resync {name}")
+            format!("{pair}: PAIR -> SUSP (user); what changes is noted, bring it back: reelfs pair resync {pair}")
         }
     })
 }
 
-fn resync(name: &GroupName, context: &Context) -> Result<()> {
-    let group = context.state.existing(name)?;
+fn resync(pair: &Scope, context: &Context) -> Result<()> {
+    let group = context.state.existing(&pair.group)?;
     let mut progress = Progress::new(&context.output, "resync");
     let mut step = |step: Step| progress.set(step.done, step.total, "");
-    let resynced: Resynced = request::run(&group, &Request::Resync, &context.output, &mut step)?;
+    let request = Request::Resync { volume: pair.volume.clone() };
+    let resynced: Resynced = request::run(&group, &request, &context.output, &mut step)?;
     drop(progress);
-    context.output.document(&Report { group: name, state: "PAIR", what: resynced })?;
+    let volume = pair.volume.as_ref();
+    context.output.document(&Report { group: &pair.group, volume, state: "PAIR", what: resynced })?;
     let (directories, objects) = (count(resynced.directories, "directory"), count(resynced.objects, "object"));
     if resynced == Resynced::default() {
-        return context.output.confirm(format!("{name} is PAIR; nothing had to be told again"));
+        return context.output.confirm(format!("{pair} is PAIR; nothing had to be told again"));
     }
     context.output.confirm(format!(
-        "{name}: SUSP -> COPY -> PAIR; told again: the names in {directories}, {objects}, {}",
+        "{pair}: SUSP -> COPY -> PAIR; told again: the names in {directories}, {objects}, {}",
         Size(resynced.bytes)
     ))
 }

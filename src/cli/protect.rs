@@ -98,7 +98,11 @@ pub(crate) fn run(arguments: &ProtectArgs, context: &Context) -> Result<()> {
     drop(progress);
     let open = OpenGroup::open(&protection.group, "reelfs protect", false, &context.output)?;
     let name = protection.file.name.to_string();
-    let daemon = Daemon::start(open, &mount_options(&name, &Words::default(), &protection.point))?;
+    let daemon = Daemon::start(
+        open,
+        protection.volume.index,
+        &mount_options(&protection.file.title(&protection.volume), &Words::default(), &protection.point),
+    )?;
     if let Err(error) = greet(arguments, context, &protection) {
         // whoever asked cannot be told: no mount stays behind
         daemon.worker().unmount()?;
@@ -118,7 +122,7 @@ pub(crate) fn run(arguments: &ProtectArgs, context: &Context) -> Result<()> {
 fn greet(arguments: &ProtectArgs, context: &Context, protection: &Protection) -> Result<()> {
     let (output, file, point) = (&context.output, &protection.file, &protection.point);
     let name = file.name.as_str();
-    let (pvol, shown) = (file.pvol.display(), point.path.display());
+    let (pvol, shown) = (protection.volume.pvol.display(), point.path.display());
     let (tapes, every) = (protection.tapes.dir.display(), humantime::format_duration(arguments.every));
     output.event(
         "mounted",

@@ -5,7 +5,9 @@ use reelfs_volume::{DirtyCounts, OnFull};
 use serde::Serialize;
 
 use crate::cli::Context;
+use crate::daemon::{Live, LiveMount};
 use crate::error::Result;
+use crate::group_file::VolumeEntry;
 use crate::output::{Output, Tone, count};
 use crate::pair;
 use crate::pair_state::PairState;
@@ -57,16 +59,8 @@ fn print(status: &GroupStatus, output: &Output) -> Result<()> {
     };
     let (name, word) = (output.paint(Tone::Strong, &format!("{:15}", file.name.as_str())), status.state().word());
     output.say(format!("{name} {}    {}", output.paint(tone, word), status.plain()))?;
-    match &status.live {
-        Some(live) => {
-            let (pvol, point, pid) = (file.pvol.display(), live.mountpoint.display(), live.pid);
-            let place = if live.mountpoint == file.pvol { "in place".to_owned() } else { format!("at {point}") };
-            output.say(format!(
-                "  pvol          {pvol}  mounted {place}  (process {pid}, {})",
-                count(live.open_files, "open file")
-            ))?;
-        }
-        None => output.say(format!("  pvol          {}", file.pvol.display()))?,
+    for volume in &file.volumes {
+        output.say(place(status, volume))?;
     }
     if let Some(journal) = &status.journal {
         let percent = journal.used * 100.0;
@@ -81,7 +75,7 @@ fn print(status: &GroupStatus, output: &Output) -> Result<()> {
             output.say(format!("  tapes         {dir}  up to seq {}  {lacks}", waiting.seq))?;
         }
     }
-    if let Some(base) = &file.base {
+    if let Some(base) = &file.base() {
         output.say(format!("  base          restores from seq {} on", base.seq))?;
     }
     if let Some(marker) = &file.last_marker {
@@ -100,6 +94,22 @@ fn print(status: &GroupStatus, output: &Output) -> Result<()> {
     Ok(())
 }
 
+/// Where a volume is, and where it is mounted; in a group of several its name and state, too.
+fn place(status: &GroupStatus, volume: &VolumeEntry) -> String {
+    let pvol = volume.pvol.display();
+    let mount = status.live.as_ref().and_then(|live| Some((live.pid, live.mount_of(&volume.name)?)));
+    let mounted = mount.map_or_else(String::new, |(pid, mount)| {
+        let in_place = mount.mountpoint == volume.pvol;
+        let place = if in_place { "in place".to_owned() } else { format!("at {}", mount.mountpoint.display()) };
+        format!("  mounted {place}  (process {pid}, {})", count(mount.open_files, "open file"))
+    });
+    if status.file.volumes.len() == 1 {
+        return format!("  pvol          {pvol}{mounted}");
+    }
+    let (name, word) = (volume.name.as_str(), status.state_of(Some(volume.index)).word());
+    format!("  volume        {name}  {word}  {pvol}{mounted}")
+}
+
 #[derive(Serialize)]
 struct Report {
     groups: Vec<Row>,
@@ -115,8 +125,9 @@ struct Row {
     reason: Option<&'static str>,
     on_full: OnFull,
     dirty: Option<DirtyCounts>,
-    pvol: String,
+    pvol: Option<String>,
     mount: Option<Mount>,
+    volumes: Vec<Volume>,
     journal: Option<Journal>,
     targets: Vec<Target>,
     base: Option<Base>,
@@ -124,6 +135,51 @@ struct Row {
     clock: Option<Clock>,
     busy: Option<String>,
     troubles: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Volume {
+    name: String,
+    index: u16,
+    pvol: String,
+    state: &'static str,
+    reason: Option<&'static str>,
+    mount: Option<Mount>,
+    base: Option<Base>,
+}
+
+impl Volume {
+    fn of(status: &GroupStatus, volume: &VolumeEntry) -> Volume {
+        let suspension = status.suspension(Some(volume.index));
+        let live = status.live.as_ref();
+        Volume {
+            name: volume.name.to_string(),
+            index: volume.index.0,
+            pvol: volume.pvol.display().to_string(),
+            state: status.state_of(Some(volume.index)).word(),
+            reason: suspension.map(|(suspension, _)| pair::word(suspension.reason)),
+            mount: live.and_then(|live| Some(Mount::of(live, live.mount_of(&volume.name)?))),
+            base: volume.base.map(base),
+        }
+    }
+}
+
+impl Mount {
+    fn of(live: &Live, mount: &LiveMount) -> Mount {
+        Mount {
+            mountpoint: mount.mountpoint.display().to_string(),
+            pid: live.pid,
+            since: rfc3339(mount.since),
+            open_files: mount.open_files,
+            writers_waiting: mount.waiting,
+            writers_slowed: mount.slowed,
+            delay_ms: mount.delay_ms,
+        }
+    }
+}
+
+fn base(base: crate::group_file::Base) -> Base {
+    Base { uuid: base.uuid.to_string(), seq: base.seq.0 }
 }
 
 #[derive(Serialize)]
@@ -188,19 +244,12 @@ impl Row {
             epoch: file.epoch.0,
             state: status.state().word(),
             state_text: status.plain(),
-            reason: status.suspension.map(|(suspension, _)| pair::word(suspension.reason)),
+            reason: status.suspension(None).map(|(suspension, _)| pair::word(suspension.reason)),
             on_full: file.on_full,
-            dirty: status.suspension.map(|(_, counts)| counts),
-            pvol: file.pvol.display().to_string(),
-            mount: live.map(|live| Mount {
-                mountpoint: live.mountpoint.display().to_string(),
-                pid: live.pid,
-                since: rfc3339(live.since),
-                open_files: live.open_files,
-                writers_waiting: live.waiting,
-                writers_slowed: live.slowed,
-                delay_ms: live.delay_ms,
-            }),
+            dirty: status.suspension(None).map(|(_, counts)| counts),
+            pvol: file.volumes.first().map(|volume| volume.pvol.display().to_string()),
+            volumes: file.volumes.iter().map(|volume| Volume::of(status, volume)).collect(),
+            mount: live.and_then(|live| Some(Mount::of(live, live.mounts.first()?))),
             journal: journal.map(|journal| Journal {
                 path: file.journal.display().to_string(),
                 size_bytes: journal.size_bytes,
@@ -211,7 +260,7 @@ impl Row {
                 last_time: journal.last_time.map(rfc3339),
             }),
             targets: journal.map_or_else(Vec::new, targets),
-            base: file.base.map(|base| Base { uuid: base.uuid.to_string(), seq: base.seq.0 }),
+            base: file.base().map(base),
             last_marker: file.last_marker.as_ref().map(|marker| Marker {
                 name: marker.name.clone(),
                 seq: marker.seq.0,

@@ -6,14 +6,18 @@ mod prune;
 mod show;
 mod verify;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use clap::Subcommand;
-use reelfs_archive::{Catalog, TapeError};
+use reelfs_archive::{Catalog, Label, LabelVolume, TapeError};
 use reelfs_journal::GroupName;
+use serde::Serialize;
+use uuid::Uuid;
 
 use crate::cli::Context;
 use crate::error::{Error, ErrorKind, Result};
+use crate::volumes::Volumes;
 
 pub(super) use export::{MadeTape, line, made_tape, report};
 
@@ -91,6 +95,34 @@ fn scan(paths: &[PathBuf]) -> Result<Catalog> {
         return Err(Error::new(ErrorKind::NotFound, format!("there is no tape in {}", shown.join(", "))));
     }
     Ok(catalog)
+}
+
+/// A volume that a tape holds records of, in JSON.
+#[derive(Debug, Serialize)]
+struct VolumeJson {
+    index: u16,
+    name: String,
+}
+
+fn volumes_json(label: &Label) -> Vec<VolumeJson> {
+    let volume = |volume: &LabelVolume| VolumeJson { index: volume.index.0, name: volume.called().to_string() };
+    label.volumes.iter().map(volume).collect()
+}
+
+/// The names of the volumes that a tape holds records of.
+fn volumes_text(label: &Label) -> String {
+    let names: Vec<String> = label.volumes.iter().map(|volume| volume.called().to_string()).collect();
+    names.join(", ")
+}
+
+/// The groups of which these tapes know several volumes: each of their tapes must say which ones it holds.
+fn of_several_volumes(catalog: &Catalog) -> BTreeSet<Uuid> {
+    let mut groups: BTreeMap<Uuid, Volumes> = BTreeMap::new();
+    for label in catalog.tapes().iter().map(|tape| &tape.head.label) {
+        let volumes = groups.entry(label.group_uuid).or_default();
+        label.volumes.iter().for_each(|volume| volumes.add(volume));
+    }
+    groups.into_iter().filter(|(_, volumes)| volumes.are_several()).map(|(group, _)| group).collect()
 }
 
 /// What is wrong with a tape, as an error of the command line.

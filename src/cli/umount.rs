@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::cli::Context;
-use crate::daemon::unmount_error;
 use crate::error::{Error, ErrorKind, Result};
 use crate::mounts::{self, MountEntry};
 use crate::request::{self, Request};
+use crate::scope::Scope;
+use crate::served::unmount_error;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  reelfs umount /srv/docs")]
@@ -51,18 +52,21 @@ pub(crate) fn run(arguments: &UmountArgs, context: &Context) -> Result<()> {
 
 /// Asks the process behind a mount to end; `None` when it does not answer for this place.
 fn ask_its_process(entry: &MountEntry, point: &Path, context: &Context) -> Result<Option<()>> {
-    let Ok(name) = entry.source.parse() else {
+    let Ok(pair) = entry.source.parse::<Scope>() else {
         return Ok(None);
     };
-    let group = context.state.group(&name);
+    let group = context.state.group(&pair.group);
     let Some(mut connection) = request::connect(&group)? else {
         return Ok(None);
     };
     let live: crate::daemon::Live = request::converse(&group, &mut connection, &Request::Status, &mut |_| {})?;
-    if live.mountpoint != point {
+    if live.mounts.iter().all(|mount| mount.mountpoint != point) {
         return Ok(None);
     }
-    request::converse::<()>(&group, &mut connection, &Request::Umount, &mut |_| {})?;
-    connection.wait_closed();
+    let request = Request::Umount { mountpoint: Some(point.to_owned()) };
+    request::converse::<()>(&group, &mut connection, &request, &mut |_| {})?;
+    if live.mounts.len() == 1 {
+        connection.wait_closed(); // the process ends with its last mount
+    }
     Ok(Some(()))
 }

@@ -14,8 +14,8 @@ use serde_json::Value;
 use super::{Protection, absence};
 use crate::daemon::{Daemon, Worker};
 use crate::error::{Error, ErrorKind, Result};
-use crate::export::{Exported, Made, SAME_DISK, tape_error};
-use crate::group_file::GroupFile;
+use crate::export::{Exported, Made, SAME_DISK, is_of, tape_error};
+use crate::group_file::{GroupFile, VolumeEntry};
 use crate::journal_state::JournalState;
 use crate::open_group::OpenGroup;
 use crate::output::Output;
@@ -154,11 +154,14 @@ impl<T: FnMut(&News<'_>)> Keeper<T> {
 
     /// A journal that filled while no tape could be written: now there is room, and what changed meanwhile is told.
     fn bring_back(&mut self, worker: &Worker) {
-        let is_full = worker.group().primary().suspension().is_some_and(|(now, _)| now.reason != Reason::User);
+        let (group, file) = (worker.group(), worker.group().file());
+        let is_full = file.volumes.iter().any(|entry| {
+            group.suspension(entry.index).is_some_and(|(suspension, _)| suspension.reason != Reason::User)
+        });
         if self.failing.is_some() || !is_full || worker.has_ended() {
             return;
         }
-        match worker.perform(&Request::Resync, &mut |_| {}) {
+        match worker.perform(&Request::Resync { volume: None }, &mut |_| {}) {
             Ok(_) => self.warn(
                 "the journal was full: what changed meanwhile has been told again, and every change is journaled",
             ),
@@ -199,7 +202,7 @@ impl<T: FnMut(&News<'_>)> Keeper<T> {
         if let Some(error) = self.hopeless.take() {
             return Err(error);
         }
-        self.attempt(group, &mut |request, step| request::perform(group, None, request, step)).map_err(|error| {
+        self.attempt(group, &mut |request, step| request::perform(group, &[], request, step)).map_err(|error| {
             let advice = self.advice(&error);
             let after = "nothing is lost: the changes wait in the journal for the next run";
             error.hint(if advice.is_empty() { after.to_owned() } else { format!("{advice}; {after}") })
@@ -255,7 +258,7 @@ impl<T: FnMut(&News<'_>)> Keeper<T> {
                 target.seq
             ));
         }
-        Ok(Request::BaseCopy { to })
+        Ok(Request::BaseCopy { to, volume: None })
     }
 
     fn warn(&mut self, warning: &str) {
@@ -272,7 +275,7 @@ impl<T: FnMut(&News<'_>)> Keeper<T> {
         }
         let advice = self.advice(error);
         let advice = if advice.is_empty() { advice } else { format!("{advice}; ") };
-        let used = JournalState::of(group.primary().jvol(), &group.file())
+        let used = JournalState::of(group.journal().jvol(), &group.file())
             .map_or_else(|_| String::new(), |state| format!(" ({:.0} % full)", state.used * 100.0));
         let sentence = format!(
             "no tape was made: {reason}; {advice}until then the changes wait in the journal{used}, tried again every {}",
@@ -294,10 +297,16 @@ impl<T: FnMut(&News<'_>)> Keeper<T> {
 
 /// Whether the tapes of a directory lead from a finished base to the last record that was ever put there.
 pub(super) fn stands(catalog: &Catalog, file: &GroupFile, dir: &Path) -> bool {
-    let Some(newest) = &file.base else { return false };
+    !file.volumes.is_empty() && file.volumes.iter().all(|entry| leads(catalog, file, entry, dir))
+}
+
+/// The same of one volume.
+fn leads(catalog: &Catalog, file: &GroupFile, entry: &VolumeEntry, dir: &Path) -> bool {
+    let Some(newest) = &entry.base else { return false };
     let chain = catalog.chain(file.uuid, file.epoch);
     let exported = file.target(dir).filter(|target| target.epoch == file.epoch).map(|target| target.seq);
-    let finished = chain.bases.iter().filter(|base| base.head.first() <= newest.seq);
+    let own = chain.bases.iter().filter(|base| is_of(base, entry.index));
+    let finished = own.filter(|base| base.head.first() <= newest.seq);
     finished.map(|base| base.head.first()).any(|began| {
         let reached = chain.updates.iter().fold(began, |reached, tape| {
             let goes_on = tape.head.first() <= reached.next();

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use reelfs_archive::{BaseBytes, TapeError, VerifiedTape};
-use reelfs_journal::{Change, Record, Seq, Timestamp};
+use reelfs_journal::{Change, Record, Seq, Timestamp, VolumeIndex};
 
 use super::tape::tape_error;
 use super::told::Told;
@@ -72,18 +72,19 @@ impl Winding {
     }
 }
 
-/// Everything that a restore reads.
+/// Everything that a restore of one volume reads.
 pub struct Reel {
+    volume: VolumeIndex,
     base: Rc<VerifiedTape>,
     base_path: PathBuf,
     windings: Vec<Winding>,
 }
 
 impl Reel {
-    /// A base tape and the update tapes that follow it.
+    /// A volume's base tape and the update tapes that follow it.
     #[must_use]
-    pub fn new(base: Rc<VerifiedTape>, base_path: &Path, windings: Vec<Winding>) -> Reel {
-        Reel { base, base_path: base_path.to_owned(), windings }
+    pub fn new(volume: VolumeIndex, base: Rc<VerifiedTape>, base_path: &Path, windings: Vec<Winding>) -> Reel {
+        Reel { volume, base, base_path: base_path.to_owned(), windings }
     }
 
     /// Visits the records of the base tape: entries, and where the bytes are.
@@ -112,7 +113,8 @@ impl Reel {
         tape_error(&self.base_path, error)
     }
 
-    /// Visits the records `from` to `to` in order, each as it really was; those that came to nothing are left out.
+    /// Visits the records `from` to `to` that concern the volume in order, each as it really was; those that came to nothing
+    /// are left out, and so are those of the group's other volumes: nobody who applies records sees them.
     ///
     /// # Errors
     /// A tape does not read back (19), or the visitor's.
@@ -133,7 +135,8 @@ impl Reel {
                 if seq != next {
                     return Err(fail(missing()));
                 }
-                if let Some(change) = winding.told.amends.real(record) {
+                let concerns = record.concerns(self.volume);
+                if let Some(change) = winding.told.amends.real(record).filter(|_| concerns) {
                     visit(Step { seq, time, change })?;
                 }
                 next = seq.next();

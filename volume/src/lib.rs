@@ -7,6 +7,7 @@ pub mod compare;
 
 mod apply;
 mod bracket;
+mod group;
 mod node;
 mod primary;
 mod stat;
@@ -15,10 +16,11 @@ mod volume;
 mod xattr;
 
 pub use bracket::Bracket;
+pub use group::{ClockState, Group, GroupOptions, OnFull, WARN_PERCENT};
 pub use primary::{
-    Adopted, ClockState, DirEntry, DirtyCounts, Held, Identity, NewEpoch, OnFull, OpenError, OpenOptions, Opened,
-    Primary, Reason, Recovered, Requester, ResyncError, Resynced, Session, SetAttr, Suspension, TimeSet, Visit,
-    WARN_PERCENT, WalkError, suspension,
+    Adopted, DirEntry, DirtyCounts, Held, Identity, NewEpoch, OpenError, OpenOptions, Opened, Primary, Reason,
+    Recovered, Requester, ResyncError, Resynced, Session, SetAttr, Suspension, TimeSet, Visit, VolumeOptions,
+    WalkError, suspension,
 };
 pub use stat::Stat;
 pub use volume::{Side, Volume};

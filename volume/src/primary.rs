@@ -6,7 +6,6 @@
 //! reply.
 
 mod adopt;
-mod anchor;
 mod attributes;
 mod committer;
 mod data;
@@ -19,18 +18,17 @@ mod recovery;
 mod redo;
 mod superseded;
 mod suspend;
-mod throttle;
 mod walk;
 
+pub(crate) use committer::Committer;
+
 pub use adopt::{Adopted, Identity};
-pub use anchor::ClockState;
 pub use attributes::{SetAttr, TimeSet};
 pub use directory::DirEntry;
 pub use dirty::{DirtyCounts, Reason, Suspension, suspension};
-pub use lifecycle::{NewEpoch, OpenError, OpenOptions, Opened, Session};
+pub use lifecycle::{NewEpoch, OpenError, OpenOptions, Opened, Session, VolumeOptions};
 pub use recovery::Recovered;
-pub use suspend::{OnFull, ResyncError, Resynced};
-pub use throttle::WARN_PERCENT;
+pub use suspend::{ResyncError, Resynced};
 pub use walk::{Visit, WalkError};
 
 use std::path::PathBuf;
@@ -40,11 +38,12 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use reelfs_journal::{
-    AmendOutcome, Appended, Change, Clock, EncodedRecord, Epoch, FileId, FileTime, InFlight, JournalError, Jvol,
-    MarkerKind, Record, Reserve, Seal, Seq, Slot, Tags, Timestamp, VolumeIndex,
+    AmendOutcome, Appended, Change, Clock, FileId, FileTime, InFlight, Jvol, MarkerKind, Reserve, Seq, Slot, Tags,
+    Timestamp, VolumeIndex,
 };
 use rustix::io::{Errno, Result};
 
+use crate::group::{Group, OnFull, STEP_MIN, lend};
 use crate::node::Node;
 use crate::volume::Volume;
 
@@ -85,28 +84,19 @@ pub struct Held<'p> {
 /// A primary volume with its journal.
 pub struct Primary {
     pub(crate) volume: Volume,
-    jvol: Arc<Jvol>,
-    in_flight: InFlight,
-    clock: Arc<dyn Clock>,
-    /// Boot of the machine.
-    boot: String,
-    /// How far the wall clock was ahead of the boot clock since the volume was opened, at most, in nanoseconds.
-    furthest: AtomicI64,
+    group: Arc<Group>,
+    index: VolumeIndex,
+    in_flight: Arc<InFlight>,
     due: lull::DueRedo,
-    epoch: Epoch,
+    refusal: Arc<committer::Refusal>,
     /// Changes read; who must have none under way writes.
     gate: RwLock<()>,
     /// Lookups read, changes of names write.
     names: RwLock<()>,
-    /// The last record that an [`Change::Amend`] followed up: a seal must not part the two.
-    last_amend: AtomicU64,
     known: Mutex<adopt::KnownDirectories>,
-    committer: committer::Committer,
     walk: walk::Announcements,
     failed: AtomicBool,
-    on_full: Mutex<OnFull>,
-    warning: throttle::Warning,
-    /// Where the group's state lives.
+    /// Where the volume's state lives.
     state: PathBuf,
     suspended: AtomicBool,
     /// How often it was suspended.
@@ -120,7 +110,7 @@ pub struct Primary {
 
 impl std::fmt::Debug for Primary {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Primary").field("epoch", &self.epoch).finish_non_exhaustive()
+        f.debug_struct("Primary").field("index", &self.index).finish_non_exhaustive()
     }
 }
 
@@ -137,22 +127,26 @@ impl Primary {
         self.volume.root_id()
     }
 
-    /// The present epoch.
+    /// The group that it is a volume of.
     #[must_use]
-    pub fn epoch(&self) -> Epoch {
-        self.epoch
+    pub fn group(&self) -> &Arc<Group> {
+        &self.group
     }
 
-    /// The journal volume.
+    /// Which volume of the group it is.
+    #[must_use]
+    pub fn index(&self) -> VolumeIndex {
+        self.index
+    }
+
+    /// The journal of the group.
     #[must_use]
     pub fn jvol(&self) -> &Arc<Jvol> {
-        &self.jvol
+        self.group.jvol()
     }
 
-    /// The volume's clock.
-    #[must_use]
-    pub fn clock(&self) -> &Arc<dyn Clock> {
-        &self.clock
+    fn clock(&self) -> &dyn Clock {
+        &**self.group.clock()
     }
 
     /// Files open for anything right now.
@@ -167,13 +161,19 @@ impl Primary {
         self.suspensions.load(Ordering::SeqCst)
     }
 
+    /// How long a change is to be held up now; see [`Group::delay`]. Nobody is while the volume is suspended.
+    #[must_use]
+    pub fn delay(&self) -> Duration {
+        if self.is_suspended() { Duration::ZERO } else { self.group.delay() }
+    }
+
     /// Waits until the journal has room for an operation again; false when the time is over.
     #[must_use]
     pub fn wait_for_room(&self, payload: u64, timeout: Duration) -> bool {
-        if self.is_suspended() || *self.on_full.lock() != OnFull::Block {
+        if self.is_suspended() || self.group.on_full() != OnFull::Block {
             return true; // a full journal keeps nobody waiting
         }
-        self.jvol.wait_for_room(payload + OPERATION_BYTES, OPERATION_RECORDS, timeout)
+        self.jvol().wait_for_room(payload + OPERATION_BYTES, OPERATION_RECORDS, timeout)
     }
 
     /// Lets one change in, which is under way as long as what this gives is held. When the journal has no room for it, the group
@@ -181,14 +181,13 @@ impl Primary {
     fn admit(&self, payload: u64) -> Result<RwLockReadGuard<'_, ()>> {
         loop {
             let admitted = self.gate.read();
-            if self.failed.load(Ordering::Relaxed) {
+            if self.has_failed() {
                 return Err(Errno::ROFS);
             }
             if self.is_suspended() || self.has_room(payload) {
                 return Ok(admitted);
             }
-            let on_full = *self.on_full.lock();
-            match on_full {
+            match self.group.on_full() {
                 OnFull::Block => return Err(Errno::AGAIN),
                 OnFull::Fail => return Err(Errno::NOSPC),
                 OnFull::Suspend => {
@@ -199,8 +198,13 @@ impl Primary {
         }
     }
 
+    /// The journal or the disk of the volume refused something: nothing is taken any more until the next opening.
+    fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Relaxed) || self.refusal.is_there() || self.group.has_failed()
+    }
+
     fn has_room(&self, payload: u64) -> bool {
-        self.jvol.has_room(payload + OPERATION_BYTES, OPERATION_RECORDS)
+        self.jvol().has_room(payload + OPERATION_BYTES, OPERATION_RECORDS)
     }
 
     /// Lets no change in, and none is under way, while what this gives is held; reads go on. At most `patience` is waited for
@@ -220,7 +224,7 @@ impl Primary {
 
     /// The wall clock as a file time.
     fn now(&self) -> FileTime {
-        self.clock.read().wall.into()
+        self.clock().read().wall.into()
     }
 
     /// Journals the changes of one operation and applies them in order. Returns the bytes written by the last.
@@ -229,12 +233,15 @@ impl Primary {
             return self.commit_noted(changes);
         }
         let first = self.journal(Some(slot), who, changes, Reserve::Keep)?.first;
-        let result = self.apply_all(slot, who, changes, first);
-        if self.volume.refused_times() {
-            changes.iter().flat_map(touched).for_each(|id| self.read_back(who, id));
+        let mut result = self.apply_all(slot, who, changes, first);
+        if self.volume.refused_times()
+            && let Err(error) = changes.iter().flat_map(touched).try_for_each(|id| self.read_back(who, id))
+        {
+            slot.leave();
+            result = result.and(Err(error));
         }
         self.note_applied();
-        let _ = self.tell_clock();
+        let _ = self.group.tell_clock();
         result
     }
 
@@ -248,15 +255,15 @@ impl Primary {
                     if let Change::Write { file, data, .. } = change
                         && written < data.len() as u64
                     {
-                        self.amend_short(slot, who, seq, *file, written)?;
+                        self.amend_short(slot, who, seq, *file, written).inspect_err(|_| slot.leave())?;
                     }
                 }
                 Err(error) => {
-                    for void in seq.0..first.0 + changes.len() as u64 {
-                        self.amend(slot, who, Seq(void), AmendOutcome::Void)?;
-                    }
-                    // ext4 sets times, and fallocate the size, before it looks for room
-                    touched(change).into_iter().for_each(|id| self.read_back(who, id));
+                    // ext4 sets times, and fallocate the size, before it looks for room; told first, for an amended change is settled
+                    let told = touched(change).into_iter().try_for_each(|id| self.read_back(who, id));
+                    let mut voids = seq.0..first.0 + changes.len() as u64;
+                    told.and_then(|()| voids.try_for_each(|void| self.amend(slot, who, Seq(void), AmendOutcome::Void)))
+                        .inspect_err(|_| slot.leave())?;
                     // EAGAIN is our own word for a full journal
                     return Err(if error == Errno::AGAIN { Errno::IO } else { error });
                 }
@@ -266,27 +273,27 @@ impl Primary {
     }
 
     /// Journals size and attributes of an object as they stand, where a change did not do just what its record says.
-    fn read_back(&self, who: &Requester, id: FileId) {
+    fn read_back(&self, who: &Requester, id: FileId) -> Result<()> {
         if self.is_suspended() {
-            return; // a resync says how it stands
+            return Ok(()); // a resync says how it stands
         }
         let stat = self.volume.node(id).and_then(|node| self.volume.stat(&node));
-        let Ok(stat) = stat else { return };
+        let Ok(stat) = stat else { return Ok(()) };
         let mut changes = Vec::new();
         if stat.file_type == rustix::fs::FileType::RegularFile {
             changes.push(Change::SetSize { file: id, size: stat.size, mtime: stat.mtime });
         }
         changes.push(Change::SetAttr { file: id, attributes: stat.attributes() });
-        if let Err(error) = self.journal(None, who, &changes, Reserve::Use) {
+        self.journal(None, who, &changes, Reserve::Use).map(|_| ()).inspect_err(|error| {
             tracing::error!(%error, %id, "what a failed change left could not be journaled");
-        }
+        })
     }
 
     /// Remembers that a change of ours has just been applied. A clock that was put back since the last one counts: what others
     /// change later has times by that clock.
     fn note_applied(&self) {
-        let now = self.clock.read().wall.0;
-        let later = |last: i64| (now >= last || last.saturating_sub(now) >= anchor::STEP_MIN).then_some(now);
+        let now = self.clock().read().wall.0;
+        let later = |last: i64| (now >= last || last.saturating_sub(now) >= STEP_MIN).then_some(now);
         let _ = self.applied_at.fetch_update(Ordering::Relaxed, Ordering::Relaxed, later);
     }
 
@@ -298,7 +305,7 @@ impl Primary {
 
     fn amend(&self, slot: &Slot<'_>, who: &Requester, amended: Seq, outcome: AmendOutcome) -> Result<()> {
         let last = self.journal(Some(slot), who, &[Change::Amend { amended, outcome }], Reserve::Use)?.last;
-        self.last_amend.fetch_max(last.0, Ordering::SeqCst);
+        self.group.amended(last);
         Ok(())
     }
 
@@ -311,51 +318,7 @@ impl Primary {
         changes: &[Change<'_>],
         reserve: Reserve,
     ) -> Result<Appended> {
-        let wall = self.clock.read().wall;
-        let records: Vec<Record<'_>> = changes
-            .iter()
-            .enumerate()
-            .map(|(index, change)| Record {
-                seq: Seq::ZERO,
-                more: index + 1 < changes.len(),
-                time: Timestamp(0),
-                wall,
-                uid: who.uid,
-                pid: who.pid,
-                volume: VolumeIndex(0),
-                change: lend(change),
-            })
-            .collect();
-        let mut encoded: Vec<EncodedRecord<'_>> = records.iter().map(Record::encode).collect();
-        let reserved = |first, last| {
-            if let Some(slot) = slot {
-                slot.appended(first, last);
-            }
-        };
-        match self.jvol.append(&mut encoded, &*self.clock, reserve, reserved) {
-            Ok(appended) => {
-                self.committer.appended(appended.last, changes.iter().map(payload).sum());
-                Ok(appended)
-            }
-            Err(JournalError::Full) if reserve == Reserve::Keep => Err(Errno::AGAIN),
-            Err(JournalError::TooLarge(_)) => Err(Errno::FBIG),
-            Err(error) => {
-                tracing::error!(%error, "the journal cannot be written: the mount takes no more changes");
-                self.failed.store(true, Ordering::Relaxed);
-                Err(Errno::IO)
-            }
-        }
-    }
-
-    /// Sets a named point. What holds changes for it is given up as soon as the point has its place: nobody waits for the disk.
-    ///
-    /// # Errors
-    /// `EIO` when the journal cannot be written or made durable.
-    pub fn mark(&self, name: &str, note: &str, tags: &Tags, held: Option<Held<'_>>) -> Result<(Seq, Timestamp)> {
-        let placed = self.place(MarkerKind::Named, (name, note, tags), self.clock.read().wall)?;
-        drop(held);
-        self.jvol.sync(placed.last).map_err(|_| Errno::IO)?;
-        Ok((placed.last, placed.time))
+        self.group.journal(self.index, slot, who, changes, reserve)
     }
 
     fn marker(&self, kind: MarkerKind, name: &str, note: &str, since: Timestamp) -> Result<Seq> {
@@ -363,9 +326,7 @@ impl Primary {
     }
 
     fn place(&self, kind: MarkerKind, (name, note, tags): (&str, &str, &Tags), since: Timestamp) -> Result<Appended> {
-        let (name, note, tags) = (name.to_owned(), note.to_owned(), tags.clone());
-        let marker = Change::Marker { kind, epoch: self.epoch, name, note, tags, since };
-        self.journal(None, &Requester::reelfs(), &[marker], Reserve::Use)
+        self.group.place(self.index, (kind, name, note, tags), since)
     }
 
     /// Appends control information of a base copy; waits until everything before it is settled.
@@ -374,7 +335,7 @@ impl Primary {
     /// `EIO` when the journal cannot be written.
     pub fn control(&self, change: &Change<'_>) -> Result<Seq> {
         let last = self.journal(None, &Requester::reelfs(), &[lend(change)], Reserve::Use)?.last;
-        while !self.in_flight.wait_settled(last, Duration::from_secs(1)) {}
+        self.group.settle(last)?;
         Ok(last)
     }
 
@@ -383,7 +344,7 @@ impl Primary {
     /// # Errors
     /// What the file system says. It says so once: nothing may be freed after it.
     pub fn sync_volume(&self) -> Result<()> {
-        if self.failed.load(Ordering::Relaxed) {
+        if self.has_failed() {
             return Err(Errno::IO);
         }
         self.sync_or_note().inspect_err(|error| {
@@ -401,29 +362,6 @@ impl Primary {
             }
         })
     }
-
-    /// A settled, durable end of the journal, and the time until which it speaks.
-    ///
-    /// # Errors
-    /// `EIO` when the journal cannot be made durable.
-    pub fn seal(&self) -> Result<Seal> {
-        loop {
-            if self.is_suspended()
-                && let Some((last, time)) = self.dirty.lock().as_ref().map(|map| map.sealed)
-            {
-                return Ok(Seal { last, time }); // durable since, and nothing speaks of what came later
-            }
-            let (last, time) = self.jvol.tick(&*self.clock);
-            if self.tell_clock() {
-                continue;
-            }
-            while !self.in_flight.wait_settled(last, Duration::from_secs(1)) {}
-            if self.last_amend.load(Ordering::SeqCst) <= last.0 {
-                self.jvol.sync(last).map_err(|_| Errno::IO)?;
-                return Ok(Seal { last, time });
-            }
-        }
-    }
 }
 
 /// Objects whose times, sizes or attributes a change sets.
@@ -433,26 +371,5 @@ fn touched(change: &Change<'_>) -> Vec<FileId> {
         Change::Unlink { parent, .. } => vec![*parent],
         Change::Rename { parent, new_parent, .. } => vec![*parent, *new_parent],
         other => vec![other.file()],
-    }
-}
-
-/// The same change, borrowing the bytes of a write.
-fn lend<'a>(change: &'a Change<'_>) -> Change<'a> {
-    match change {
-        Change::Write { file, offset, data, size, mtime } => Change::Write {
-            file: *file,
-            offset: *offset,
-            data: std::borrow::Cow::Borrowed(data),
-            size: *size,
-            mtime: *mtime,
-        },
-        other => other.clone(),
-    }
-}
-
-fn payload(change: &Change<'_>) -> u64 {
-    match change {
-        Change::Write { data, .. } => data.len() as u64,
-        _ => 0,
     }
 }

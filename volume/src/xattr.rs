@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use reelfs_journal::Xattr;
+use reelfs_journal::disk::{self, Label, Operation};
 use rustix::fs::XattrFlags;
 use rustix::io::{Errno, Result};
 
@@ -72,11 +73,15 @@ pub(crate) fn all(object: impl AsFd) -> Result<Vec<Xattr>> {
 }
 
 pub(crate) fn set(object: impl AsFd, xattr: &Xattr, flags: XattrFlags) -> Result<()> {
-    rustix::fs::setxattr(proc_path(object.as_fd()), xattr.name.as_slice(), &xattr.value, flags)
+    let object = object.as_fd();
+    let set = || rustix::fs::setxattr(proc_path(object), xattr.name.as_slice(), &xattr.value, flags);
+    disk::call(Label::ApplyXattr, || Operation::SetAttributes { file: object }, set)
 }
 
 pub(crate) fn remove(object: impl AsFd, name: &[u8]) -> Result<()> {
-    rustix::fs::removexattr(proc_path(object.as_fd()), name)
+    let object = object.as_fd();
+    let remove = || rustix::fs::removexattr(proc_path(object), name);
+    disk::call(Label::ApplyRemoveXattr, || Operation::SetAttributes { file: object }, remove)
 }
 
 /// Makes the attributes be exactly these.

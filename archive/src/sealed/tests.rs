@@ -11,17 +11,25 @@ use crate::compress::{FrameSink, Written};
 use crate::header::{member, member_header};
 use crate::index::{Chunk, Counts, FrameEntry};
 use crate::trailer::{raw_frame, tail};
-use crate::{Depth, UpdateWriter, WriteOptions};
+use crate::{Depth, LabelVolume, UpdateWriter, WriteOptions};
 
 const TIME: Timestamp = Timestamp(1_000);
 
 fn label() -> Label {
     let before = Position { epoch: Epoch(1), seq: Seq(0), digest: Digest::ZERO };
-    Label::update("docs".parse().expect("a name"), Uuid::from_u128(1), before, TIME)
+    Label::update("docs".parse().expect("a name"), Uuid::from_u128(1), before, TIME, vec![LabelVolume::only()])
 }
 
 fn base_label() -> Label {
-    Label::base("docs".parse().expect("a name"), Uuid::from_u128(1), Epoch(1), Uuid::from_u128(2), Seq(1), TIME)
+    Label::base(
+        "docs".parse().expect("a name"),
+        Uuid::from_u128(1),
+        Epoch(1),
+        Uuid::from_u128(2),
+        Seq(1),
+        TIME,
+        LabelVolume::only(),
+    )
 }
 
 fn record(change: Change<'static>, seq: u64) -> ([u8; 64], Vec<u8>) {
@@ -164,7 +172,10 @@ const LIES: &[(Lie, &str)] = &[
         |forge| forge.index.after = forge.index.after.map(|after| Position { seq: Seq(1 << 60), ..after }),
         "its position",
     ),
-    (|forge| forge.label.readable_from = 2, "tape format 2"),
+    (|forge| forge.label.readable_from = 3, "tape format 3"),
+    (|forge| forge.label.volumes.clear(), "its volumes"),
+    (|forge| forge.label.volumes.push(LabelVolume::only()), "its volumes"),
+    (|forge| forge.label.volumes[0].index = VolumeIndex(1), "record 1 is of a volume that the label does not list"),
     (|forge| forge.label.first = Seq(0), "out of range"),
     (|forge| forge.label.first = Seq(2), "position before it"),
     (|forge| forge.label.before = None, "position before it"),

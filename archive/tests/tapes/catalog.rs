@@ -4,7 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::support::*;
-use reelfs_archive::{BaseWriter, Catalog, Chain, Depth, Gap, Label, Sealed, SealedTape, TapeError, WriteOptions};
+use reelfs_archive::{
+    BaseWriter, Catalog, Chain, Depth, Gap, Label, LabelVolume, Sealed, SealedTape, TapeError, WriteOptions,
+};
 use reelfs_journal::{Digest, Epoch, Position, Seq, Timestamp};
 use uuid::Uuid;
 
@@ -19,7 +21,15 @@ fn tape(directory: &Path, before: Position, last: u64) -> Sealed<Vec<u8>> {
 /// Writes a base tape that stands at a record and holds nothing.
 fn base(directory: &Path, began: u64) {
     let group = "docs".parse().expect("a group");
-    let label = Label::base(group, GROUP, Epoch(1), Uuid::from_u128(u128::from(began)), Seq(began), Timestamp(1));
+    let label = Label::base(
+        group,
+        GROUP,
+        Epoch(1),
+        Uuid::from_u128(u128::from(began)),
+        Seq(began),
+        Timestamp(1),
+        LabelVolume::only(),
+    );
     let writer = BaseWriter::new(Vec::new(), label, WriteOptions::default()).expect("a writer");
     let sealed = writer.seal(Timestamp(1)).expect("sealed");
     fs::write(directory.join(sealed.name.to_string()), &sealed.out).expect("a tape");

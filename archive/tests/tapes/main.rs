@@ -6,3 +6,4 @@ mod plant;
 mod stream;
 mod support;
 mod update;
+mod volumes;

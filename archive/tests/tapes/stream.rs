@@ -4,7 +4,9 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 
-use reelfs_archive::{BaseExtent, BaseFile, BaseWriter, Depth, Label, SealedTape, TapeError, VerifiedTape};
+use reelfs_archive::{
+    BaseExtent, BaseFile, BaseWriter, Depth, Label, LabelVolume, SealedTape, TapeError, VerifiedTape,
+};
 use reelfs_journal::{Attributes, Change, Epoch, FileId, FileTime, Name, NodeKind, Seq};
 use uuid::Uuid;
 
@@ -13,7 +15,7 @@ use crate::support::*;
 const PLAIN: Attributes = Attributes { mode: 0o644, uid: 0, gid: 0, mtime: FileTime { seconds: 0, nanos: 0 } };
 
 fn writer(path: &Path) -> BaseWriter<File> {
-    let label = Label::base(group(), GROUP, Epoch(1), Uuid::from_u128(7), Seq(5), TIME);
+    let label = Label::base(group(), GROUP, Epoch(1), Uuid::from_u128(7), Seq(5), TIME, LabelVolume::only());
     BaseWriter::new(File::create(path).expect("a file"), label, OPTIONS).expect("a writer")
 }
 

@@ -8,7 +8,9 @@ use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use reelfs_archive::{BaseFile, BaseWriter, Depth, Label, Sealed, SealedTape, TapeKind, UpdateWriter, WriteOptions};
+use reelfs_archive::{
+    BaseFile, BaseWriter, Depth, Label, LabelVolume, Sealed, SealedTape, TapeKind, UpdateWriter, WriteOptions,
+};
 use reelfs_journal::{
     Attributes, Change, Digest, Epoch, FileId, FileTime, GroupName, Name, NodeKind, Position, Record, Seq, Timestamp,
     VolumeIndex, Xattr,
@@ -200,7 +202,7 @@ pub fn entry(object: &Object, parent: FileId) -> Change<'static> {
 
 /// Puts a tree on a base tape.
 pub fn write_base<W: std::io::Write>(root: &Path, out: W) -> Sealed<W> {
-    let label = Label::base(group(), GROUP, Epoch(1), Uuid::from_u128(7), Seq(5), TIME);
+    let label = Label::base(group(), GROUP, Epoch(1), Uuid::from_u128(7), Seq(5), TIME, LabelVolume::only());
     let mut writer = BaseWriter::new(out, label, OPTIONS).expect("a writer");
     let mut first_names: HashMap<FileId, Vec<Name>> = HashMap::new();
     for object in objects(root) {
@@ -255,7 +257,7 @@ pub fn before(seq: u64, digest: Digest) -> Position {
 
 /// Puts records on an update tape that goes on after `before`.
 pub fn write_update<W: std::io::Write>(records: &[Record<'_>], before: Position, out: W) -> Sealed<W> {
-    let label = Label::update(group(), GROUP, before, records[0].time);
+    let label = Label::update(group(), GROUP, before, records[0].time, vec![LabelVolume::only()]);
     let mut writer = UpdateWriter::new(out, label, OPTIONS).expect("a writer");
     for record in records {
         let (control, data) = record_bytes(record);

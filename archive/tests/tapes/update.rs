@@ -69,7 +69,13 @@ fn many_chunks_are_read_in_order() {
 
 #[test]
 fn a_record_out_of_order_is_refused() {
-    let label = reelfs_archive::Label::update(group(), GROUP, before(4, Digest::ZERO), TIME);
+    let label = reelfs_archive::Label::update(
+        group(),
+        GROUP,
+        before(4, Digest::ZERO),
+        TIME,
+        vec![reelfs_archive::LabelVolume::only()],
+    );
     let mut writer = reelfs_archive::UpdateWriter::new(Vec::new(), label, OPTIONS).expect("a writer");
     let (control, data) = record_bytes(&write_record(6, 10));
     let error = writer.record(&control, &data).expect_err("5 comes first");

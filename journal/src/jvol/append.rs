@@ -2,6 +2,7 @@
 
 use super::geometry::{JvolGeometry, PAGE, PAGE_SLOTS, SLOT};
 use super::{Jvol, Tail};
+use crate::disk::Label;
 use crate::{Clock, DATA_MAX, EncodedRecord, FLAG_MORE, JournalError, RECORD_DATA_MAX, Seq, Timestamp};
 
 static ZEROS: [u8; PAGE as usize] = [0; PAGE as usize];
@@ -107,9 +108,9 @@ impl Jvol {
 
         let room = self.geometry.data_to_end(tail.position);
         let wrapped = if total + fill > room { split_off(&mut parts, room) } else { Vec::new() };
-        self.file.write_parts(&parts, self.geometry.data_place(tail.position))?;
+        self.file.write_parts(Label::JvolData, &parts, self.geometry.data_place(tail.position))?;
         if !wrapped.is_empty() {
-            self.file.write_parts(&wrapped, self.geometry.data_place(tail.position + room))?;
+            self.file.write_parts(Label::JvolData, &wrapped, self.geometry.data_place(tail.position + room))?;
         }
         tail.data_written = tail.data_written.max((end + fill) / PAGE * PAGE);
         Ok(())
@@ -130,9 +131,9 @@ impl Jvol {
 
         let room = self.geometry.slots_to_end(first);
         let (piece, wrapped) = bytes.split_at(bytes.len().min(length(room * SLOT)));
-        self.file.write(piece, self.geometry.slot_offset(first))?;
+        self.file.write(Label::JvolControl, piece, self.geometry.slot_offset(first))?;
         if !wrapped.is_empty() {
-            self.file.write(wrapped, self.geometry.slot_offset(first + room))?;
+            self.file.write(Label::JvolControl, wrapped, self.geometry.slot_offset(first + room))?;
         }
         tail.slots_written = tail.slots_written.max((end + fill) / PAGE_SLOTS * PAGE_SLOTS);
         Ok(())

@@ -14,6 +14,7 @@ use super::reader::JvolControls;
 use super::superblock::{Chosen, SUPERBLOCK_LEN, Superblock};
 use super::sync::{Flusher, SuperblockWriter};
 use super::{Jvol, Tail};
+use crate::disk::Label;
 use crate::{CONTROL_LEN, FLAG_MORE, JournalError, Record, RecordError, Seq};
 
 /// So many bytes of journal data before the end are compared with their checksums, durable or not.
@@ -242,7 +243,7 @@ impl Jvol {
         let (next, to) = (tail.next, tail.out + self.geometry.control_slots);
         let mut from = next;
         while let Some(stray) = self.stray(next, from, to)? {
-            let zeroed = self.file.write(&[0; CONTROL_LEN], self.geometry.slot_offset(stray));
+            let zeroed = self.file.write(Label::JvolCutTail, &[0; CONTROL_LEN], self.geometry.slot_offset(stray));
             self.fail(zeroed)?;
             from = stray + 1;
         }

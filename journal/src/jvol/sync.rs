@@ -5,6 +5,7 @@ use rustix::time::{ClockId, clock_gettime};
 use super::Jvol;
 use super::geometry::PAGE;
 use super::superblock::Superblock;
+use crate::disk::Label;
 use crate::{Digest, JournalError, Seq};
 
 /// Least time between two writes of the watermark by syncs, in milliseconds.
@@ -150,7 +151,7 @@ impl Jvol {
             let tail = self.tail.lock();
             (tail.next - 1, tail.position)
         };
-        self.fail(self.file.sync())?;
+        self.fail(self.file.sync(Label::JvolSync))?;
         if writer.dirty {
             (writer.dirty, writer.slot) = (false, 1 - writer.slot);
         }
@@ -201,7 +202,7 @@ impl Jvol {
             last_time,
         };
         writer.dirty = true;
-        self.fail(self.file.write(&superblock.encode(), writer.slot as u64 * PAGE))?;
+        self.fail(self.file.write(Label::JvolSuperblock, &superblock.encode(), writer.slot as u64 * PAGE))?;
         (writer.durable, writer.written) = (durable, now());
         Ok(())
     }

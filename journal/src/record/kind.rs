@@ -38,7 +38,8 @@ pub(super) fn marker_code(kind: MarkerKind) -> u8 {
         MarkerKind::Suspended => 8,
         MarkerKind::ResyncBegin => 9,
         MarkerKind::ResyncEnd => 10,
-        MarkerKind::ClockStep => 11,
+        MarkerKind::VolumeLeft => 11,
+        MarkerKind::ClockStep => 12,
     }
 }
 
@@ -55,7 +56,8 @@ pub(super) fn marker_kind(code: u8) -> Result<MarkerKind, RecordError> {
         8 => MarkerKind::Suspended,
         9 => MarkerKind::ResyncBegin,
         10 => MarkerKind::ResyncEnd,
-        11 => MarkerKind::ClockStep,
+        11 => MarkerKind::VolumeLeft,
+        12 => MarkerKind::ClockStep,
         _ => return Err(RecordError::Range("marker kind")),
     })
 }

@@ -159,6 +159,24 @@ fn golden_bytes() {
     assert_eq!(control[4..8], checksum.to_le_bytes());
 }
 
+#[test]
+fn a_volume_that_left_is_kind_11_and_carries_its_index() {
+    let left = |kind| {
+        let (epoch, tags, since) = (Epoch(1), Tags::default(), Timestamp(0));
+        record(Change::Marker { kind, epoch, name: String::new(), note: String::new(), tags, since })
+    };
+    let encoded = left(MarkerKind::VolumeLeft);
+    let encoded = encoded.encode();
+    assert_eq!(encoded.data()[0][PREFIX_LEN], 11);
+    assert_eq!(encoded.control()[..4], [80, 1, 3, 0]);
+    assert_eq!(Record::peek_volume(encoded.control()), VolumeIndex(3));
+    let concerned = |kind| [0, 3].map(|index| left(kind).concerns(VolumeIndex(index)));
+    assert_eq!(concerned(MarkerKind::VolumeLeft), [false, true]);
+    assert_eq!(concerned(MarkerKind::AdoptBegin), [false, true]);
+    assert_eq!(concerned(MarkerKind::Named), [true, true]);
+    assert_eq!(concerned(MarkerKind::EpochStart), [true, true]);
+}
+
 fn marker(pairs: &[(&str, &str)]) -> Record<'static> {
     let pairs = pairs.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())).collect();
     record(Change::Marker {

@@ -18,6 +18,7 @@ const EXAMPLES: &str = "\
 Examples:
   reelfs group create docs --pvol /data/docs
   reelfs group create docs --pvol /data/docs --journal /mnt/ssd --size 20GiB
+  reelfs group create shop --journal /mnt/ssd && reelfs pair create shop/db --pvol /data/db
 
 The journal holds changes until they are on tapes. It is filled with zeros once, so that a sync never has to allocate.
 When it is full, applications go on and the changes are only noted, unless --on-full says otherwise. It is not encrypted.";
@@ -27,9 +28,9 @@ When it is full, applications go on and the changes are only noted, unless --on-
 pub(crate) struct CreateArgs {
     /// What to call it: 1 to 32 of a-z, 0-9 and _
     pub group: GroupName,
-    /// The directory to protect
+    /// The directory to protect; without it volumes join by `reelfs pair create`
     #[arg(long, value_name = "DIR")]
-    pub pvol: PathBuf,
+    pub pvol: Option<PathBuf>,
     /// Where the journal goes; another disk than the directory's is better [default: the state directory]
     #[arg(long, value_name = "DIR")]
     pub journal: Option<PathBuf>,
@@ -71,7 +72,7 @@ impl From<Policy> for OnFull {
 struct Created<'a> {
     group: &'a GroupName,
     uuid: String,
-    pvol: String,
+    pvol: Option<String>,
     journal: String,
     journal_size_bytes: u64,
 }
@@ -93,7 +94,8 @@ pub(crate) fn run(arguments: &CreateArgs, context: &Context) -> Result<()> {
     let mut progress = Progress::new(&context.output, "zero-fill");
     let file = group::create(&context.state, &new, &mut |done, total| progress.set(done, total, ""))?;
     drop(progress);
-    let (pvol, journal) = (file.pvol.display().to_string(), file.journal.display().to_string());
+    let pvol = file.volumes.first().map(|volume| volume.pvol.display().to_string());
+    let journal = file.journal.display().to_string();
     context.output.document(&Created {
         group: &file.name,
         uuid: file.uuid.to_string(),
@@ -102,6 +104,10 @@ pub(crate) fn run(arguments: &CreateArgs, context: &Context) -> Result<()> {
         journal_size_bytes: arguments.size.0,
     })?;
     let name = &file.name;
-    context.output.confirm(format!("group {name} created: {pvol}, journal {journal}, {}", arguments.size))?;
-    context.output.confirm(format!("  next: reelfs mount {name} MOUNTPOINT     ({pvol} itself, or an empty directory)"))
+    let what = pvol.as_ref().map_or_else(String::new, |pvol| format!("{pvol}, "));
+    context.output.confirm(format!("group {name} created: {what}journal {journal}, {}", arguments.size))?;
+    context.output.confirm(match pvol {
+        Some(pvol) => format!("  next: reelfs mount {name} MOUNTPOINT     ({pvol} itself, or an empty directory)"),
+        None => format!("  next: reelfs pair create {name}/VOLUME --pvol DIR     for each directory"),
+    })
 }

@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::cli::Context;
 use crate::error::{Error, ErrorKind, Result};
 use crate::group;
-use crate::group_file::GroupFile;
+use crate::group_file::{GroupFile, VolumeEntry};
 use crate::lock::GroupLock;
 use crate::open_group::OpenGroup;
 use crate::output::count;
@@ -27,7 +27,8 @@ pub(crate) struct DeleteArgs {
 #[derive(Serialize)]
 struct Deleted {
     group: String,
-    pvol: String,
+    pvol: Option<String>,
+    pvols: Vec<String>,
     changes_lost: u64,
 }
 
@@ -46,17 +47,24 @@ pub(super) fn run(arguments: &DeleteArgs, context: &Context) -> Result<()> {
     group::delete(&group, &file, lock)?;
     context.output.document(&Deleted {
         group: file.name.to_string(),
-        pvol: file.pvol.display().to_string(),
+        pvol: file.volumes.first().map(|volume| volume.pvol.display().to_string()),
+        pvols: file.volumes.iter().map(|volume| volume.pvol.display().to_string()).collect(),
         changes_lost: waiting,
     })?;
-    context.output.confirm(format!("group {} deleted; {} stays as it is", file.name, file.pvol.display()))
+    let stays = match file.volumes.as_slice() {
+        [] => String::new(),
+        [only] => format!("; {} stays as it is", only.pvol.display()),
+        several => format!("; the {} directories stay as they are", several.len()),
+    };
+    context.output.confirm(format!("group {} deleted{stays}", file.name))
 }
 
 /// After an unclean stop the journal may hold what the PVOL has lost: it goes back first. What is not there any more, or
 /// damaged, cannot be used, and does not keep the group from being deleted.
 fn bring_back(group: &GroupDir, context: &Context) -> Result<()> {
     let file = GroupFile::load(group)?;
-    if file.session.is_none_or(|session| session.clean.is_some()) {
+    let is_clean = |volume: &VolumeEntry| volume.session.as_ref().is_none_or(|session| session.clean.is_some());
+    if file.volumes.iter().all(is_clean) {
         return Ok(());
     }
     match OpenGroup::open(group, "reelfs group delete", false, &context.output) {

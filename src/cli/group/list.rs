@@ -15,7 +15,8 @@ struct Groups {
 struct Row {
     group: String,
     uuid: String,
-    pvol: String,
+    pvol: Option<String>,
+    volumes: Vec<String>,
     journal: String,
 }
 
@@ -27,7 +28,8 @@ pub(super) fn run(context: &Context) -> Result<()> {
             Ok(file) => rows.push(Row {
                 group: file.name.to_string(),
                 uuid: file.uuid.to_string(),
-                pvol: file.pvol.display().to_string(),
+                pvol: file.volumes.first().map(|volume| volume.pvol.display().to_string()),
+                volumes: file.volumes.iter().map(|volume| volume.pvol.display().to_string()).collect(),
                 journal: file.journal.display().to_string(),
             }),
             Err(error) => context.output.warn(error),
@@ -35,7 +37,11 @@ pub(super) fn run(context: &Context) -> Result<()> {
     }
     let width = rows.iter().map(|row| row.group.len()).max().unwrap_or(0);
     for row in &rows {
-        context.output.say(format!("{:width$}  {}", row.group, row.pvol))?;
+        let first = row.volumes.first().map_or("no volume yet", String::as_str);
+        context.output.say(format!("{:width$}  {first}", row.group))?;
+        for volume in row.volumes.iter().skip(1) {
+            context.output.say(format!("{:width$}  {volume}", ""))?;
+        }
     }
     if rows.is_empty() {
         context.output.note("no groups; make one: reelfs group create NAME --pvol DIR");

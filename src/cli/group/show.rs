@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::NameArgs;
 use crate::cli::Context;
 use crate::error::Result;
-use crate::group_file::GroupFile;
+use crate::group_file::{GroupFile, VolumeEntry};
 use crate::output::Output;
 use crate::settings::Settings;
 use crate::size::Size;
@@ -17,7 +17,8 @@ struct Shown {
     group: String,
     uuid: String,
     epoch: u32,
-    pvol: String,
+    pvol: Option<String>,
+    volumes: Vec<Volume>,
     journal: String,
     created: String,
     state_dir: String,
@@ -25,6 +26,14 @@ struct Shown {
     settings: Settings,
     base: Option<Base>,
     targets: Vec<Target>,
+}
+
+#[derive(Serialize)]
+struct Volume {
+    index: u16,
+    name: String,
+    pvol: String,
+    base: Option<Base>,
 }
 
 #[derive(Serialize)]
@@ -41,6 +50,19 @@ struct Target {
     tape: Option<String>,
 }
 
+fn shown_volume(volume: &VolumeEntry) -> Volume {
+    Volume {
+        index: volume.index.0,
+        name: volume.name.to_string(),
+        pvol: volume.pvol.display().to_string(),
+        base: volume.base.map(shown_base),
+    }
+}
+
+fn shown_base(base: crate::group_file::Base) -> Base {
+    Base { uuid: base.uuid.to_string(), seq: base.seq.0 }
+}
+
 pub(super) fn run(arguments: &NameArgs, context: &Context) -> Result<()> {
     let group = context.state.existing(&arguments.group)?;
     let file = GroupFile::load(&group)?;
@@ -48,14 +70,19 @@ pub(super) fn run(arguments: &NameArgs, context: &Context) -> Result<()> {
     output.say(format!("group     {}", output.paint(crate::output::Tone::Strong, file.name.as_str())))?;
     output.say(format!("uuid      {}", file.uuid))?;
     output.say(format!("epoch     {}", file.epoch))?;
-    output.say(format!("pvol      {}", file.pvol.display()))?;
     output.say(format!("journal   {}", file.journal.display()))?;
     output.say(format!("created   {}", output.zone.text(file.created)))?;
     output.say(format!("state     {}", group.path().display()))?;
     settings(&file, output)?;
-    match &file.base {
-        Some(base) => output.say(format!("base      {} (seq {})", base.uuid, base.seq))?,
-        None => output.say("base      none yet")?,
+    for volume in &file.volumes {
+        if file.volumes.len() > 1 {
+            output.say(format!("volume    {} (index {})", volume.name, volume.index))?;
+        }
+        output.say(format!("pvol      {}", volume.pvol.display()))?;
+        match &volume.base {
+            Some(base) => output.say(format!("base      {} (seq {})", base.uuid, base.seq))?,
+            None => output.say("base      none yet")?,
+        }
     }
     for target in &file.targets {
         let tape = target.last_seen_tape.as_deref().unwrap_or("no tape");
@@ -65,13 +92,14 @@ pub(super) fn run(arguments: &NameArgs, context: &Context) -> Result<()> {
         group: file.name.to_string(),
         uuid: file.uuid.to_string(),
         epoch: file.epoch.0,
-        pvol: file.pvol.display().to_string(),
+        pvol: file.volumes.first().map(|volume| volume.pvol.display().to_string()),
+        volumes: file.volumes.iter().map(shown_volume).collect(),
         journal: file.journal.display().to_string(),
         created: rfc3339(file.created),
         state_dir: group.path().display().to_string(),
         on_full: file.on_full,
         settings: file.settings,
-        base: file.base.map(|base| Base { uuid: base.uuid.to_string(), seq: base.seq.0 }),
+        base: file.base().map(shown_base),
         targets: file
             .targets
             .iter()

@@ -3,8 +3,10 @@
 use proptest::prelude::*;
 use reelfs_journal::{Change, FileId, MarkerKind, NodeKind, Xattr};
 
-use super::Bench;
+use super::volumes::{assert_state, clear, restore_all};
 use super::world::{World, name};
+use super::{Bench, Method};
+use crate::point::Point;
 
 /// What to do, and which of the objects that happen to be there to do it with.
 type Step = (u8, u16, u16, u8);
@@ -187,6 +189,57 @@ proptest! {
         let points: Vec<_> = bench.world.states.range(first..).map(|(seq, _)| *seq).collect();
         for seq in points.iter().step_by(3).chain(points.last()) {
             bench.assert_exact(*seq);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: cases() / 2, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn bases_of_two_volumes_taken_together_lead_to_exact_points(
+        during in proptest::collection::vec((any::<Step>(), 0..3_u8, any::<bool>()), 0..60),
+        after in proptest::collection::vec((any::<Step>(), any::<bool>()), 0..25),
+        behind in steps(8),
+    ) {
+        let mut bench = Bench::new();
+        let world = &mut bench.world;
+        let volumes = [world.volume, world.join("web")];
+        for volume in volumes {
+            world.switch(volume);
+            world.begin_base();
+        }
+        for (step, walk, which) in during {
+            world.switch(volumes[usize::from(which)]);
+            act(world, step);
+            for _ in 0..walk {
+                world.base_step();
+            }
+        }
+        for volume in volumes {
+            world.switch(volume);
+            world.end_base();
+        }
+        let first = world.last();
+        world.export();
+        let half = after.len() / 2;
+        for (index, (step, which)) in after.into_iter().enumerate() {
+            world.switch(volumes[usize::from(which)]);
+            act(world, step);
+            if index == half {
+                world.behind(|world| behind.iter().for_each(|step| act(world, *step)));
+            }
+        }
+        world.marker(MarkerKind::Named, "end");
+        world.export();
+        let points: Vec<_> = bench.world.whole.range(first..).collect();
+        for (seq, state) in points.iter().step_by(4).chain(points.last()) {
+            for method in [Method::Newest, Method::Replay] {
+                let restored = restore_all(&bench, "docs", &Point::Seq(**seq), |request| request.method = method);
+                restored.expect("restored");
+                assert_state(&bench, state, &format!("{seq} by {method:?}"));
+                clear(&bench);
+            }
         }
     }
 }

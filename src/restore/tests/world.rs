@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use reelfs_archive::{BaseFile, BaseWriter, Label, UpdateWriter, WriteOptions};
+use reelfs_archive::{BaseFile, BaseWriter, Label, LabelVolume, UpdateWriter, WriteOptions};
 use reelfs_journal::{
     AmendOutcome, Attributes, Change, Digest, Epoch, FileId, FileTime, GroupName, MarkerKind, Name, NodeKind, Position,
     RENAME_EXCHANGE, Record, Seq, Tags, Timestamp, VolumeIndex, Xattr,
@@ -30,6 +30,14 @@ pub struct BaseRun {
     announced: HashSet<FileId>,
 }
 
+/// A volume that is not the one being changed just now.
+struct Elsewhere {
+    model: Model,
+    base: Option<BaseRun>,
+    next_id: u64,
+    in_bracket: bool,
+}
+
 pub struct World {
     pub group: GroupName,
     pub uuid: Uuid,
@@ -48,6 +56,13 @@ pub struct World {
     next_id: u64,
     ticks: i64,
     in_bracket: bool,
+    /// The volume that is being changed.
+    pub volume: VolumeIndex,
+    /// All volumes that the group has or had.
+    pub volumes: Vec<LabelVolume>,
+    elsewhere: BTreeMap<VolumeIndex, Elsewhere>,
+    /// With several volumes: all that live, after each record that ends an operation while none is in a bracket.
+    pub whole: BTreeMap<Seq, BTreeMap<VolumeIndex, Model>>,
 }
 
 impl World {
@@ -68,6 +83,10 @@ impl World {
             next_id: 100,
             ticks: 0,
             in_bracket: false,
+            volume: VolumeIndex::FIRST,
+            volumes: vec![LabelVolume::only()],
+            elsewhere: BTreeMap::new(),
+            whole: BTreeMap::new(),
         };
         world.marker(MarkerKind::AcquisitionStart, "");
         world
@@ -95,8 +114,15 @@ impl World {
         let seq = self.last().next();
         let time = World::time_of(seq);
         let change = change.into_owned();
-        let record = Record { seq, more, time, wall: time, uid: 0, pid: 1, volume: VolumeIndex(0), change };
+        let is_of_group = matches!(change, Change::Marker { kind, .. } if kind.is_of_group());
+        let volume = if is_of_group { VolumeIndex::FIRST } else { self.volume };
+        let record = Record { seq, more, time, wall: time, uid: 0, pid: 1, volume, change };
         self.records.push(record);
+        let in_bracket = self.in_bracket || self.elsewhere.values().any(|other| other.in_bracket);
+        if !more && !in_bracket && self.volumes.len() > 1 {
+            let others = self.elsewhere.iter().map(|(volume, other)| (*volume, other.model.clone()));
+            self.whole.insert(seq, others.chain([(self.volume, self.model.clone())]).collect());
+        }
         if !more && !self.in_bracket {
             self.states.insert(seq, self.model.clone());
         }
@@ -204,9 +230,9 @@ impl World {
     pub fn behind(&mut self, edit: impl FnOnce(&mut World)) {
         let before = self.model.clone();
         let records = self.records.clone();
-        let states = self.states.clone();
+        let (states, whole) = (self.states.clone(), self.whole.clone());
         edit(self);
-        (self.records, self.states) = (records, states);
+        (self.records, self.states, self.whole) = (records, states, whole);
         self.in_bracket = true;
         self.marker(MarkerKind::AdoptBegin, "");
         let after = self.model.clone();
@@ -256,7 +282,8 @@ impl World {
         let base = Uuid::from_u128(u128::from(self.last().0) + 1000);
         let root = self.model.root;
         let began = self.journal(Change::BaseBegin { base, root }, false);
-        let label = Label::base(self.group.clone(), self.uuid, EPOCH, base, began, World::time_of(began));
+        let label =
+            Label::base(self.group.clone(), self.uuid, EPOCH, base, began, World::time_of(began), self.own_label());
         let path = self.tapes.join(format!("base-{began}.part"));
         let out = File::create(&path).expect("a file");
         let mut writer = BaseWriter::new(out, label, WriteOptions::default()).expect("a base tape");
@@ -334,7 +361,8 @@ impl World {
     /// Writes what is not on a tape yet.
     pub fn export(&mut self) -> PathBuf {
         let from = self.exported.seq.next();
-        let label = Label::update(self.group.clone(), self.uuid, self.exported, World::time_of(from));
+        let label =
+            Label::update(self.group.clone(), self.uuid, self.exported, World::time_of(from), self.volumes.clone());
         let part = self.tapes.join("update.part");
         let out = File::create(&part).expect("a file");
         let mut writer = UpdateWriter::new(out, label, WriteOptions::default()).expect("an update tape");
@@ -374,6 +402,53 @@ impl World {
             twin.marker(MarkerKind::Named, "another story");
         }
         twin.export();
+    }
+}
+
+/// Several volumes: one is changed at a time, the others wait.
+impl World {
+    fn own_label(&self) -> LabelVolume {
+        self.volumes.iter().find(|volume| volume.index == self.volume).expect("a volume").clone()
+    }
+
+    /// A new volume joins the group and is the one that is changed from now on. Its inode numbers are those of the first.
+    pub fn join(&mut self, text: &str) -> VolumeIndex {
+        let volume = VolumeIndex(u16::try_from(self.volumes.len()).expect("few"));
+        self.volumes.push(LabelVolume::new(volume, text.parse().expect("a name")));
+        let root = FileId { ino: 2, generation: 0 };
+        let model = Model::new(root, World::attributes(0o711, FileTime { seconds: 8, nanos: 8 }));
+        self.elsewhere.insert(volume, Elsewhere { model, base: None, next_id: 100, in_bracket: false });
+        self.switch(volume);
+        self.marker(MarkerKind::AcquisitionStart, "");
+        volume
+    }
+
+    /// From now on this volume is the one that is changed.
+    pub fn switch(&mut self, volume: VolumeIndex) {
+        if volume == self.volume {
+            return;
+        }
+        let mut other = self.elsewhere.remove(&volume).expect("a volume");
+        std::mem::swap(&mut self.model, &mut other.model);
+        std::mem::swap(&mut self.base, &mut other.base);
+        std::mem::swap(&mut self.next_id, &mut other.next_id);
+        std::mem::swap(&mut self.in_bracket, &mut other.in_bracket);
+        self.elsewhere.insert(std::mem::replace(&mut self.volume, volume), other);
+    }
+
+    /// The volume that is changed leaves the group; another one takes its place here.
+    pub fn leave(&mut self, to: VolumeIndex) {
+        let left = self.volume;
+        let marker = self.marker(MarkerKind::VolumeLeft, "");
+        self.switch(to);
+        self.elsewhere.remove(&left);
+        self.whole.get_mut(&marker).expect("a state").remove(&left);
+    }
+
+    /// Opens or closes a bracket of the volume that is changed.
+    pub fn bracket(&mut self, kind: MarkerKind) -> Seq {
+        self.in_bracket = kind.begins_bracket();
+        self.marker(kind, "")
     }
 }
 

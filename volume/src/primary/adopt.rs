@@ -5,11 +5,12 @@
 
 use std::collections::HashSet;
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use reelfs_journal::disk::{self, Label};
 use reelfs_journal::{Change, Clock, DATA_MAX, FileId, FileTime, Name, Reserve, Timestamp};
 use rustix::fs::{Dir, FileType, Mode, OFlags, SeekFrom};
 use rustix::io::{Errno, Result};
@@ -96,18 +97,19 @@ impl KnownDirectories {
         let mut temporary = path.as_os_str().to_owned();
         temporary.push(".new");
         let temporary = PathBuf::from(temporary);
-        let mut file = File::create(&temporary)?;
+        let mut options = File::options();
+        let file = disk::create(Label::KnownCreate, &temporary, options.write(true).create(true).truncate(true))?;
         let bytes: Vec<u8> = ids.iter().flat_map(log_entry).collect();
-        file.write_all(&bytes)?;
-        file.sync_all()?;
-        std::fs::rename(&temporary, path)?;
+        disk::append(Label::KnownWrite, &file, &bytes)?;
+        disk::sync(Label::KnownSync, &file)?;
+        disk::rename(Label::KnownRename, &temporary, path)?;
         Ok(KnownDirectories { ids, log: Some(file) })
     }
 
     pub(crate) fn add(&mut self, id: FileId) {
         if self.ids.insert(id)
-            && let Some(log) = &mut self.log
-            && let Err(error) = log.write_all(&log_entry(&id))
+            && let Some(log) = &self.log
+            && let Err(error) = disk::append(Label::KnownAppend, log, &log_entry(&id))
         {
             tracing::warn!(%error, "the list of known directories cannot be written: more than necessary may be adopted");
             self.log = None;

@@ -5,11 +5,12 @@
 //! when, at which record and why; a log that is there is a group that is suspended.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use reelfs_journal::disk::{self, Label};
 use reelfs_journal::{Change, FileId, FileTime, NodeKind, Seq, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -62,6 +63,18 @@ pub struct DirtyCounts {
     pub bytes: u64,
 }
 
+impl DirtyCounts {
+    /// What changed here and there together.
+    #[must_use]
+    pub fn plus(self, other: DirtyCounts) -> DirtyCounts {
+        DirtyCounts {
+            directories: self.directories + other.directories,
+            objects: self.objects + other.objects,
+            bytes: self.bytes + other.bytes,
+        }
+    }
+}
+
 /// What of one object changed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Dirt {
@@ -99,11 +112,12 @@ impl DirtyMap {
     /// Starts a map, durably.
     pub(super) fn create(state: &Path, suspension: Suspension) -> io::Result<DirtyMap> {
         let path = DirtyMap::place(state);
-        let mut log = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+        let mut options = OpenOptions::new();
+        let log = disk::create(Label::DirtyMapCreate, &path, options.write(true).create_new(true).mode(0o600))?;
         let head = FileId { ino: suspension.seq.0, generation: suspension.reason as u32 };
-        log.write_all(&entry(HEAD, head, suspension.time.0.cast_unsigned()))?;
-        log.sync_all()?;
-        File::open(state)?.sync_all()?;
+        disk::append(Label::DirtyMapHead, &log, &entry(HEAD, head, suspension.time.0.cast_unsigned()))?;
+        disk::sync(Label::DirtyMapSync, &log)?;
+        disk::sync_parent(Label::DirtyMapNameSync, &path)?;
         Ok(DirtyMap::empty(path, log, suspension))
     }
 
@@ -120,7 +134,7 @@ impl DirtyMap {
         let written = log.metadata()?;
         let written = FileTime { seconds: written.mtime(), nanos: u32::try_from(written.mtime_nsec()).unwrap_or(0) };
         // an entry cut short is of a change that was never made
-        log.set_len((bytes.len() - bytes.len() % ENTRY) as u64)?;
+        disk::set_size(Label::DirtyMapSetSize, &log, (bytes.len() - bytes.len() % ENTRY) as u64)?;
         let map = DirtyMap::read(path, log, &bytes)?;
         Ok(Some(DirtyMap { written, ..map }))
     }
@@ -139,8 +153,8 @@ impl DirtyMap {
 
     /// The group is no longer suspended.
     pub(super) fn remove(&self) -> io::Result<()> {
-        fs::remove_file(&self.path)?;
-        self.path.parent().map_or(Ok(()), |state| File::open(state)?.sync_all())
+        disk::remove(Label::DirtyMapRemove, &self.path)?;
+        disk::sync_parent(Label::DirtyMapRemoveSync, &self.path)
     }
 
     /// Notes what a change is about to do. Nothing may be applied when this fails.
@@ -206,7 +220,8 @@ impl DirtyMap {
     }
 
     fn add(&mut self, kind: u8, id: FileId, number: u64) -> io::Result<()> {
-        if self.take(kind, id, number) { self.log.write_all(&entry(kind, id, number)) } else { Ok(()) }
+        let is_new = self.take(kind, id, number);
+        if is_new { Ok(disk::append(Label::DirtyMapAppend, &self.log, &entry(kind, id, number))?) } else { Ok(()) }
     }
 
     /// Takes in one entry; false when the map has it already.
@@ -280,6 +295,8 @@ fn read_head(bytes: &[u8]) -> Option<Suspension> {
 #[cfg(test)]
 mod tests {
     use std::borrow::Cow;
+    use std::fs;
+    use std::io::Write;
 
     use super::*;
 

@@ -9,20 +9,19 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use reelfs_journal::{
-    Change, Clock, Epoch, InFlight, InFlightState, JournalError, Jvol, MarkerKind, Record, Seq, Timestamp,
+    Change, Clock, Epoch, InFlight, InFlightState, JournalError, MarkerKind, Seq, Timestamp, VolumeIndex,
 };
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::adopt::{Adopted, Identity, KnownDirectories, Scan, ScanFor};
-use super::anchor::distance;
 use super::dirty::DirtyMap;
 use super::lull::{DueRedo, Lull};
 use super::recovery::{Recovered, Unsettled};
 use super::redo::Window;
-use super::suspend::OnFull;
-use super::{Primary, committer, throttle, walk};
+use super::{Primary, committer, walk};
+use crate::group::{Group, GroupOptions, OnFull, boot_of_machine, distance};
 use crate::volume::Volume;
 
 /// Kernel timestamps are coarse: a change may carry a change time this much before it was made, in nanoseconds (25 ms).
@@ -45,7 +44,22 @@ pub struct Session {
     pub clean: Option<Timestamp>,
 }
 
-/// What to open.
+/// What to open of a volume.
+#[derive(Debug)]
+pub struct VolumeOptions {
+    /// The volume's root, opened before anything is mounted over it.
+    pub root: OwnedFd,
+    /// Which volume of the group it is.
+    pub index: VolumeIndex,
+    /// Where its in-flight table, its dirty map and the list of known directories live.
+    pub state: PathBuf,
+    /// What the last session left.
+    pub session: Option<Session>,
+    /// Refuse instead of adopting what changed behind the mount.
+    pub strict: bool,
+}
+
+/// What to open: a group of one volume.
 pub struct OpenOptions {
     /// The volume's root, opened before anything is mounted over it.
     pub root: OwnedFd,
@@ -136,6 +150,12 @@ pub enum OpenError {
     },
 }
 
+impl OpenError {
+    pub(crate) fn volume(what: &'static str, error: &std::io::Error) -> OpenError {
+        OpenError::Volume { what, source: Errno::from_io_error(error).unwrap_or(Errno::IO) }
+    }
+}
+
 fn volume_error(what: &'static str) -> impl Fn(Errno) -> OpenError {
     move |source| match source {
         Errno::OPNOTSUPP => OpenError::NoGenerations,
@@ -144,46 +164,42 @@ fn volume_error(what: &'static str) -> impl Fn(Errno) -> OpenError {
 }
 
 fn io_error(what: &'static str) -> impl Fn(std::io::Error) -> OpenError {
-    move |error| OpenError::Volume { what, source: Errno::from_io_error(&error).unwrap_or(Errno::IO) }
+    move |error| OpenError::volume(what, &error)
 }
 
 impl Primary {
-    /// Opens the volume: cuts a torn tail off the journal, finishes what was in flight, journals what changed behind
-    /// our back, and starts to journal.
+    /// Opens a group of one volume: cuts a torn tail off the journal, and then as [`Primary::join`].
     ///
     /// # Errors
     /// See [`OpenError`].
     pub fn start(options: OpenOptions) -> Result<Opened, OpenError> {
+        let OpenOptions { root, jvol, group, state, epoch, session, strict, on_full, clock } = options;
+        let group = Group::open(GroupOptions { jvol, group, state: state.clone(), epoch, on_full, clock })?;
+        Primary::join(&group, VolumeOptions { root, index: VolumeIndex(0), state, session, strict })
+    }
+
+    /// Opens a volume of a group: finishes what was in flight, journals what changed behind our back, and starts to journal.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub fn join(group: &Arc<Group>, options: VolumeOptions) -> Result<Opened, OpenError> {
         let identity = Identity::of(&options.root).map_err(volume_error("look at the volume"))?;
-        let mut jvol = Jvol::open(&options.jvol, options.group)?;
-        if let Some(seq) = jvol.torn() {
-            tracing::warn!(%seq, "the journal ends in a torn record: cut off");
-            jvol.cut_tail()?;
-        }
         let (in_flight, states) = InFlight::open(&options.state.join("inflight"))?;
         let known_path = options.state.join("directories");
         let known = KnownDirectories::load(&known_path).map_err(io_error("read the known directories"))?;
-        let jvol = Arc::new(jvol);
-        let volume = Volume::primary(options.root).map_err(volume_error("open the volume"))?;
-        let boot = boot_id(&volume).map_err(volume_error("look at the volume"))?;
+        let opened = distance(group.clock().read());
         let mut primary = Primary {
-            volume,
-            boot: boot_of(&boot).to_owned(),
-            furthest: AtomicI64::new(distance(options.clock.read())),
-            committer: committer::Committer::new(jvol.clone()).map_err(io_error("start threads"))?,
-            jvol,
-            in_flight,
-            clock: options.clock,
+            volume: Volume::primary(options.root).map_err(volume_error("open the volume"))?,
+            group: group.clone(),
+            index: options.index,
+            in_flight: Arc::new(in_flight),
+            refusal: Arc::new(committer::Refusal::new(DueRedo::new(&options.state))),
             due: DueRedo::new(&options.state),
-            epoch: options.epoch,
             gate: RwLock::new(()),
             names: RwLock::new(()),
-            last_amend: AtomicU64::new(0),
             known: Mutex::default(),
             walk: walk::Announcements::default(),
             failed: AtomicBool::new(false),
-            on_full: Mutex::new(options.on_full),
-            warning: throttle::Warning::default(),
             state: options.state.clone(),
             suspended: AtomicBool::new(false),
             suspensions: AtomicU64::new(0),
@@ -191,15 +207,9 @@ impl Primary {
             applied_at: AtomicI64::new(i64::MIN),
             open_files: AtomicU64::new(0),
         };
-        let mut session = Session { identity, started: primary.clock.read().wall, boot, first: None, clean: None };
-        let found = primary.catch_up(options.session.as_ref(), &session, states, &known, options.strict);
-        let found = match found {
-            Ok(found) => found,
-            Err(error) => {
-                primary.committer.stop();
-                return Err(error);
-            }
-        };
+        let boot = boot_id(&primary.volume).map_err(volume_error("look at the volume"))?;
+        let mut session = Session { identity, started: primary.clock().read().wall, boot, first: None, clean: None };
+        let found = primary.catch_up(options.session.as_ref(), &session, states, &known, options.strict)?;
         let mut known = KnownDirectories::create(&known_path, found.directories)
             .map_err(io_error("write the known directories"))?;
         known.add(primary.volume.root_id());
@@ -209,11 +219,12 @@ impl Primary {
         primary.due.forget().map_err(io_error("note the redo"))?;
         let started = primary.marker(MarkerKind::AcquisitionStart, "", "", session.started);
         let started = started.map_err(volume_error("write the journal"))?;
-        primary.jvol.sync(started)?;
+        primary.jvol().sync(started)?;
         session.first = Some(started);
         primary.in_flight.clear();
-        primary.keep_clock().map_err(io_error("note the clock"))?;
-        let (epoch, replaced) = (primary.epoch, found.replaced);
+        group.watch_clock(primary.index, opened).map_err(io_error("note the clock"))?;
+        group.join(primary.index, primary.in_flight.clone());
+        let (epoch, replaced) = (group.epoch(), found.replaced);
         Ok(Opened {
             primary: Arc::new(primary),
             session,
@@ -232,7 +243,9 @@ impl Primary {
         known: &HashSet<reelfs_journal::FileId>,
         strict: bool,
     ) -> Result<CaughtUp, OpenError> {
-        let (same_boot, anchor) = self.take_up_clock(last.map(|last| boot_of(&last.boot)));
+        // another boot may stand in the session alone
+        let same_boot = last.is_some_and(|last| boot_of(&last.boot) == self.group.boot());
+        let anchor = self.group.anchor(self.index);
         let same = last.is_none_or(|last| last.identity == session.identity);
         let unclean = last.is_some_and(|last| last.clean.is_none());
         let lost = if same && unclean { self.lost(last, session) } else { None };
@@ -251,18 +264,19 @@ impl Primary {
             Some(last) if same => Some(self.news_since(last)?),
             _ => None,
         };
-        let certain = since.map(|since| self.certain_until(anchor.as_ref(), since));
+        let certain = since.map(|since| self.group.certain_until(anchor.as_ref(), since));
         // by the clock as it stands now
-        let back = anchor.filter(|_| same_boot).map_or(0, |anchor| anchor.put_back(&self.boot, self.clock.read()));
+        let back =
+            anchor.filter(|_| same_boot).map_or(0, |anchor| anchor.put_back(self.group.boot(), self.clock().read()));
         let since = since.map(|since| Timestamp(since.0.saturating_sub(back)));
-        let clock = self.clock.clone();
+        let clock = self.group.clock().clone();
         let look = ScanFor { since, known, wanted: &wanted, clock: &*clock };
         let scan = self.scan(&look).map_err(volume_error("look for changes behind the mount"))?;
         if strict && (!same || (!scan.is_empty() && last.is_some_and(|last| last.clean.is_some()))) {
             let (directories, files) = scan.counts();
             return Err(OpenError::Changed { directories, files });
         }
-        let pointers = self.jvol.pointers();
+        let pointers = self.jvol().pointers();
         let reason = if !same {
             Some(NewEpoch::OtherVolume)
         } else if lost.is_some() {
@@ -278,7 +292,7 @@ impl Primary {
             let recovered = self.bring_back(window.as_ref(), last, session)?;
             let caught_up = CaughtUp { recovered, ..self.new_epoch(session, scan.directories, reason)? };
             if let Some(map) = map {
-                self.jvol.sync(self.jvol.pointers().next.previous())?;
+                self.jvol().sync(self.jvol().pointers().next.previous())?;
                 map.remove().map_err(io_error("remove the dirty map"))?;
             }
             return Ok(caught_up);
@@ -375,7 +389,7 @@ impl Primary {
         let mut recovered = None;
         if let Some(window) = window {
             let same_boot = last.is_some_and(|last| boot_of(&last.boot) == boot_of(&session.boot));
-            let began = window.lull_began(self.clock.read(), same_boot);
+            let began = window.lull_began(self.clock().read(), same_boot);
             let ended = Timestamp(session.started.0.saturating_sub(TIME_GRAIN));
             let lulls = self.due.lulls(Lull { began, ended }, same_boot).map_err(io_error("note the redo"))?;
             let redone = self.redo_window(window, &lulls)?;
@@ -391,14 +405,13 @@ impl Primary {
         directories: HashSet<reelfs_journal::FileId>,
         reason: Option<NewEpoch>,
     ) -> Result<CaughtUp, OpenError> {
-        self.epoch = Epoch(self.epoch.0 + 1);
-        self.marker(MarkerKind::EpochStart, "", "", session.started).map_err(volume_error("write the journal"))?;
+        self.group.begin_epoch(session.started).map_err(volume_error("write the journal"))?;
         Ok(CaughtUp { directories, replaced: reason, ..CaughtUp::default() })
     }
 
     fn recover(&self, unsettled: &Unsettled) -> Result<Recovered, OpenError> {
         let write = volume_error("recover the volume");
-        let since = unsettled.since().unwrap_or_else(|| self.jvol.pointers().last_time);
+        let since = unsettled.since().unwrap_or_else(|| self.jvol().pointers().last_time);
         let mut recovered = self.finish(unsettled).map_err(&write)?;
         self.marker(MarkerKind::RecoveryBegin, "", "", since).map_err(&write)?;
         recovered.announced = self.announce_created(unsettled).map_err(&write)?;
@@ -412,20 +425,7 @@ impl Primary {
         if let Some(clean) = last.clean {
             return Ok(clean);
         }
-        let pointers = self.jvol.pointers();
-        let end = pointers.next.previous();
-        if end < pointers.out {
-            return Ok(last.started);
-        }
-        let mut reader = self.jvol.read(end, end)?;
-        let wall = match reader.next() {
-            Some(record) => {
-                let (control, data) = record?;
-                Record::decode(control, data).map_or(last.started, |record| record.wall)
-            }
-            None => last.started,
-        };
-        Ok(wall.max(last.started))
+        Ok(self.group.ended().map_or(last.started, |wall| wall.max(last.started)))
     }
 
     /// Stops journaling cleanly: everything settled and durable, the volume on disk. Returns the session to be saved.
@@ -435,20 +435,20 @@ impl Primary {
     pub fn close(&self, session: &Session) -> Result<Session, OpenError> {
         let stop = self.marker(MarkerKind::AcquisitionStop, "", "", session.started);
         let stop = stop.map_err(volume_error("write the journal"))?;
-        while !self.in_flight.wait_settled(stop, Duration::from_secs(1)) {}
-        self.committer.stop();
+        self.group.settle(stop).map_err(volume_error("settle what is in flight"))?;
+        self.group.leave(self.index);
         self.sync_or_note().map_err(volume_error("sync the volume"))?;
-        let durable: Seq = self.jvol.sync(stop)?;
+        let durable: Seq = self.jvol().sync(stop)?;
         tracing::debug!(%durable, "closed");
-        if self.failed.load(Ordering::Relaxed) {
+        if self.has_failed() {
             return Ok(session.clone());
         }
         // not the time of closing: the volume may have been edited since our last change, or since it was scanned
         let applied = self.applied_at.load(Ordering::Relaxed);
         wait_for_file_times(Timestamp(applied));
-        let back = self.clock_put_back();
+        let back = self.group.clock_put_back(self.index);
         let clean = Timestamp(applied.max(session.started.0.saturating_sub(TIME_GRAIN).saturating_sub(back)));
-        self.keep_clock_closed().map_err(io_error("note the clock"))?;
+        self.group.keep_clock_closed(self.index).map_err(io_error("note the clock"))?;
         Ok(Session { clean: Some(clean), ..session.clone() })
     }
 }
@@ -482,6 +482,5 @@ fn boot_of(boot: &str) -> &str {
 
 /// The boot of the machine and the mount of the file system, which a disk that went away and came back has anew.
 fn boot_id(volume: &Volume) -> rustix::io::Result<String> {
-    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    Ok(format!("{} {}", boot.trim(), volume.mount()?))
+    Ok(format!("{} {}", boot_of_machine(), volume.mount()?))
 }

@@ -64,7 +64,7 @@ impl Primary {
         &self,
         states: Vec<InFlightState>,
     ) -> std::result::Result<Unsettled, reelfs_journal::JournalError> {
-        let pointers = self.jvol.pointers();
+        let pointers = self.jvol().pointers();
         let mut unsettled = Unsettled { records: Vec::new(), creating: Vec::new() };
         let (mut ranges, mut amended) = (Vec::new(), HashSet::new());
         for state in states {
@@ -79,7 +79,7 @@ impl Primary {
         if first > last {
             return Ok(unsettled); // numbered and never written, or long settled and freed
         }
-        let mut reader = self.jvol.read(first, last)?;
+        let mut reader = self.jvol().read(first, last)?;
         while let Some(record) = reader.next() {
             let (control, data) = record?;
             let Ok(record) = Record::decode(control, data) else { continue };
@@ -87,7 +87,7 @@ impl Primary {
                 Change::Amend { amended: seq, .. } => {
                     amended.insert(seq);
                 }
-                _ if ranges.iter().any(|range| range.contains(&record.seq)) => {
+                _ if record.volume == self.index && ranges.iter().any(|range| range.contains(&record.seq)) => {
                     unsettled.records.push(record.into_owned());
                 }
                 _ => {}
@@ -110,8 +110,10 @@ impl Primary {
                     tracing::warn!(seq = %record.seq, what = record.change.verb(), %error, "a change in flight is amended");
                     recovered.amended += 1;
                     let outcome = self.outcome(&record.change);
+                    // told first: an amended change is settled
+                    let mut touched = super::touched(&record.change).into_iter();
+                    touched.try_for_each(|id| self.read_back(&Requester::reelfs(), id))?;
                     self.amend_recovered(record.seq, outcome)?;
-                    super::touched(&record.change).into_iter().for_each(|id| self.read_back(&Requester::reelfs(), id));
                 }
             }
         }
@@ -123,7 +125,7 @@ impl Primary {
     fn amend_recovered(&self, amended: Seq, outcome: AmendOutcome) -> Result<()> {
         let change = Change::Amend { amended, outcome };
         let last = self.journal(None, &Requester::reelfs(), &[change], Reserve::Use)?.last;
-        self.last_amend.fetch_max(last.0, std::sync::atomic::Ordering::SeqCst);
+        self.group.amended(last);
         Ok(())
     }
 

@@ -54,7 +54,7 @@ impl Window {
 impl Primary {
     /// What the journal holds since a session began; `None` when that is nothing.
     pub(super) fn window(&self, since: Seq) -> std::result::Result<Option<Window>, OpenError> {
-        let pointers = self.jvol.pointers();
+        let pointers = self.jvol().pointers();
         let (first, last) = (since.max(pointers.out), pointers.next.previous());
         if first > last {
             return Ok(None);
@@ -197,7 +197,7 @@ impl Primary {
         (first, last): (Seq, Seq),
         mut each: impl FnMut(Record<'_>),
     ) -> std::result::Result<(), OpenError> {
-        let mut reader = self.jvol.read(first, last)?;
+        let mut reader = self.jvol().read(first, last)?;
         while let Some(record) = reader.next() {
             let (control, data) = record?;
             let record = Record::decode(control, data).map_err(|error| {
@@ -205,7 +205,9 @@ impl Primary {
                 tracing::error!(%seq, %error, "a record of the journal cannot be read");
                 OpenError::Volume { what: "read what the journal holds", source: Errno::BADMSG }
             })?;
-            each(record);
+            if record.volume == self.index {
+                each(record);
+            }
         }
         Ok(())
     }

@@ -20,19 +20,6 @@ use super::{Primary, Requester};
 use crate::node::Node;
 use crate::xattr;
 
-/// What happens when the journal is full.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum OnFull {
-    /// Nothing is journaled any more; what changes is noted, and a resync tells it.
-    Suspend,
-    /// Writers wait for room.
-    #[default]
-    Block,
-    /// Writers get `ENOSPC`.
-    Fail,
-}
-
 /// What a resync told.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resynced {
@@ -118,10 +105,10 @@ impl Primary {
             Reason::Error => "after an error",
             Reason::JournalFull => "the journal was full",
         };
-        // "since" is the time of a record, which a step of the wall clock does not move
-        let since = self.jvol.tick(&*self.clock).1;
+        // a record's time, which a step of the wall clock does not move
+        let since = self.jvol().tick(self.clock()).1;
         let placed = self.place(MarkerKind::Suspended, ("", why, &Tags::default()), since)?;
-        self.jvol.sync(placed.last).map_err(|_| Errno::IO)?;
+        self.jvol().sync(placed.last).map_err(|_| Errno::IO)?;
         match dirty.as_mut() {
             Some(map) => map.sealed = (placed.last, placed.time),
             None => {
@@ -129,6 +116,7 @@ impl Primary {
                 *dirty = Some(DirtyMap::create(&self.state, suspension).map_err(failed_map)?);
             }
         }
+        self.group.seal_volume(self.index, (placed.last, placed.time));
         self.suspensions.fetch_add(1, Ordering::SeqCst);
         self.suspended.store(true, Ordering::SeqCst);
         tracing::warn!(?reason, "suspended: nothing is journaled any more, what changes is noted");
@@ -227,11 +215,11 @@ impl Primary {
         let Some(map) = dirty.as_mut().filter(|_| self.is_suspended()) else { return Err(ResyncError::NotSuspended) };
         let (scan, names) = self.dirty_scan(map).map_err(failed("look at what changed"))?;
         let room = name_bytes * (names + 64);
-        let pointers = self.jvol.pointers();
+        let pointers = self.jvol().pointers();
         if room > pointers.data_size / 2 {
             return Err(ResyncError::TooMuch(names));
         }
-        if !self.jvol.has_room(room, 3 * names + 64) {
+        if !self.jvol().has_room(room, 3 * names + 64) {
             return Ok(Names::NoRoom);
         }
         let since = map.suspension.time;
@@ -246,6 +234,7 @@ impl Primary {
         }
         (resynced.directories, resynced.objects) = (told, pending.len() as u64);
         self.suspended.store(false, Ordering::SeqCst);
+        self.group.unseal_volume(self.index);
         Ok(Names::Told(pending))
     }
 
@@ -355,7 +344,7 @@ impl Primary {
             return Ok(Piece::Told(0));
         }
         // half of the journal is the applications'
-        if !self.has_room(bytes.len() as u64 + self.jvol.geometry().data_size / 2) {
+        if !self.has_room(bytes.len() as u64 + self.jvol().geometry().data_size / 2) {
             return Ok(Piece::NoRoom);
         }
         let stat = self.volume.stat(node).map_err(failed)?;
@@ -390,7 +379,7 @@ impl Primary {
         let Some(map) = dirty.as_ref() else { return Err(ResyncError::NotSuspended) };
         let end =
             self.marker(MarkerKind::ResyncEnd, "", "", map.suspension.time).map_err(failed("write the journal"))?;
-        self.jvol.sync(end).map_err(|_| failed("sync the journal")(Errno::IO))?;
+        self.jvol().sync(end).map_err(|_| failed("sync the journal")(Errno::IO))?;
         map.remove().map_err(|error| failed("remove the dirty map")(failed_map(error)))?;
         for id in dirty.take().iter().flat_map(|map| map.directories.iter().chain(map.objects.keys())) {
             self.forget_kept(*id);

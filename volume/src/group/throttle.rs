@@ -1,9 +1,11 @@
-//! A journal that fills: a warning, and writers slowed down more and more, so that exports can keep up.
+//! A journal that fills: a warning, writers slowed down more and more, so that exports can keep up, and what happens in the end.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Duration;
 
-use super::{OnFull, Primary};
+use serde::{Deserialize, Serialize};
+
+use super::Group;
 
 /// How long one request is held up at most, just before the journal is full (100 ms).
 const DELAY_MAX: Duration = Duration::from_millis(100);
@@ -12,6 +14,19 @@ const CALM: f64 = 0.05;
 
 /// Where the warning stands unless it is set, in percent of the journal.
 pub const WARN_PERCENT: u8 = 80;
+
+/// What happens when the journal is full.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnFull {
+    /// Nothing is journaled any more; what changes is noted, and a resync tells it.
+    Suspend,
+    /// Writers wait for room.
+    #[default]
+    Block,
+    /// Writers get `ENOSPC`.
+    Fail,
+}
 
 /// From which occupancy on writers are slowed down, and whether that has been told.
 #[derive(Debug)]
@@ -26,7 +41,7 @@ impl Default for Warning {
     }
 }
 
-impl Primary {
+impl Group {
     /// From which occupancy on (percent, 1 to 100) it is warned and writers are slowed down; at 100 they never are.
     pub fn set_warning(&self, percent: u8) {
         self.warning.percent.store(percent.clamp(1, 100), Ordering::Relaxed);
@@ -38,12 +53,9 @@ impl Primary {
     }
 
     /// How long a change is to be held up now, before it begins and where it holds nothing: nothing below the warning, then more
-    /// and more, 100 ms when the journal is full. A suspended group has no need to hold anybody up.
+    /// and more, 100 ms when the journal is full.
     #[must_use]
     pub fn delay(&self) -> Duration {
-        if self.is_suspended() {
-            return Duration::ZERO;
-        }
         let warn = f64::from(self.warning.percent.load(Ordering::Relaxed)) / 100.0;
         let used = self.jvol.occupancy();
         if used >= warn && !self.warning.told.swap(true, Ordering::Relaxed) {

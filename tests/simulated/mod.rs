@@ -1,0 +1,9 @@
+//! Groups on disks that fail or lose their power: opened in this process, watched at the seam for the disk.
+#![allow(dead_code, unused_imports, reason = "every test binary uses another part of it")]
+
+pub mod failer;
+pub mod site;
+pub mod twin;
+
+pub use failer::{Failer, Fault};
+pub use site::Site;
