@@ -82,7 +82,7 @@ pub fn create(state: &StateDir, new: &NewGroup, progress: &mut dyn FnMut(u64, u6
             targets: Vec::new(),
             last_marker: None,
         };
-        let result = make_journal(&file, new.size, progress).and_then(|()| {
+        let result = make_journal(&group, &file, new.size, progress).and_then(|()| {
             file.store(&group).inspect_err(|_| {
                 let _ = fs::remove_file(&file.journal);
             })
@@ -131,8 +131,12 @@ fn remove(path: &Path) -> Result<()> {
 }
 
 /// The journal volume appears under its name when it is complete; what an interruption leaves is replaced the next time.
-fn make_journal(file: &GroupFile, size: Size, progress: &mut dyn FnMut(u64, u64)) -> Result<()> {
+fn make_journal(group: &GroupDir, file: &GroupFile, size: Size, progress: &mut dyn FnMut(u64, u64)) -> Result<()> {
     let path = &file.journal;
+    if *path == group.default_journal() {
+        // in the group's own directory, and there is no group: a creation was cut off behind this
+        remove(path)?;
+    }
     if path.symlink_metadata().is_ok() {
         return Err(Error::new(ErrorKind::WouldOverwrite, format!("there is a {} already", path.display()))
             .hint("it may belong to a group of another state directory; choose another --journal"));

@@ -234,7 +234,8 @@ pub fn write_parts_at(label: Label, file: impl AsFd, parts: &[IoSlice<'_>], offs
     if !is_watched() {
         return rustix::io::pwritev(file, parts, offset);
     }
-    let bytes: Vec<u8> = parts.iter().flat_map(|part| part.iter().copied()).collect();
+    let mut bytes = Vec::new();
+    parts.iter().for_each(|part| bytes.extend_from_slice(part));
     write_at(label, file, &bytes, offset)
 }
 

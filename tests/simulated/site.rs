@@ -92,6 +92,12 @@ impl Site {
         export::export(group, &self.destination(group)?, None, &mut |_, _| {}).map(|_| ())
     }
 
+    /// Whether the journal still holds all that ever happened.
+    pub fn is_in_one_journal(&self, group: &OpenGroup) -> bool {
+        let primary = primary(group);
+        group.journal().epoch() == Epoch(1) && primary.jvol().pointers().out == Seq(1)
+    }
+
     /// Fails unless what the journal says is the volume: by a replay of its records, or, when it no longer holds all of them, by
     /// tapes. A suspended group is brought back first.
     pub fn check_twin(&mut self, group: &OpenGroup) -> Result<(), String> {
@@ -99,7 +105,7 @@ impl Site {
         if primary.suspension().is_some() {
             primary.resync(&mut || false, &mut |_, _| {}).map_err(|error| format!("resync: {error}"))?;
         }
-        if group.journal().epoch() > Epoch(1) || primary.jvol().pointers().out > Seq(1) {
+        if !self.is_in_one_journal(group) {
             return self.check_tapes(group);
         }
         self.restored += 1;

@@ -62,8 +62,6 @@ pub struct Group {
     failed: AtomicBool,
     /// The last record that an [`Change::Amend`] followed up: a seal must not part the two.
     last_amend: AtomicU64,
-    /// Wall time of the last record when this was opened.
-    ended: Option<Timestamp>,
     members: Mutex<Members>,
 }
 
@@ -92,7 +90,6 @@ impl Group {
             tracing::warn!(%seq, "the journal ends in a torn record: cut off");
             jvol.cut_tail()?;
         }
-        let ended = last_wall(&jvol)?;
         let (boot, anchors) = (boot_of_machine(), anchor::Anchors::load(&options.state));
         if let Some(believed) = anchors.believed(&boot, options.clock.read()) {
             jvol.follow(believed);
@@ -112,7 +109,6 @@ impl Group {
             warning: throttle::Warning::default(),
             failed: AtomicBool::new(false),
             last_amend: AtomicU64::new(0),
-            ended,
             members: Mutex::default(),
         }))
     }
@@ -146,11 +142,6 @@ impl Group {
     /// The journal takes nothing more.
     pub(crate) fn has_failed(&self) -> bool {
         self.failed.load(Ordering::Relaxed)
-    }
-
-    /// Wall time of the last record when the group was opened; `None` when there was none.
-    pub(crate) fn ended(&self) -> Option<Timestamp> {
-        self.ended
     }
 
     /// A volume takes part from now on.
@@ -328,19 +319,6 @@ impl Group {
         let all = members.in_flight.keys().all(|index| members.sealed.contains_key(index));
         members.sealed.values().copied().max().filter(|_| all)
     }
-}
-
-/// Wall time of the journal's last record.
-fn last_wall(jvol: &Jvol) -> std::result::Result<Option<Timestamp>, JournalError> {
-    let pointers = jvol.pointers();
-    let end = pointers.next.previous();
-    if end < pointers.out {
-        return Ok(None);
-    }
-    let mut reader = jvol.read(end, end)?;
-    let Some(record) = reader.next() else { return Ok(None) };
-    let (control, data) = record?;
-    Ok(Record::decode(control, data).map(|record| record.wall).ok())
 }
 
 /// The same change, borrowing the bytes of a write.

@@ -181,16 +181,17 @@ fn sync_journal(shared: &Shared, jvol: &Jvol) {
     // what could not be flushed once is never said to be durable
     let mut outcome = Ok(());
     loop {
-        let stop = shared.stop.load(Ordering::SeqCst);
-        let (waiting, upto) = {
+        let (waiting, upto, stop) = {
             let mut waiting = shared.waiting.lock();
+            // under the lock that whoever stops us takes before it wakes us
+            let stop = shared.stop.load(Ordering::SeqCst);
             let mut upto = shared.wanted.load(Ordering::SeqCst);
             if waiting.is_empty() && (upto <= synced || outcome.is_err()) && !stop {
                 let timed_out = shared.wake_journal.wait_for(&mut waiting, SYNC_INTERVAL).timed_out();
                 let newest = if timed_out { &shared.last } else { &shared.wanted };
                 upto = newest.load(Ordering::SeqCst);
             }
-            (std::mem::take(&mut *waiting), upto)
+            (std::mem::take(&mut *waiting), upto, stop)
         };
         let upto = waiting.iter().map(|(seq, _)| seq.0).fold(upto, u64::max);
         if upto > synced && outcome.is_ok() {

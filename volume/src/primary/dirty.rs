@@ -94,6 +94,8 @@ pub(super) struct DirtyMap {
     pub(super) sealed: (Seq, Timestamp),
     /// When the last session noted something last: what changed before, it changed itself.
     pub(super) written: FileTime,
+    /// An entry does not read back: after a power cut those that were not synced may not.
+    pub(super) torn: bool,
     pub(super) directories: HashSet<FileId>,
     pub(super) objects: HashMap<FileId, Dirt>,
 }
@@ -106,7 +108,7 @@ impl DirtyMap {
     fn empty(path: PathBuf, log: File, suspension: Suspension) -> DirtyMap {
         let sealed = (suspension.seq, suspension.time);
         let (written, directories, objects) = (FileTime::default(), HashSet::new(), HashMap::new());
-        DirtyMap { path, log, suspension, sealed, written, directories, objects }
+        DirtyMap { path, log, suspension, sealed, written, torn: false, directories, objects }
     }
 
     /// Starts a map, durably.
@@ -115,9 +117,16 @@ impl DirtyMap {
         let mut options = OpenOptions::new();
         let log = disk::create(Label::DirtyMapCreate, &path, options.write(true).create_new(true).mode(0o600))?;
         let head = FileId { ino: suspension.seq.0, generation: suspension.reason as u32 };
-        disk::append(Label::DirtyMapHead, &log, &entry(HEAD, head, suspension.time.0.cast_unsigned()))?;
-        disk::sync(Label::DirtyMapSync, &log)?;
-        disk::sync_parent(Label::DirtyMapNameSync, &path)?;
+        let begun = disk::append(Label::DirtyMapHead, &log, &entry(HEAD, head, suspension.time.0.cast_unsigned()))
+            .and_then(|()| disk::sync(Label::DirtyMapSync, &log))
+            .map_err(io::Error::from)
+            .and_then(|()| disk::sync_parent(Label::DirtyMapNameSync, &path));
+        if begun.is_err() {
+            // one that stays behind was not begun: the group is not suspended
+            let _ = disk::set_size(Label::DirtyMapSetSize, &log, 0);
+            let _ = disk::remove(Label::DirtyMapRemove, &path);
+        }
+        begun?;
         Ok(DirtyMap::empty(path, log, suspension))
     }
 
@@ -131,6 +140,10 @@ impl DirtyMap {
         };
         let mut bytes = Vec::new();
         log.read_to_end(&mut bytes)?;
+        if is_unbegun(&bytes) {
+            disk::remove(Label::DirtyMapRemove, &path)?;
+            return Ok(None);
+        }
         let written = log.metadata()?;
         let written = FileTime { seconds: written.mtime(), nanos: u32::try_from(written.mtime_nsec()).unwrap_or(0) };
         // an entry cut short is of a change that was never made
@@ -145,16 +158,28 @@ impl DirtyMap {
         let suspension = entries.next().and_then(read_head).ok_or_else(broken)?;
         let mut map = DirtyMap::empty(path, log, suspension);
         for bytes in entries {
-            let (kind, id, number) = read_entry(bytes).ok_or_else(broken)?;
-            map.take(kind, id, number);
+            match read_entry(bytes) {
+                Some((kind, id, number)) => _ = map.take(kind, id, number),
+                None => map.torn = true,
+            }
         }
         Ok(map)
     }
 
     /// The group is no longer suspended.
     pub(super) fn remove(&self) -> io::Result<()> {
-        disk::remove(Label::DirtyMapRemove, &self.path)?;
+        disk::remove(Label::DirtyMapRemove, &self.path)
+    }
+
+    /// Everything noted is durable.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        Ok(disk::sync(Label::DirtyMapSync, &self.log)?)
+    }
+
+    /// Its removal is durable; after an error it may come back with the next power cut.
+    pub(super) fn sync_removal(&self) -> io::Result<()> {
         disk::sync_parent(Label::DirtyMapRemoveSync, &self.path)
+            .inspect_err(|error| tracing::error!(%error, "the dirty map may come back: no more changes are taken"))
     }
 
     /// Notes what a change is about to do. Nothing may be applied when this fails.
@@ -258,8 +283,16 @@ pub fn suspension(state: &Path) -> io::Result<Option<(Suspension, DirtyCounts)>>
     };
     let mut bytes = Vec::new();
     log.read_to_end(&mut bytes)?;
+    if is_unbegun(&bytes) {
+        return Ok(None);
+    }
     let map = DirtyMap::read(path, log, &bytes)?;
     Ok(Some((map.suspension, map.counts())))
+}
+
+/// A map without a whole head and with nothing behind it: nothing is suspended before the head is durable.
+fn is_unbegun(bytes: &[u8]) -> bool {
+    bytes.len() <= ENTRY && bytes.get(..ENTRY).and_then(read_head).is_none()
 }
 
 fn entry(kind: u8, id: FileId, number: u64) -> [u8; ENTRY] {
@@ -354,13 +387,13 @@ mod tests {
     }
 
     #[test]
-    fn a_bent_entry_is_refused() {
+    fn a_bent_entry_is_noticed() {
         let state = tempfile::tempdir().expect("a directory");
         let mut map = DirtyMap::create(state.path(), SUSPENSION).expect("a map");
         map.note(&write(1, 0, 1)).expect("noted");
         let mut bytes = fs::read(&map.path).expect("the log");
         bytes[ENTRY + 9] ^= 1;
         fs::write(&map.path, bytes).expect("bent");
-        assert!(DirtyMap::load(state.path()).is_err());
+        assert!(DirtyMap::load(state.path()).expect("readable").expect("there").torn);
     }
 }

@@ -252,6 +252,9 @@ impl Primary {
         let unsettled = self.unsettled(states)?;
         // while it was suspended every sync was of the file itself, and the journal is behind
         let map = self.dirty.get_mut().take();
+        if lost.is_none() && map.as_ref().is_some_and(|map| map.torn) {
+            return Err(OpenError::Volume { what: "read the dirty map", source: Errno::BADMSG });
+        }
         let window = match last.and_then(|last| last.first).filter(|_| lost.is_some() && map.is_none()) {
             Some(first) => self.window(first)?,
             None => None,
@@ -293,7 +296,7 @@ impl Primary {
             let caught_up = CaughtUp { recovered, ..self.new_epoch(session, scan.directories, reason)? };
             if let Some(map) = map {
                 self.jvol().sync(self.jvol().pointers().next.previous())?;
-                map.remove().map_err(io_error("remove the dirty map"))?;
+                map.remove().and_then(|()| map.sync_removal()).map_err(io_error("remove the dirty map"))?;
             }
             return Ok(caught_up);
         }
@@ -425,7 +428,7 @@ impl Primary {
         if let Some(clean) = last.clean {
             return Ok(clean);
         }
-        Ok(self.group.ended().map_or(last.started, |wall| wall.max(last.started)))
+        self.last_words(last)
     }
 
     /// Stops journaling cleanly: everything settled and durable, the volume on disk. Returns the session to be saved.
@@ -439,6 +442,9 @@ impl Primary {
         self.group.leave(self.index);
         self.sync_or_note().map_err(volume_error("sync the volume"))?;
         let durable: Seq = self.jvol().sync(stop)?;
+        if let Some(map) = &*self.dirty.lock() {
+            map.sync().map_err(io_error("sync the dirty map"))?;
+        }
         tracing::debug!(%durable, "closed");
         if self.has_failed() {
             return Ok(session.clone());

@@ -67,7 +67,8 @@ impl DueRedo {
         }
         match disk::remove(Label::RedoNoteRemove, &self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            result => result,
+            // one that came back would take what a later session did for somebody else's edits
+            removed => removed.and_then(|()| disk::sync_parent(Label::RedoNoteNameSync, &self.path)),
         }
     }
 

@@ -13,7 +13,7 @@ use rustix::io::{Errno, Result};
 
 use super::lull::Lull;
 use super::superseded::Superseded;
-use super::{OpenError, Primary};
+use super::{OpenError, Primary, Session};
 use crate::apply::is_about_content;
 
 /// How long after the last record the daemon may still have written, in nanoseconds (60 s): records and pages are flushed every
@@ -69,8 +69,9 @@ impl Primary {
         };
         let mut window = empty(first);
         self.records((first, last), |record| {
-            if matches!(record.change, Change::Marker { kind: MarkerKind::ResyncEnd, .. }) {
-                // the volume was on disk as a whole, and what was told before is not all that had changed
+            if let Change::Marker { kind: MarkerKind::ResyncEnd | MarkerKind::Suspended, .. } = record.change {
+                // the volume was on disk as a whole, and what was told before is not all that changed since: the map that said so
+                // may be gone when an opening was cut off behind it
                 window = empty(record.seq.next());
             }
             window.amends.note(&record.change);
@@ -83,6 +84,27 @@ impl Primary {
         })?;
         window.superseded.finish(&window.amends);
         Ok((window.first <= last).then_some(window))
+    }
+
+    /// Wall time of the last record of a session that was not closed: what an opening after it told, which was cut off, does not
+    /// count.
+    pub(super) fn last_words(&self, session: &Session) -> std::result::Result<Timestamp, OpenError> {
+        let pointers = self.jvol().pointers();
+        let (first, last) = (session.first.unwrap_or(pointers.next).max(pointers.out), pointers.next.previous());
+        let (mut wall, mut is_over) = (session.started, first > last);
+        if is_over {
+            return Ok(wall);
+        }
+        self.records((first, last), |record| {
+            is_over |= matches!(
+                record.change,
+                Change::Marker { kind: MarkerKind::RecoveryBegin | MarkerKind::AdoptBegin, .. }
+            );
+            if !is_over {
+                wall = record.wall;
+            }
+        })?;
+        Ok(wall.max(session.started))
     }
 
     /// Does a window again. Its objects were made known by a scan before. What somebody has changed since the power came back

@@ -381,6 +381,7 @@ impl Primary {
             self.marker(MarkerKind::ResyncEnd, "", "", map.suspension.time).map_err(failed("write the journal"))?;
         self.jvol().sync(end).map_err(|_| failed("sync the journal")(Errno::IO))?;
         map.remove().map_err(|error| failed("remove the dirty map")(failed_map(error)))?;
+        self.failed.fetch_or(map.sync_removal().is_err(), Ordering::Relaxed);
         for id in dirty.take().iter().flat_map(|map| map.directories.iter().chain(map.objects.keys())) {
             self.forget_kept(*id);
         }
