@@ -1,5 +1,7 @@
 //! Several volumes in one group: one journal, one order, one point in time for all of them.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::fs;
