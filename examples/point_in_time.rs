@@ -16,6 +16,7 @@ use reelfs::output::Output;
 use reelfs::point::Point;
 use reelfs::pool::JournalOrigin;
 use reelfs::restore::{self, Deck, Plan, Request};
+use reelfs::settings::Settings;
 use reelfs::size::Size;
 use reelfs::state::StateDir;
 use reelfs::when::Zone;
@@ -46,6 +47,7 @@ pub fn main() -> Result<(), Box<dyn Error>> {
         size: Some(size),
         origin: JournalOrigin::default(),
         on_full,
+        settings: Settings::default(),
         created,
     };
     group::create(&state, &new, &mut |_, _| {})?;

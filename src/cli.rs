@@ -2,6 +2,7 @@
 
 pub mod args;
 mod base;
+mod clock;
 mod completions;
 mod demo;
 mod follow;
@@ -23,10 +24,11 @@ mod wait;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Parser;
 use clap::error::ErrorKind as ClapKind;
-use reelfs_journal::{Clock, SystemClock, Timestamp};
+use reelfs_journal::{Clock, Timestamp};
 use tracing_subscriber::EnvFilter;
 
 use crate::error::{Error, Result};
@@ -43,14 +45,18 @@ pub struct Context {
     /// Where groups are kept.
     pub state: StateDir,
     /// Where "now" comes from.
-    pub clock: Box<dyn Clock>,
+    pub clock: Arc<dyn Clock>,
 }
 
 impl Context {
     fn new(global: &Global) -> Result<Context> {
         let zone = if global.utc { Zone::UTC } else { Zone::from_environment() };
         let output = Output::new(global.json, global.quiet, global.verbose, global.color, zone);
-        Ok(Context { output, state: StateDir::resolve(global.state_dir.as_deref())?, clock: Box::new(SystemClock) })
+        Ok(Context {
+            output,
+            state: StateDir::resolve(global.state_dir.as_deref())?,
+            clock: crate::clock::of_machine(),
+        })
     }
 
     /// The time.
@@ -111,6 +117,7 @@ fn run(verb: Verb, context: &Context) -> Result<()> {
         Verb::Tape(verb) => tape::run(&verb, context),
         Verb::Pair(verb) => pair::run(&verb, context),
         Verb::Journal(verb) => journal::run(&verb, context),
+        Verb::Clock(verb) => clock::run(&verb, context),
         Verb::Wait(arguments) => wait::run(&arguments, context),
         Verb::Points(arguments) => points::run(&arguments, context),
         Verb::Log(arguments) => log::run(&arguments, context),

@@ -19,6 +19,7 @@ use crate::group_file::{GroupFile, VolumeEntry};
 use crate::lock::GroupLock;
 use crate::overlap;
 use crate::pool::{JournalOrigin, Pools};
+use crate::settings::Settings;
 use crate::size::Size;
 use crate::state::{GroupDir, StateDir};
 
@@ -42,6 +43,8 @@ pub struct NewGroup {
     pub origin: JournalOrigin,
     /// What happens when it is full.
     pub on_full: OnFull,
+    /// What it does by itself.
+    pub settings: Settings,
     /// The time.
     pub created: Timestamp,
 }
@@ -89,6 +92,7 @@ pub fn create(state: &StateDir, new: &NewGroup, progress: &mut dyn FnMut(u64, u6
             journal,
             created: new.created,
             on_full: new.on_full,
+            settings: new.settings,
             targets: Vec::new(),
             consumers: Vec::new(),
             last_marker: None,

@@ -16,6 +16,7 @@ use uuid::Uuid;
 use crate::consumer::Consumer;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pool::JournalOrigin;
+use crate::settings::Settings;
 use crate::state::GroupDir;
 
 /// Everything about a group that is not in its journal.
@@ -44,6 +45,9 @@ pub struct GroupFile {
     /// What happens when the journal is full.
     #[serde(default)]
     pub on_full: OnFull,
+    /// What it does by itself.
+    #[serde(default)]
+    pub settings: Settings,
     /// The directories that tapes are exported to, and how far each is.
     #[serde(default)]
     pub targets: Vec<Target>,
@@ -356,6 +360,7 @@ impl From<Schema1> for GroupFile {
             journal,
             created,
             on_full,
+            settings: Settings::default(),
             targets,
             consumers: Vec::new(),
             last_marker,
@@ -387,6 +392,7 @@ mod tests {
             journal: "/j/docs.jvol".into(),
             created: Timestamp(5),
             on_full: OnFull::Block,
+            settings: Settings::default(),
             targets: Vec::new(),
             consumers: Vec::new(),
             last_marker: Some(LastMarker { name: "m".into(), seq: Seq(3), time: Timestamp(4) }),

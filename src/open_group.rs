@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
-use reelfs_journal::{Epoch, Seq, SystemClock, VolumeIndex, VolumeName};
+use reelfs_journal::{Epoch, Seq, VolumeIndex, VolumeName};
 use reelfs_volume::{DirtyCounts, Group, GroupOptions, Suspension, UnderWay};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -62,11 +62,13 @@ impl OpenGroup {
         let options = GroupOptions {
             jvol: file.journal.clone(),
             group: file.uuid,
+            state: dir.path().to_owned(),
             epoch: file.epoch,
             on_full: file.on_full,
-            clock: Arc::new(SystemClock),
+            clock: crate::clock::of_machine(),
         };
         let journal = Group::open(options).map_err(|error| open_error(&file, None, error))?;
+        journal.set_warning(file.settings.warn.0);
         let entries = file.volumes.clone();
         let group = OpenGroup {
             dir: dir.clone(),

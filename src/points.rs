@@ -206,7 +206,8 @@ impl Uncertain {
             | MarkerKind::AcquisitionStop
             | MarkerKind::RecoveryBegin
             | MarkerKind::RecoveryEnd
-            | MarkerKind::VolumeLeft => Uncertain::Recovered,
+            | MarkerKind::VolumeLeft
+            | MarkerKind::ClockStep => Uncertain::Recovered,
         }
     }
 }
@@ -274,6 +275,21 @@ pub struct History {
     pub brackets: Vec<Bracket>,
     /// The volumes that it is about, in the order in which they appear.
     pub lives: Vec<Life>,
+    /// Steps of the wall clock, in order.
+    pub steps: Vec<ClockStep>,
+}
+
+/// That the wall clock was believed no more from here on, or again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClockStep {
+    /// The marker's number.
+    pub seq: Seq,
+    /// Its hybrid time, which did not step.
+    pub time: Timestamp,
+    /// Which way, and how far.
+    pub note: String,
+    /// What the wall clock showed.
+    pub shown: Timestamp,
 }
 
 impl History {
@@ -326,6 +342,9 @@ impl History {
             }
             What::Marker { kind: MarkerKind::Named, name, note, tags, .. } => {
                 self.marks.push(Mark { seq, time, name, note, tags });
+            }
+            What::Marker { kind: MarkerKind::ClockStep, note, since, .. } => {
+                self.steps.push(ClockStep { seq, time, note, shown: since });
             }
             What::Marker { kind, since, .. } if kind.begins_bracket() && self.open_bracket(volume).is_some() => {
                 // killed in the middle of a bracket: the next one goes on where this one stopped
@@ -485,6 +504,7 @@ pub fn kind_word(kind: MarkerKind) -> &'static str {
         MarkerKind::ResyncBegin => "resync begins",
         MarkerKind::ResyncEnd => "resync ends",
         MarkerKind::VolumeLeft => "volume left",
+        MarkerKind::ClockStep => "clock step",
     }
 }
 

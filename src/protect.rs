@@ -24,6 +24,7 @@ use crate::mounts;
 use crate::output::Output;
 use crate::overlap;
 use crate::pool::JournalOrigin;
+use crate::settings::Settings;
 use crate::size::Size;
 use crate::state::{GroupDir, StateDir};
 
@@ -114,7 +115,8 @@ impl Protection {
             journal: None,
             size: Some(JOURNAL),
             origin: JournalOrigin::default(),
-            on_full: OnFull::Block,
+            on_full: self.file.on_full,
+            settings: self.file.settings,
             created,
         };
         group::create(state, &new, progress).map(|_| ()).map_err(|error| match error.kind() {
@@ -174,7 +176,8 @@ fn provisional(state: &StateDir, source: &Path, tapes: &Path) -> Result<GroupFil
         volumes_ever: 1,
         journal,
         created: Timestamp(0),
-        on_full: OnFull::Block,
+        on_full: OnFull::Suspend,
+        settings: Settings::default(),
         targets: Vec::new(),
         consumers: Vec::new(),
         last_marker: None,

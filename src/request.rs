@@ -1,6 +1,6 @@
 //! What can be asked of a group: done by the process that has it mounted, or right here when nobody has.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use reelfs_fuse::MountOptions;
@@ -22,6 +22,8 @@ use crate::open_volume::OpenVolume;
 use crate::output::Output;
 use crate::pair;
 use crate::pair_state::PairVerb;
+use crate::retention::{self, Pruned};
+use crate::settings::{Changes, Settings};
 use crate::size::Size;
 use crate::state::GroupDir;
 use crate::through_journal;
@@ -67,6 +69,13 @@ pub enum Request {
         /// The directory that gets it.
         to: PathBuf,
     },
+    /// Remove tapes that are no longer kept.
+    Prune {
+        /// From this directory; from all that the group knows if there is none.
+        dir: Option<PathBuf>,
+        /// Only say which.
+        dry_run: bool,
+    },
     /// Stop journaling; what changes is noted.
     Split {
         /// Only this volume.
@@ -85,6 +94,13 @@ pub enum Request {
         #[serde(default)]
         full: bool,
     },
+    /// Change what it does by itself.
+    Set {
+        /// What is to be changed.
+        changes: Changes,
+    },
+    /// The wall clock is right, whatever was believed before.
+    AcceptClock,
     /// A directory becomes a volume of the group.
     AddVolume {
         /// What to call it.
@@ -161,6 +177,15 @@ pub struct Marked {
     pub time: Timestamp,
 }
 
+/// What became of the wall clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AcceptedClock {
+    /// It was believed before.
+    pub already: bool,
+    /// What it shows.
+    pub time: Timestamp,
+}
+
 impl Request {
     /// What the lock and `status` call it.
     #[must_use]
@@ -170,8 +195,11 @@ impl Request {
             Request::Mark { .. } => "reelfs mark",
             Request::BaseCopy { .. } | Request::BaseThrough { .. } => "reelfs base copy",
             Request::Export { .. } => "reelfs tape export",
+            Request::Prune { .. } => "reelfs tape prune",
             Request::Split { .. } => "reelfs pair split",
             Request::Resync { .. } => "reelfs pair resync",
+            Request::Set { .. } => "reelfs group set",
+            Request::AcceptClock => "reelfs clock accept",
             Request::AddVolume { .. } => "reelfs pair create",
             Request::RemoveVolume { .. } => "reelfs pair delete",
             Request::Consumer(Ask::Acknowledge { .. }) => "reelfs tape ack",
@@ -276,7 +304,17 @@ pub fn perform(
         Request::Export { to } => {
             let destination = Destination::check(&group.file(), &group.devices(), mountpoints, to)?;
             let _alone = group.alone();
-            to_json(&export::export(group, &destination, None, &mut step)?)
+            let mut exported = export::export(group, &destination, None, &mut step)?;
+            if retention::is_limited(&group.file().settings)
+                && let Err(error) = prune(group, Some(&destination.dir), false)
+            {
+                exported.warnings.push(format!("older tapes could not be removed: {}", error.chain()));
+            }
+            to_json(&exported)
+        }
+        Request::Prune { dir, dry_run } => {
+            let _alone = group.alone();
+            to_json(&prune(group, dir.as_deref(), *dry_run)?)
         }
         Request::Split { volume, marker: None } => to_json(&pair::split(group, volume.as_ref())?),
         Request::Split { volume, marker: Some(marker) } => to_json(&pair::split_at(group, volume.as_ref(), marker)?),
@@ -309,6 +347,8 @@ pub fn perform(
             let jvol = group.journal().jvol();
             to_json(&journal_grow::grow(group.file().name.as_str(), jvol, Size(*size_bytes), &mut step)?)
         }
+        Request::Set { changes } => to_json(&set(group, changes)?),
+        Request::AcceptClock => to_json(&accept_clock(group)?),
     }
 }
 
@@ -330,6 +370,40 @@ pub(crate) fn place_mark(
     let (seq, time) = set.map_err(|error| Error::io("write the marker to the journal", error.into()))?;
     group.update(|file| file.last_marker = Some(LastMarker { name: name.to_owned(), seq, time }))?;
     Ok(Marked { seq, time })
+}
+
+fn prune(group: &OpenGroup, dir: Option<&Path>, dry_run: bool) -> Result<Pruned> {
+    let file = group.file();
+    if !retention::is_limited(&file.settings) {
+        return Err(Error::usage(format!("group {} keeps all tapes", file.name))
+            .hint(format!("say what to keep: reelfs group set {} --keep-tapes 100", file.name)));
+    }
+    let now = group.journal().clock_state().believed;
+    let known: Vec<PathBuf> = file.targets.iter().map(|target| target.dir.clone()).collect();
+    let mut all = Pruned::default();
+    for dir in dir.map_or(known, |dir| vec![dir.to_owned()]) {
+        let pruned = retention::prune(&file, &dir, now, dry_run)?;
+        all.tapes.extend(pruned.tapes);
+        (all.bytes, all.needed) = (all.bytes + pruned.bytes, all.needed + pruned.needed);
+    }
+    Ok(all)
+}
+
+fn set(group: &OpenGroup, changes: &Changes) -> Result<Settings> {
+    group.update(|file| {
+        file.settings = changes.applied(file.settings);
+        file.on_full = changes.on_full.unwrap_or(file.on_full);
+    })?;
+    let file = group.file();
+    group.journal().set_warning(file.settings.warn.0);
+    group.journal().set_on_full(file.on_full);
+    Ok(file.settings)
+}
+
+fn accept_clock(group: &OpenGroup) -> Result<AcceptedClock> {
+    let journal = group.journal();
+    let is_news = journal.accept_clock().map_err(|error| Error::io("note the clock", error))?;
+    Ok(AcceptedClock { already: !is_news, time: journal.clock_state().shown })
 }
 
 /// No change is under way in any volume.

@@ -41,8 +41,8 @@ pub(crate) struct Mounts {
     ended: AtomicBool,
 }
 
-/// Well, or an exit code and what went wrong.
-type Closed = std::result::Result<(), (u8, String)>;
+/// Exit code and sentence of a closing that failed.
+type Closing = std::result::Result<(), (u8, String)>;
 
 #[derive(Default)]
 struct Now {
@@ -51,7 +51,7 @@ struct Now {
     /// Volumes that are being closed.
     closing: usize,
     /// How closing a volume went that was not the last.
-    closed: Vec<(VolumeIndex, Closed)>,
+    closed: Vec<(VolumeIndex, Closing)>,
     /// How the last one ended, until somebody takes it; [`Mounts::ended`] stays.
     last: Option<io::Result<()>>,
 }

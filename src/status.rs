@@ -1,6 +1,7 @@
 //! How a group is: from its mount process when there is one, else from its files.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use reelfs_journal::{Jvol, VolumeIndex};
 use reelfs_volume::{DirtyCounts, OnFull, Suspension};
@@ -95,15 +96,30 @@ impl GroupStatus {
             self.troubles.push(format!(
                 "{waiting} {who} {verb} parked: the journal is full; make room: reelfs tape export {name} --to DIR"
             ));
-        } else if let Some(journal) = self.journal.as_ref().filter(|journal| journal.used >= 0.8) {
+        } else if let Some(journal) =
+            self.journal.as_ref().filter(|journal| journal.used * 100.0 >= f64::from(self.file.settings.warn.0))
+        {
             let then = match self.file.on_full {
                 OnFull::Suspend => "the group is suspended",
                 OnFull::Block => "writers are parked",
                 OnFull::Fail => "writers get ENOSPC",
             };
             let percent = journal.used * 100.0;
+            let delay = self.live.as_ref().map_or(0.0, Live::delay_ms);
+            let slowed = if delay > 0.0 {
+                format!(", writers are slowed down ({delay:.1} ms a request)")
+            } else {
+                String::new()
+            };
             self.troubles.push(format!(
-                "the journal is {percent:.0} % full; at 100 % {then}: reelfs tape export {name} --to DIR"
+                "the journal is {percent:.0} % full{slowed}; at 100 % {then}: reelfs tape export {name} --to DIR"
+            ));
+        }
+        if let Some(ahead) = self.live.as_ref().and_then(|live| live.clock.ahead_ns) {
+            let by = humantime::format_duration(Duration::from_secs(ahead.unsigned_abs() / 1_000_000_000));
+            let way = if ahead < 0 { "back" } else { "forward" };
+            self.troubles.push(format!(
+                "the clock was put {way} by {by} and is not believed; if it is right now: reelfs clock accept {name}"
             ));
         }
         let stale = |entry: &MountEntry| entry.is_of(name) && entry.is_stale();

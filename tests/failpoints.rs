@@ -51,6 +51,8 @@ const ELSEWHERE: &[(Label, &str)] = &[
     (Label::ObjectsAppend, "of a replica: `tests/follow.rs`"),
     (Label::ObjectsAppendSync, "of a replica: `tests/follow.rs`"),
     (Label::ObjectsRemove, "only when most of a table of objects was out of date"),
+    (Label::TapePrune, "only where the settings let tapes go"),
+    (Label::TapePruneSync, "only where the settings let tapes go"),
 ];
 
 /// A group in memory, and what its applications were told.

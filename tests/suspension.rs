@@ -26,7 +26,19 @@ impl Site {
         let sandbox = Sandbox::new();
         let (pvol, tapes, point) = (sandbox.directory("pvol"), sandbox.directory("tapes"), sandbox.directory("mnt"));
         prepare(&pvol);
-        let arguments = ["group", "create", "susp", "--pvol", text(&pvol), "--size", size, "--on-full", policy];
+        let arguments = [
+            "group",
+            "create",
+            "susp",
+            "--pvol",
+            text(&pvol),
+            "--size",
+            size,
+            "--on-full",
+            policy,
+            "--export-at",
+            "never",
+        ];
         sandbox.reelfs(arguments).ok();
         sandbox.base("susp", &tapes);
         Site { sandbox, pvol, tapes, point }

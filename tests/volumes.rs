@@ -23,7 +23,9 @@ impl Shop {
     fn new() -> Shop {
         let sandbox = Sandbox::in_memory();
         let tapes = sandbox.directory("tapes");
-        sandbox.reelfs(["group", "create", "shop", "--size", "64MiB", "--on-full", "block"]).ok();
+        sandbox
+            .reelfs(["group", "create", "shop", "--size", "64MiB", "--on-full", "block", "--export-at", "never"])
+            .ok();
         for volume in ["db", "logs"] {
             let pvol = sandbox.directory(volume);
             sandbox.reelfs(["pair", "create", &format!("shop/{volume}"), "--pvol", text(&pvol)]).ok();

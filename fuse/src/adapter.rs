@@ -27,7 +27,7 @@ pub(crate) struct Adapter {
 }
 
 impl Adapter {
-    /// Runs a change and answers it; parks it when the journal is full.
+    /// Runs a change and answers it; parks it when the journal is full, or for a moment when it fills.
     fn change<T: 'static, R: Send + 'static>(
         &self,
         payload: u64,
@@ -35,7 +35,8 @@ impl Adapter {
         mut run: impl FnMut(&Primary) -> Result<T> + Send + 'static,
         answer: fn(R, Result<T>),
     ) {
-        if !self.parker.is_busy() {
+        let delay = self.primary.delay();
+        if delay.is_zero() && !self.parker.is_busy() {
             match run(&self.primary) {
                 Err(Errno::AGAIN) => {}
                 result => return answer(reply, result),
@@ -53,7 +54,7 @@ impl Adapter {
             }
             true
         };
-        self.parker.park(payload, Box::new(request));
+        self.parker.park(payload, delay, Box::new(request));
     }
 
     /// What must be durable before a write is answered. Handles that may read are synced by the kernel itself; of one that
@@ -248,7 +249,7 @@ impl Filesystem for Adapter {
         let kill = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
         let reply = Written { reply, sync: self.sync_after(flags.0), primary: self.primary.clone(), who, ino };
         // without a copy unless it must wait
-        if !self.parker.is_busy() {
+        if self.primary.delay().is_zero() && !self.parker.is_busy() {
             match self.primary.write(&who, ino, offset, data, kill) {
                 Err(Errno::AGAIN) => {}
                 result => return reply.answer(result),

@@ -25,6 +25,7 @@ use rustix::mount::{MountFlags, UnmountFlags};
 use crate::adapter::Adapter;
 use crate::kernel::{Config, MountOption, Session, SessionACL};
 use crate::parker::Parker;
+pub use crate::parker::Throttled;
 
 /// Where and how to mount.
 #[derive(Debug, Clone)]
@@ -158,6 +159,12 @@ impl Mounted {
     #[must_use]
     pub fn waiting(&self) -> u64 {
         self.parker.waiting()
+    }
+
+    /// How much writers were slowed down because the journal filled.
+    #[must_use]
+    pub fn throttled(&self) -> Throttled {
+        self.parker.throttled()
     }
 
     /// Whether the mount has ended, by whomever.

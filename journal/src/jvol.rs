@@ -30,7 +30,7 @@ use uuid::Uuid;
 use self::file::VolumeFile;
 use self::index::PositionIndex;
 use self::sync::Flusher;
-use crate::{Clock, Digest, HybridClock, JournalError, Seq, Timestamp};
+use crate::{Clock, ClockReading, ClockTurn, Digest, HybridClock, JournalError, Seq, Timestamp};
 
 pub use self::append::{Appended, Reserve};
 pub use self::claim::JvolOwner;
@@ -64,6 +64,8 @@ pub struct Jvol {
     spare: Mutex<Option<Arc<Spare>>>,
     /// A spare took over, and what the old file held is gone.
     lost: AtomicBool,
+    /// There is something about the wall clock to tell.
+    clock_turned: AtomicBool,
 }
 
 /// The file and where things lie in it: whoever uses both takes both at once.
@@ -174,6 +176,7 @@ impl Jvol {
     pub fn tick(&self, clock: &dyn Clock) -> (Seq, Timestamp) {
         let mut tail = self.tail.lock();
         tail.tick(clock, 1, |_, _| {});
+        self.note_clock(&tail);
         (Seq(tail.next - 1), tail.last_time)
     }
 
@@ -181,6 +184,44 @@ impl Jvol {
     #[must_use]
     pub fn out_digest(&self) -> Digest {
         self.tail.lock().out_digest
+    }
+
+    /// What was believed of the clock earlier in this boot of the machine: times go on from there, whatever is shown now. To be
+    /// said before the first time is given out.
+    pub fn follow(&self, believed: ClockReading) {
+        let mut tail = self.tail.lock();
+        tail.clock = Some(HybridClock::after(believed, tail.last_time));
+    }
+
+    /// What is believed of a reading, and how far its wall clock is ahead of that, in nanoseconds; `None` while they are one.
+    #[must_use]
+    pub fn believed(&self, now: ClockReading) -> (ClockReading, Option<i64>) {
+        let tail = self.tail.lock();
+        tail.clock.as_ref().map_or((now, None), |clock| (clock.believed(now), clock.ahead()))
+    }
+
+    /// Somebody says that the wall clock is right.
+    pub fn accept_clock(&self, now: ClockReading) {
+        if let Some(clock) = self.tail.lock().clock.as_mut() {
+            clock.accept(now);
+            self.clock_turned.store(clock.has_turned(), Ordering::Relaxed);
+        }
+    }
+
+    /// Whether there is something about the wall clock to tell.
+    #[must_use]
+    pub fn has_clock_turned(&self) -> bool {
+        self.clock_turned.load(Ordering::Relaxed)
+    }
+
+    /// That the wall clock is believed no more, or again; once.
+    #[must_use]
+    pub fn clock_turn(&self) -> Option<ClockTurn> {
+        if !self.has_clock_turned() {
+            return None;
+        }
+        self.clock_turned.store(false, Ordering::Relaxed);
+        self.tail.lock().clock.as_mut().and_then(HybridClock::turn)
     }
 
     /// Both ends of the rings.
@@ -222,6 +263,22 @@ impl Jvol {
     #[must_use]
     pub fn file_sync_count(&self) -> u64 {
         self.store().file.sync_count()
+    }
+
+    /// How full it is, 0 to 1: of what applications may fill before they wait.
+    #[must_use]
+    pub fn occupancy(&self) -> f64 {
+        let tail = self.tail.lock();
+        let geometry = self.geometry();
+        let data = tail.data_used() as f64 / geometry.data_usable() as f64;
+        let control = tail.slots_used() as f64 / geometry.slots_usable() as f64;
+        data.max(control).min(1.0)
+    }
+
+    fn note_clock(&self, tail: &Tail) {
+        if tail.clock.as_ref().is_some_and(HybridClock::has_turned) {
+            self.clock_turned.store(true, Ordering::Relaxed);
+        }
     }
 
     fn check_failed(&self) -> Result<(), JournalError> {

@@ -27,7 +27,7 @@ mod time;
 
 pub use amends::Amends;
 pub use change::{AmendOutcome, Change, RENAME_EXCHANGE, RENAME_NOREPLACE};
-pub use clock::{Clock, ClockReading, HybridClock, ManualClock, SystemClock};
+pub use clock::{Clock, ClockReading, ClockTurn, HybridClock, ManualClock, SystemClock};
 pub use digest::{Digest, Position};
 pub use error::{JournalError, RecordError};
 pub use id::{Epoch, FileId, GroupName, GroupNameError, Seq, VolumeIndex, VolumeName, VolumeNameError};

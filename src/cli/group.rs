@@ -3,6 +3,7 @@
 mod create;
 mod delete;
 mod list;
+pub(crate) mod set;
 mod show;
 
 use clap::Subcommand;
@@ -19,6 +20,8 @@ pub(crate) enum GroupVerb {
     List(ListArgs),
     /// What a group is
     Show(NameArgs),
+    /// Change what a group does by itself, also while it is mounted
+    Set(Box<set::SetArgs>),
     /// Delete a group and its journal; the protected directory and the tapes stay
     Delete(delete::DeleteArgs),
 }
@@ -37,6 +40,7 @@ pub(crate) fn run(verb: GroupVerb, context: &Context) -> Result<()> {
         GroupVerb::Create(arguments) => create::run(&arguments, context),
         GroupVerb::List(ListArgs {}) => list::run(context),
         GroupVerb::Show(arguments) => show::run(&arguments, context),
+        GroupVerb::Set(arguments) => set::run(&arguments, context),
         GroupVerb::Delete(arguments) => delete::run(&arguments, context),
     }
 }

@@ -48,6 +48,8 @@ struct Shown<'a> {
     first_time: Option<String>,
     last_time: Option<String>,
     full_in_seconds: Option<u64>,
+    warn_ratio: f64,
+    delay_ms: f64,
     consumers: Vec<Consumer>,
 }
 
@@ -97,6 +99,8 @@ fn show(arguments: &ShowArgs, context: &Context) -> Result<()> {
         first_time: journal.first_time.map(rfc3339),
         last_time: journal.last_time.map(rfc3339),
         full_in_seconds: journal.full_in_seconds(),
+        warn_ratio: f64::from(status.file.settings.warn.0) / 100.0,
+        delay_ms: status.live.as_ref().map_or(0.0, |live| live.delay_ms()),
         consumers: consumers(&status, journal),
     })
 }
@@ -157,6 +161,10 @@ fn print(status: &GroupStatus, journal: &JournalState, context: &Context) -> Res
     if let Some(seconds) = journal.full_in_seconds() {
         let time = humantime::format_duration(std::time::Duration::from_secs(seconds));
         output.say(format!("full in       {time}, as it fills since seq {}", journal.first))?;
+    }
+    output.say(format!("warns         from {} on", file.settings.warn))?;
+    if let Some(live) = status.live.as_ref().filter(|live| live.delay_ms() > 0.0) {
+        output.say(format!("slows         each request by {:.1} ms; {} so far", live.delay_ms(), live.slowed()))?;
     }
     for waiting in &journal.waiting {
         let lacks = format!("lacks {}, {}", count(waiting.records, "record"), Size(waiting.bytes));

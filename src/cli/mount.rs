@@ -11,6 +11,7 @@ use crate::background;
 use crate::cli::Context;
 use crate::daemon::{Daemon, Live};
 use crate::error::{Error, ErrorKind, Result};
+use crate::exporter;
 use crate::group_file::{GroupFile, VolumeEntry};
 use crate::mount_options::{self, Words};
 use crate::mountpoint::Mountpoint;
@@ -159,7 +160,7 @@ fn serve(
         daemon.wait(|_| Ok(()))?;
         return Err(error);
     }
-    daemon.wait(|_| Ok(()))
+    exporter::serve(daemon)
 }
 
 /// What the mount is made with; root's mounts are for everybody, as with mount(8).

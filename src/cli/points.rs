@@ -148,6 +148,11 @@ fn lines(history: &History, deck: &Deck) -> Vec<Line> {
         (line.name, line.note, line.tags) = (mark.name.clone(), mark.note.clone(), mark.tags.clone());
         points.push(line);
     }
+    for step in &history.steps {
+        let mut line = Line::new("clock-step", history, step.seq, step.time);
+        line.note = format!("{}; it showed {}", step.note, rfc3339(step.shown));
+        points.push(line);
+    }
     for bracket in &history.brackets {
         let kind = if bracket.why.is_out_of_reach() { "unreachable" } else { "uncertain" };
         let first = Line::new(kind, history, bracket.first, bracket.since);

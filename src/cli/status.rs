@@ -138,6 +138,7 @@ struct Row {
     targets: Vec<Target>,
     base: Option<Base>,
     last_marker: Option<Marker>,
+    clock: Option<Clock>,
     busy: Option<String>,
     troubles: Vec<String>,
     #[serde(flatten)]
@@ -179,6 +180,8 @@ impl Mount {
             since: rfc3339(mount.since),
             open_files: mount.open_files,
             writers_waiting: mount.waiting,
+            writers_slowed: mount.slowed,
+            delay_ms: mount.delay_ms,
         }
     }
 }
@@ -194,6 +197,8 @@ struct Mount {
     since: String,
     open_files: u64,
     writers_waiting: u64,
+    writers_slowed: u64,
+    delay_ms: f64,
 }
 
 #[derive(Serialize)]
@@ -220,6 +225,13 @@ struct Target {
 struct Base {
     uuid: String,
     seq: u64,
+}
+
+#[derive(Serialize)]
+struct Clock {
+    shown: String,
+    believed: String,
+    ahead_seconds: Option<i64>,
 }
 
 #[derive(Serialize)]
@@ -261,6 +273,11 @@ impl Row {
                 name: marker.name.clone(),
                 seq: marker.seq.0,
                 time: rfc3339(marker.time),
+            }),
+            clock: live.map(|live| Clock {
+                shown: rfc3339(live.clock.shown),
+                believed: rfc3339(live.clock.believed),
+                ahead_seconds: live.clock.ahead_ns.map(|ahead| ahead / 1_000_000_000),
             }),
             busy: activity.or_else(|| status.busy.clone()),
             troubles: status.troubles.clone(),

@@ -3,6 +3,7 @@
 mod ack;
 mod export;
 mod list;
+mod prune;
 mod show;
 mod verify;
 
@@ -37,6 +38,11 @@ pub(crate) enum TapeVerb {
     /// What is on one tape
     #[command(after_help = "Example:\n  reelfs tape show /media/disk/docs-*.upd.reel.tar.zst")]
     Show(TapeShowArgs),
+    /// Remove tapes that the settings of their group no longer keep; what a kept tape stands on stays
+    #[command(
+        after_help = "What to keep is a setting: reelfs group set docs --keep-tapes 100\n\nExample:\n  reelfs tape prune docs -n"
+    )]
+    Prune(prune::TapePruneArgs),
     /// Read tapes whole and check every digest
     #[command(
         after_help = "Exit code 19 when one is truncated or altered.\n\nExample:\n  reelfs tape verify /media/disk"
@@ -72,6 +78,7 @@ pub(crate) fn run(verb: &TapeVerb, context: &Context) -> Result<()> {
         TapeVerb::Ack(arguments) => ack::run(arguments, context),
         TapeVerb::List(arguments) => list::run(arguments, context),
         TapeVerb::Show(arguments) => show::run(arguments, context),
+        TapeVerb::Prune(arguments) => prune::run(arguments, context),
         TapeVerb::Verify(arguments) => verify::run(arguments, context),
     }
 }

@@ -5,7 +5,7 @@ pub(super) mod applied;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use reelfs_journal::{GroupName, Timestamp};
+use reelfs_journal::GroupName;
 use serde::Serialize;
 
 use crate::cli::Context;
@@ -54,14 +54,14 @@ pub(crate) fn run(arguments: &WaitArgs, context: &Context) -> Result<()> {
         let applied = applied::wait(&group, seq, arguments.consumer.as_deref(), arguments.timeout, context)?;
         return context.output.document(&applied);
     };
-    let limit = i64::try_from(arguments.timeout.as_nanos()).unwrap_or(i64::MAX);
-    let until = Timestamp(context.now().0.saturating_add(limit));
+    // not the wall clock, which may step
+    let until = context.clock.read().boot.saturating_add(arguments.timeout);
     loop {
         let state = GroupStatus::of(&group)?.state();
         if state == wanted {
             return context.output.document(&Reached { group: name, state: state.word() });
         }
-        if context.now() >= until {
+        if context.clock.read().boot >= until {
             let waited = humantime::format_duration(arguments.timeout);
             let message = format!("{name} is {} after {waited}, not {}", state.word(), wanted.word());
             return Err(Error::new(ErrorKind::TimedOut, message).hint(format!("why: reelfs status {name}")));

@@ -13,6 +13,7 @@ use reelfs::pair;
 use reelfs::point::Point;
 use reelfs::pool::JournalOrigin;
 use reelfs::restore::{self, Deck, Plan, Request};
+use reelfs::settings::Settings;
 use reelfs::size::Size;
 use reelfs::state::{GroupDir, StateDir};
 use reelfs::when::Zone;
@@ -59,6 +60,7 @@ impl Site {
             size: Some(Size(Jvol::SIZE_MIN)),
             origin: JournalOrigin::default(),
             on_full: OnFull::Block,
+            settings: Settings::default(),
             created: SystemClock.read().wall,
         };
         let state = StateDir::resolve(Some(&self.sandbox.state())).expect("a state directory");

@@ -211,7 +211,7 @@ impl Volume {
         let mut state = node.state.lock();
         if nameless && node.file_type == FileType::RegularFile && state.opens == 0 {
             state.nameless = true;
-            state.ghost = Some(Stat { links: 0, ..stat });
+            state.ghost = Some(Box::new(Stat { links: 0, ..stat }));
             (state.path, state.data) = (None, None);
         } else if nameless || state.links.len() <= 1 {
             drop(state);
@@ -245,7 +245,7 @@ impl Volume {
         let object = self.descriptor(&node)?;
         let found = node.state.lock().found.take();
         let present = match found {
-            Some(found) => found,
+            Some(found) => *found,
             None => Stat::at(&*object, b"")?,
         };
         let owner_differs = (present.uid, present.gid) != (wanted.uid, wanted.gid);

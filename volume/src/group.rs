@@ -1,5 +1,8 @@
 //! What the volumes of a group share: one journal volume, one order of changes, one clock.
 
+mod anchor;
+mod throttle;
+
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -13,7 +16,11 @@ use reelfs_journal::{
 use rustix::io::{Errno, Result};
 use uuid::Uuid;
 
-use crate::primary::{Committer, Held, OnFull, OpenError, Primary, Requester};
+pub use anchor::ClockState;
+pub(crate) use anchor::{STEP_MIN, boot_of_machine, distance};
+pub use throttle::{OnFull, WARN_PERCENT};
+
+use crate::primary::{Committer, Held, OpenError, Primary, Requester};
 
 /// What to open of a group.
 pub struct GroupOptions {
@@ -21,6 +28,8 @@ pub struct GroupOptions {
     pub jvol: PathBuf,
     /// The group's UUID.
     pub group: Uuid,
+    /// Where it keeps how it takes the clock.
+    pub state: PathBuf,
     /// The epoch of the last session.
     pub epoch: Epoch,
     /// What happens when the journal is full.
@@ -40,10 +49,15 @@ pub struct Group {
     jvol: Arc<Jvol>,
     committer: Committer,
     clock: Arc<dyn Clock>,
+    /// Boot of the machine.
+    boot: String,
+    anchors: Mutex<anchor::Anchors>,
+    state: PathBuf,
     epoch: AtomicU32,
     /// A new epoch began since this was opened, and what is true of it so far needs no second one.
     is_new_epoch: AtomicBool,
-    on_full: OnFull,
+    on_full: Mutex<OnFull>,
+    warning: throttle::Warning,
     /// The journal cannot be written.
     failed: AtomicBool,
     /// The last record that an [`Change::Amend`] followed up: a seal must not part the two.
@@ -79,15 +93,23 @@ impl Group {
             tracing::warn!(%seq, "the journal ends in a torn record: cut off");
             jvol.cut_tail()?;
         }
+        let (boot, anchors) = (boot_of_machine(), anchor::Anchors::load(&options.state));
+        if let Some(believed) = anchors.believed(&boot, options.clock.read()) {
+            jvol.follow(believed);
+        }
         let jvol = Arc::new(jvol);
         let committer = Committer::new(jvol.clone());
         Ok(Arc::new(Group {
             committer: committer.map_err(|error| OpenError::volume("start threads", &error))?,
             jvol,
             clock: options.clock,
+            boot,
+            anchors: Mutex::new(anchors),
+            state: options.state,
             epoch: AtomicU32::new(options.epoch.0),
             is_new_epoch: AtomicBool::new(false),
-            on_full: options.on_full,
+            on_full: Mutex::new(options.on_full),
+            warning: throttle::Warning::default(),
             failed: AtomicBool::new(false),
             last_amend: AtomicU64::new(0),
             members: Mutex::default(),
@@ -118,7 +140,7 @@ impl Group {
     }
 
     pub(crate) fn on_full(&self) -> OnFull {
-        self.on_full
+        *self.on_full.lock()
     }
 
     /// The journal takes nothing more.
@@ -210,6 +232,9 @@ impl Group {
         let what = (MarkerKind::VolumeLeft, "", name, &Tags::default());
         let placed = self.place(index, what, self.clock.read().wall)?;
         self.jvol.sync(placed.last).map_err(|_| Errno::IO)?;
+        if let Err(error) = self.forget_clock(index) {
+            tracing::info!(%error, "where the clock stood for a volume that has left stays noted");
+        }
         Ok(placed.last)
     }
 
@@ -299,6 +324,9 @@ impl Group {
                 return Ok(Seal { last, time }); // durable since, and nothing speaks of what came later
             }
             let (last, time) = self.jvol.tick(&*self.clock);
+            if self.tell_clock() {
+                continue;
+            }
             self.settle(last)?;
             if self.last_amend.load(Ordering::SeqCst) <= last.0 {
                 self.jvol.sync(last).map_err(|_| Errno::IO)?;

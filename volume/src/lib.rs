@@ -17,11 +17,11 @@ mod volume;
 mod xattr;
 
 pub use bracket::{Bracket, Places};
-pub use group::{Group, GroupOptions};
+pub use group::{ClockState, Group, GroupOptions, OnFull, WARN_PERCENT};
 pub use primary::{
-    Adopted, Based, DirEntry, DirtyCounts, Held, Identity, NewEpoch, OnFull, OpenError, OpenOptions, Opened, Primary,
-    Reason, Recovered, Requester, ResyncError, Resynced, Session, SetAttr, Suspension, Telling, TimeSet, UnderWay,
-    Visit, VolumeOptions, WalkError, base_under_way, suspension,
+    Adopted, Based, DirEntry, DirtyCounts, Held, Identity, NewEpoch, OpenError, OpenOptions, Opened, Primary, Reason,
+    Recovered, Requester, ResyncError, Resynced, Session, SetAttr, Suspension, Telling, TimeSet, UnderWay, Visit,
+    VolumeOptions, WalkError, base_under_way, suspension,
 };
 pub use replica::{Found, Recalled};
 pub use stat::Stat;

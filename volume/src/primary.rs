@@ -35,7 +35,6 @@ pub use dirty::{DirtyCounts, Reason, Suspension, suspension};
 pub use lifecycle::{NewEpoch, OpenError, OpenOptions, Opened, Session, VolumeOptions};
 pub use recovery::Recovered;
 pub use resync::{ResyncError, Resynced};
-pub use suspend::OnFull;
 pub use through::{Based, Telling};
 pub use walk::{Visit, WalkError};
 
@@ -51,7 +50,7 @@ use reelfs_journal::{
 };
 use rustix::io::{Errno, Result};
 
-use crate::group::{Group, lend};
+use crate::group::{Group, OnFull, STEP_MIN, lend};
 use crate::node::Node;
 use crate::volume::Volume;
 
@@ -180,6 +179,12 @@ impl Primary {
         self.suspensions.load(Ordering::SeqCst)
     }
 
+    /// How long a change is to be held up now; see [`Group::delay`]. Nobody is while the volume is suspended.
+    #[must_use]
+    pub fn delay(&self) -> Duration {
+        if self.is_suspended() { Duration::ZERO } else { self.group.delay() }
+    }
+
     /// Waits until the journal has room for an operation again; false when the time is over.
     #[must_use]
     pub fn wait_for_room(&self, payload: u64, timeout: Duration) -> bool {
@@ -255,6 +260,7 @@ impl Primary {
             result = result.and(Err(error));
         }
         self.note_applied();
+        let _ = self.group.tell_clock();
         result
     }
 
@@ -302,9 +308,12 @@ impl Primary {
         })
     }
 
-    /// Remembers that a change of ours has just been applied.
+    /// Remembers that a change of ours has just been applied. A clock that was put back since the last one counts: what others
+    /// change later has times by that clock.
     fn note_applied(&self) {
-        self.applied_at.fetch_max(self.clock().read().wall.0, Ordering::Relaxed);
+        let now = self.clock().read().wall.0;
+        let later = |last: i64| (now >= last || last.saturating_sub(now) >= STEP_MIN).then_some(now);
+        let _ = self.applied_at.fetch_update(Ordering::Relaxed, Ordering::Relaxed, later);
     }
 
     fn amend_short(&self, slot: &Slot<'_>, who: &Requester, seq: Seq, file: FileId, length: u64) -> Result<()> {

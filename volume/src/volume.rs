@@ -235,7 +235,7 @@ impl Volume {
         let (descriptor, link, ghost) = {
             let state = node.state.lock();
             let descriptor = state.path.clone().or_else(|| state.data.clone());
-            (descriptor, state.links.first().cloned(), state.ghost)
+            (descriptor, state.links.first().cloned(), state.ghost.as_deref().copied())
         };
         let mut stat = match (descriptor, link) {
             (Some(descriptor), _) => Stat::at(descriptor, b"")?,

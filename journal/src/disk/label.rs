@@ -129,6 +129,11 @@ labels! {
     PoolsSync: "it is made durable",
     PoolsRename: "it takes the place of the old one",
     PoolsNameSync: "that is made durable",
+    ClockCreate: "how the group takes the clock gets a temporary name",
+    ClockWrite: "its text",
+    ClockSync: "it is made durable",
+    ClockRename: "it takes the place of the old one",
+    ClockNameSync: "that is made durable",
     TapeCreate: "a tape gets its temporary name",
     TapeWrite: "its bytes",
     TapeSync: "it is made durable",
@@ -148,4 +153,6 @@ labels! {
     ObjectsAppend: "what a batch changed in it",
     ObjectsAppendSync: "that is made durable",
     ObjectsRemove: "a table that does not count any more goes",
+    TapePrune: "a tape that is no longer kept goes",
+    TapePruneSync: "that is made durable",
 }

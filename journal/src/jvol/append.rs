@@ -69,6 +69,7 @@ impl Jvol {
 
         let first = tail.next;
         tail.tick(clock, records.len(), |index, time| records[index].stamp(Seq(first + index as u64), time));
+        self.note_clock(&tail);
         let appended = Appended { first: Seq(first), last: Seq(first + count).previous(), time: tail.last_time };
         if records.is_empty() {
             return Ok(appended);

@@ -93,6 +93,7 @@ impl Jvol {
             failed: AtomicBool::new(false),
             spare: Mutex::new(None),
             lost: AtomicBool::new(false),
+            clock_turned: AtomicBool::new(false),
         }
     }
 

@@ -7,11 +7,13 @@ use reelfs_journal::{GroupName, Jvol};
 use reelfs_volume::OnFull;
 use serde::Serialize;
 
+use super::set::TapeSettings;
 use crate::cli::Context;
 use crate::error::{Error, Result};
 use crate::group::{self, NewGroup};
 use crate::pool::{JournalOrigin, PoolName};
 use crate::progress::Progress;
+use crate::settings::{Changes, Percent, Settings};
 use crate::size::Size;
 
 const EXAMPLES: &str = "\
@@ -50,6 +52,11 @@ pub(crate) struct CreateArgs {
     /// What happens when the journal is full
     #[arg(long, value_name = "POLICY", default_value = "suspend")]
     pub on_full: Policy,
+    /// From this occupancy of the journal on, warn and slow writers down; 100% never slows
+    #[arg(long, value_name = "PERCENT", default_value = "80%")]
+    pub warn: Percent,
+    #[command(flatten)]
+    pub tapes: TapeSettings,
 }
 
 /// What happens when the journal is full.
@@ -61,6 +68,16 @@ pub(crate) enum Policy {
     Block,
     /// Writers get "no space left on device"
     Fail,
+}
+
+impl From<Policy> for OnFull {
+    fn from(policy: Policy) -> OnFull {
+        match policy {
+            Policy::Suspend => OnFull::Suspend,
+            Policy::Block => OnFull::Block,
+            Policy::Fail => OnFull::Fail,
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -87,11 +104,8 @@ pub(crate) fn run(arguments: &CreateArgs, context: &Context) -> Result<()> {
             spare: arguments.spare_pool.clone(),
             visible: arguments.journal_visible,
         },
-        on_full: match arguments.on_full {
-            Policy::Suspend => OnFull::Suspend,
-            Policy::Block => OnFull::Block,
-            Policy::Fail => OnFull::Fail,
-        },
+        on_full: arguments.on_full.into(),
+        settings: Changes { warn: Some(arguments.warn), ..arguments.tapes.changes() }.applied(Settings::default()),
         created: context.now(),
     };
     let mut progress = Progress::new(&context.output, "zero-fill");

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use reelfs_journal::disk::{self, Label};
-use reelfs_journal::{Change, DATA_MAX, FileId, FileTime, Name, Reserve, Timestamp};
+use reelfs_journal::{Change, Clock, DATA_MAX, FileId, FileTime, Name, Reserve, Timestamp};
 use rustix::fs::{Dir, FileType, Mode, OFlags, SeekFrom};
 use rustix::io::{Errno, Result};
 use serde::{Deserialize, Serialize};
@@ -152,6 +152,8 @@ pub(super) struct ScanFor<'a> {
     pub(super) known: &'a HashSet<FileId>,
     /// Inode numbers to make known to the volume, for redo.
     pub(super) wanted: &'a HashSet<u64>,
+    /// By which `since` was.
+    pub(super) clock: &'a dyn Clock,
 }
 
 impl Scan {
@@ -396,7 +398,7 @@ impl Primary {
 
 impl ScanFor<'_> {
     fn is_news(&self, stat: &Stat) -> bool {
-        self.since.is_some_and(|since| stat.ctime > FileTime::from(since))
+        self.since.is_some_and(|since| self.clock.shown(stat.ctime) > FileTime::from(since))
     }
 }
 

@@ -114,7 +114,7 @@ impl Primary {
             self.note_applied();
         }
         if !changes.is_empty() {
-            node.state.lock().found = Some(before);
+            node.state.lock().found = Some(Box::new(before));
             let slot = self.in_flight.begin();
             let committed = self.commit(&slot, who, &changes);
             node.state.lock().found = None;

@@ -253,7 +253,7 @@ enum SyncPoint {
     File {
         node: Arc<Node>,
         file: Arc<OwnedFd>,
-        renames: u64,
+        renames: u32,
         upto: Seq,
     },
 }

@@ -21,9 +21,8 @@ use super::dirty::DirtyMap;
 use super::lull::{DueRedo, Lull};
 use super::recovery::{Recovered, Unsettled};
 use super::redo::Window;
-use super::suspend::OnFull;
 use super::{Primary, committer, walk};
-use crate::group::{Group, GroupOptions};
+use crate::group::{Group, GroupOptions, OnFull, boot_of_machine, distance};
 use crate::volume::Volume;
 
 /// Kernel timestamps are coarse: a change may carry a change time this much before it was made, in nanoseconds (25 ms).
@@ -176,7 +175,7 @@ impl Primary {
     /// See [`OpenError`].
     pub fn start(options: OpenOptions) -> Result<Opened, OpenError> {
         let OpenOptions { root, jvol, group, state, epoch, session, strict, on_full, clock } = options;
-        let group = Group::open(GroupOptions { jvol, group, epoch, on_full, clock })?;
+        let group = Group::open(GroupOptions { jvol, group, state: state.clone(), epoch, on_full, clock })?;
         Primary::join(&group, VolumeOptions { root, index: VolumeIndex(0), state, session, strict })
     }
 
@@ -189,6 +188,7 @@ impl Primary {
         let (in_flight, states) = InFlight::open(&options.state.join("inflight"))?;
         let known_path = options.state.join("directories");
         let known = KnownDirectories::load(&known_path).map_err(io_error("read the known directories"))?;
+        let opened = distance(group.clock().read());
         let mut primary = Primary {
             volume: Volume::primary(options.root).map_err(volume_error("open the volume"))?,
             group: group.clone(),
@@ -224,6 +224,7 @@ impl Primary {
         primary.jvol().sync(started)?;
         session.first = Some(started);
         primary.in_flight.clear();
+        group.watch_clock(primary.index, opened).map_err(io_error("note the clock"))?;
         let (epoch, replaced) = (group.epoch(), found.replaced);
         let primary = Arc::new(primary);
         group.join(primary.index, primary.in_flight.clone(), &primary);
@@ -238,6 +239,9 @@ impl Primary {
         known: &HashSet<reelfs_journal::FileId>,
         strict: bool,
     ) -> Result<CaughtUp, OpenError> {
+        // another boot may stand in the session alone
+        let same_boot = last.is_some_and(|last| boot_of(&last.boot) == self.group.boot());
+        let anchor = self.group.anchor(self.index);
         let same = last.is_none_or(|last| last.identity == session.identity);
         let unclean = last.is_some_and(|last| last.clean.is_none());
         let lost = if same && unclean { self.lost(last, session) } else { None };
@@ -259,7 +263,13 @@ impl Primary {
             Some(last) if same => Some(self.news_since(last)?),
             _ => None,
         };
-        let look = ScanFor { since, known, wanted: &wanted };
+        let certain = since.map(|since| self.group.certain_until(anchor.as_ref(), since));
+        // by the clock as it stands now
+        let back =
+            anchor.filter(|_| same_boot).map_or(0, |anchor| anchor.put_back(self.group.boot(), self.clock().read()));
+        let since = since.map(|since| Timestamp(since.0.saturating_sub(back)));
+        let clock = self.group.clock().clone();
+        let look = ScanFor { since, known, wanted: &wanted, clock: &*clock };
         let scan = self.scan(&look).map_err(volume_error("look for changes behind the mount"))?;
         if strict && (!same || (!scan.is_empty() && last.is_some_and(|last| last.clean.is_some()))) {
             let (directories, files) = scan.counts();
@@ -287,9 +297,9 @@ impl Primary {
             return Ok(caught_up);
         }
         if let Some(map) = map {
-            return self.stay_suspended(map, scan, &unsettled, !unclean);
+            return self.stay_suspended(map, scan, &unsettled, !unclean || back > 0);
         }
-        self.adopt(&look, scan, unclean.then_some(&unsettled), session)
+        self.adopt(&look, scan, unclean.then_some(&unsettled), session, certain.unwrap_or_default())
     }
 
     /// Settles what was in flight, if something was, and journals what changed behind the mount.
@@ -299,6 +309,7 @@ impl Primary {
         scan: Scan,
         unsettled: Option<&Unsettled>,
         session: &Session,
+        since: Timestamp,
     ) -> Result<CaughtUp, OpenError> {
         let recovered = unsettled.map(|unsettled| self.recover(unsettled)).transpose()?;
         // what recovery did again stands otherwise than it did when it was looked at
@@ -310,7 +321,6 @@ impl Primary {
         };
         let mut adopted = Adopted::default();
         if !scan.is_empty() {
-            let since = look.since.unwrap_or_default();
             let write = volume_error("journal what changed behind the mount");
             self.marker(MarkerKind::AdoptBegin, "", "", since).map_err(&write)?;
             adopted = match self.tell_scan(&scan) {
@@ -438,7 +448,9 @@ impl Primary {
         // not the time of closing: the volume may have been edited since our last change, or since it was scanned
         let applied = self.applied_at.load(Ordering::Relaxed);
         wait_for_file_times(Timestamp(applied));
-        let clean = Timestamp(applied.max(session.started.0.saturating_sub(TIME_GRAIN)));
+        let back = self.group.clock_put_back(self.index);
+        let clean = Timestamp(applied.max(session.started.0.saturating_sub(TIME_GRAIN).saturating_sub(back)));
+        self.group.keep_clock_closed(self.index).map_err(io_error("note the clock"))?;
         Ok(Session { clean: Some(clean), ..session.clone() })
     }
 }
@@ -472,6 +484,5 @@ fn boot_of(boot: &str) -> &str {
 
 /// The boot of the machine and the mount of the file system, which a disk that went away and came back has anew.
 fn boot_id(volume: &Volume) -> rustix::io::Result<String> {
-    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    Ok(format!("{} {}", boot.trim(), volume.mount()?))
+    Ok(format!("{} {}", boot_of_machine(), volume.mount()?))
 }

@@ -5,24 +5,10 @@ use std::sync::atomic::Ordering;
 
 use reelfs_journal::{Change, FileId, MarkerKind, Tags};
 use rustix::io::{Errno, Result};
-use serde::{Deserialize, Serialize};
 
 use super::adopt::Scan;
 use super::dirty::{DirtyCounts, DirtyMap, Reason, Suspension};
 use super::{Held, Primary};
-
-/// What happens when the journal is full.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum OnFull {
-    /// Nothing is journaled any more; what changes is noted, and a resync tells it.
-    Suspend,
-    /// Writers wait for room.
-    #[default]
-    Block,
-    /// Writers get `ENOSPC`.
-    Fail,
-}
 
 impl Primary {
     /// Since when nothing is journaled, why, and how much changed since; `None` when everything is.
@@ -96,7 +82,9 @@ impl Primary {
             Reason::Error => "after an error",
             Reason::JournalFull => "the journal was full",
         };
-        let placed = self.place(MarkerKind::Suspended, ("", why, &Tags::default()), self.clock().read().wall)?;
+        // a record's time, which a step of the wall clock does not move
+        let since = self.jvol().tick(self.clock()).1;
+        let placed = self.place(MarkerKind::Suspended, ("", why, &Tags::default()), since)?;
         self.jvol().sync(placed.last).map_err(|_| Errno::IO)?;
         match dirty.as_mut() {
             Some(map) => map.sealed = (placed.last, placed.time),
