@@ -27,6 +27,7 @@ const ELSEWHERE: &[(Label, &str)] = &[
     (Label::UnmakeObject, "only when a new object cannot be journaled"),
     (Label::MakeMode, "only a create that was born with suid bits"),
     (Label::DirtyMapSetSize, "passed when a suspended group is opened: `tests/nth_call.rs`"),
+    (Label::DirtyMapRename, "passed when a suspended group is opened: `tests/nth_call.rs`"),
     (Label::RedoNoteCreate, "only after a power cut"),
     (Label::RedoNoteWrite, "only after a power cut"),
     (Label::RedoNoteSync, "only after a power cut"),
