@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use reelfs_journal::disk::{self, Call, Operation, Verdict, Watcher};
 use reelfs_journal::{Clock, ClockReading, Epoch, Jvol, SystemClock};
-use reelfs_volume::{NewEpoch, OnFull, OpenError, OpenOptions, Opened, Primary, Requester, Session, SetAttr};
+use reelfs_volume::{NewEpoch, OnFull, OpenError, OpenOptions, Opened, Primary, Reason, Requester, Session, SetAttr};
 use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
 use support::{Disk, FileSystem, Sandbox, tools, wait};
@@ -305,6 +305,35 @@ fn what_an_opening_told_and_did_not_end_cuts_nothing_off() {
         );
         session = Some(last.primary.close(&last.session).unwrap());
         (calls, cuts) = (calls + 1, cuts + 1);
+    }
+}
+
+#[test]
+fn an_opening_that_is_cut_off_leaves_the_dirty_map_whole() {
+    let site = Site::in_memory();
+    let opened = site.second(&["file"]);
+    opened.primary.suspend(Reason::User).unwrap();
+    let closed = opened.primary.close(&opened.session).unwrap();
+    drop(opened);
+    wait::pause(Duration::from_millis(10));
+    fs::write(site.pvol.join("file"), b"behind the mount").unwrap();
+    let log = site.sandbox.state().join("dirty");
+    let look = || (log.metadata().unwrap().ino(), fs::read(&log).unwrap());
+    let begun = look();
+    for calls in 0.. {
+        let before = disk::watch_thread(Some(Arc::new(Cutter(AtomicU64::new(calls)))));
+        let again = site.open(Some(closed.clone()), wait::now());
+        disk::watch_thread(before);
+        let left = look();
+        // written in place, it could be torn
+        assert!(left.0 != begun.0 || left == begun, "cut at call {calls}: {} bytes", left.1.len());
+        if let Ok(again) = again {
+            assert!(left.1.len() > begun.1.len() && calls > 10, "{:?} at call {calls}", again.primary.suspension());
+            return;
+        }
+        if left.0 != begun.0 {
+            assert!(left.1.len() > begun.1.len(), "put in its place before it had what changed");
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use crate::error::Result;
 #[derive(Debug, Subcommand)]
 pub(crate) enum GroupVerb {
     /// Make a group: a directory to protect and a journal of fixed size
-    Create(create::CreateArgs),
+    Create(Box<create::CreateArgs>),
     /// The groups there are
     List(ListArgs),
     /// What a group is

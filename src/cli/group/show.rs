@@ -79,7 +79,7 @@ pub(super) fn run(arguments: &NameArgs, context: &Context) -> Result<()> {
     output.say(format!("journal   {}", file.journal.display()))?;
     output.say(format!("created   {}", output.zone.text(file.created)))?;
     output.say(format!("state     {}", group.path().display()))?;
-    settings(&file, output)?;
+    settings(file, output)?;
     for volume in &file.volumes {
         if file.volumes.len() > 1 {
             output.say(format!("volume    {} (index {})", volume.name, volume.index))?;

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use reelfs_journal::{Seq, Timestamp};
+use reelfs_journal::Seq;
 use serde::Serialize;
 
 use crate::cli::Context;
@@ -71,8 +71,8 @@ pub(in crate::cli) fn wait(
     context: &Context,
 ) -> Result<Applied> {
     let dir = dir.map(overlap::real).transpose()?;
-    let limit = i64::try_from(timeout.as_nanos()).unwrap_or(i64::MAX);
-    let until = Timestamp(context.now().0.saturating_add(limit));
+    // not the wall clock, which may step
+    let until = context.clock.read().boot.saturating_add(timeout);
     loop {
         let file = GroupFile::load(group)?;
         let meant = |known: &&Consumer| dir.as_ref().is_none_or(|dir| known.dir == *dir);
@@ -87,7 +87,7 @@ pub(in crate::cli) fn wait(
             let consumers = consumers.iter().map(|known| known.dir.display().to_string()).collect();
             return Ok(Applied { group: file.name.to_string(), seq: seq.0, consumers });
         };
-        if context.now() >= until {
+        if context.clock.read().boot >= until {
             let (who, at) = (behind.dir.display(), behind.pointers.already_restored);
             let waited = humantime::format_duration(timeout);
             let message = format!("record {seq} was not applied within {waited}: {who} is at {at}");

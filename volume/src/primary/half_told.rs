@@ -31,7 +31,8 @@ impl HalfTold {
             | MarkerKind::AcquisitionStart
             | MarkerKind::AcquisitionStop
             | MarkerKind::Suspended
-            | MarkerKind::VolumeLeft => {}
+            | MarkerKind::VolumeLeft
+            | MarkerKind::ClockStep => {}
         }
     }
 

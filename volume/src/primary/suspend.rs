@@ -144,6 +144,7 @@ impl Primary {
                 node.add_link(&found.parent, &found.name);
             }
         }
+        map.end_copy()?;
         for id in map.directories.iter().chain(map.objects.keys()) {
             self.keep_known(*id);
         }
