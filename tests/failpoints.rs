@@ -28,6 +28,7 @@ const ELSEWHERE: &[(Label, &str)] = &[
     (Label::MakeMode, "only a create that was born with suid bits"),
     (Label::DirtyMapSetSize, "passed when a suspended group is opened: `tests/nth_call.rs`"),
     (Label::BaseLogSetSize, "only a power cut cuts an entry short: `volume/src/primary/base_log.rs`"),
+    (Label::DirtyMapRename, "passed when a suspended group is opened: `tests/nth_call.rs`"),
     (Label::RedoNoteCreate, "only after a power cut"),
     (Label::RedoNoteWrite, "only after a power cut"),
     (Label::RedoNoteSync, "only after a power cut"),

@@ -128,8 +128,8 @@ fn what_was_synced_outlives_every_power_cut() {
     }
     let wanted = match (tools::is_soak(), tools::is_ci()) {
         (true, _) => 1_000_000,
-        (false, true) => 1_000,
-        (false, false) => 500,
+        (false, true) => 20_000,
+        (false, false) => 1_000,
     };
     let first = std::env::var("REELFS_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(0);
     let (next, cuts) = (AtomicU64::new(first), AtomicU64::new(0));

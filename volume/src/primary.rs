@@ -12,6 +12,7 @@ mod committer;
 mod data;
 mod directory;
 mod dirty;
+mod half_told;
 mod lifecycle;
 mod lull;
 mod names;

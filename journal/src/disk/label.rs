@@ -95,6 +95,7 @@ labels! {
     DirtyMapSync: "it is made durable",
     DirtyMapNameSync: "its name is made durable",
     DirtyMapAppend: "what is about to change is noted",
+    DirtyMapRename: "a copy with what an opening noted takes its place",
     DirtyMapSetSize: "an entry cut short is cut off",
     DirtyMapRemove: "the map goes, for everything in it is journaled",
     DirtyMapRemoveSync: "that is made durable",

@@ -166,6 +166,28 @@ impl DirtyMap {
         Ok(map)
     }
 
+    fn copy_place(&self) -> PathBuf {
+        self.path.with_extension("new")
+    }
+
+    /// What is noted from now on goes to a copy of the log. An opening that is cut off leaves the log as it was: whole, after
+    /// a clean stop.
+    pub(super) fn begin_copy(&mut self) -> io::Result<()> {
+        let mut options = OpenOptions::new();
+        let options = options.write(true).create(true).truncate(true).mode(0o600);
+        let copy = disk::create(Label::DirtyMapCreate, &self.copy_place(), options)?;
+        disk::append(Label::DirtyMapHead, &copy, &std::fs::read(&self.path)?)?;
+        self.log = copy;
+        Ok(())
+    }
+
+    /// The copy takes the place of the log, durably.
+    pub(super) fn end_copy(&self) -> io::Result<()> {
+        self.sync()?;
+        disk::rename(Label::DirtyMapRename, &self.copy_place(), &self.path)?;
+        disk::sync_parent(Label::DirtyMapNameSync, &self.path)
+    }
+
     /// The group is no longer suspended.
     pub(super) fn remove(&self) -> io::Result<()> {
         disk::remove(Label::DirtyMapRemove, &self.path)

@@ -342,6 +342,7 @@ impl Primary {
         was_clean: bool,
     ) -> Result<CaughtUp, OpenError> {
         let noted = io_error("write the dirty map");
+        map.begin_copy().map_err(&noted)?;
         // in the journal, while it was brought back, and perhaps not applied
         for record in &unsettled.records {
             map.note(&record.change).map_err(&noted)?;

@@ -11,6 +11,7 @@ use std::collections::HashSet;
 use reelfs_journal::{Amends, Change, ClockReading, FileId, MarkerKind, NodeKind, Record, Seq, Timestamp};
 use rustix::io::{Errno, Result};
 
+use super::half_told::HalfTold;
 use super::lull::Lull;
 use super::superseded::Superseded;
 use super::{OpenError, Primary, Session};
@@ -28,6 +29,7 @@ pub(super) struct Window {
     end: Timestamp,
     amends: Amends,
     superseded: Superseded,
+    half_told: HalfTold,
     /// Inode numbers of all objects in it.
     pub(super) wanted: HashSet<u64>,
 }
@@ -65,6 +67,7 @@ impl Primary {
             end: Timestamp(i64::MIN),
             amends: Amends::default(),
             superseded: Superseded::default(),
+            half_told: HalfTold::default(),
             wanted: HashSet::new(),
         };
         let mut window = empty(first);
@@ -76,13 +79,14 @@ impl Primary {
             }
             window.amends.note(&record.change);
             window.superseded.note(&record);
+            window.half_told.note(&record);
             window.wanted.insert(record.change.file().ino);
             // a marker may be an opening's that came to nothing
             if !matches!(record.change, Change::Marker { .. }) {
                 window.end = window.end.max(record.wall);
             }
         })?;
-        window.superseded.finish(&window.amends);
+        window.superseded.finish(|seq| window.amends.has(seq) || window.half_told.has(seq));
         Ok((window.first <= last).then_some(window))
     }
 
@@ -121,6 +125,9 @@ impl Primary {
         let mut outcome = Ok(());
         self.records((window.first, window.last), |record| {
             let seq = record.seq;
+            if window.half_told.has(seq) {
+                return;
+            }
             let real = window.amends.real(record).and_then(|change| window.superseded.lasting(seq, change));
             let Some(change) = real else { return };
             if edited.contains(&change.file()) {

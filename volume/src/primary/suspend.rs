@@ -61,7 +61,17 @@ impl Primary {
             return Ok(());
         }
         self.sync_volume()?;
-        self.begin_suspension(reason)
+        self.begin_suspension(reason).inspect_err(|_| self.take_back_suspension())
+    }
+
+    /// A suspension could not begin, and its marker may stand in the journal; no change was made since.
+    fn take_back_suspension(&self) {
+        let now = self.jvol().pointers().last_time;
+        let told = [MarkerKind::ResyncBegin, MarkerKind::ResyncEnd].map(|kind| self.marker(kind, "", "", now));
+        if told.iter().any(Result::is_err) {
+            tracing::error!("a suspension could not begin, and that could not be noted: no more changes are taken");
+            self.failed.store(true, Ordering::Relaxed);
+        }
     }
 
     /// The marker, and the map if there is none; no change is under way.
@@ -134,6 +144,7 @@ impl Primary {
                 node.add_link(&found.parent, &found.name);
             }
         }
+        map.end_copy()?;
         for id in map.directories.iter().chain(map.objects.keys()) {
             self.keep_known(*id);
         }
