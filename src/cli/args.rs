@@ -76,10 +76,10 @@ pub(crate) enum Verb {
     /// Write, list, show and verify tapes
     #[command(subcommand)]
     Tape(tape::TapeVerb),
-    /// Suspend a group, and bring it back with only what changed
+    /// Volumes of a group: join, leave, suspend, and come back with only what changed
     #[command(subcommand, after_help = crate::pair_state::help())]
     Pair(pair::PairVerb),
-    /// The journal volume in numbers
+    /// The journal volume: in numbers, larger, and pools of prepared ones
     #[command(subcommand)]
     Journal(journal::JournalVerb),
     /// Whether the wall clock is believed
