@@ -360,14 +360,14 @@ pub(crate) fn publish<T>(to: &Destination, name: &TapeName, write: impl FnOnce(&
 /// Frees what every known directory has. After a power cut the volume gets back what it had from the journal, so what leaves
 /// the journal is on the volume's disk first.
 fn free(group: &OpenGroup) -> Result<()> {
-    for volume in group.volumes() {
-        volume.primary.sync_volume().map_err(|error| Error::io("sync the PVOL", error.into()))?;
-    }
     let file = group.file();
     let jvol = group.journal().jvol();
-    let Some(least) = file.targets.iter().min_by_key(|target| target.seq) else {
-        return Ok(());
-    };
+    let least = file.targets.iter().min_by_key(|target| target.seq);
+    let kept = least.map_or(jvol.pointers().out, |target| target.seq.next());
+    for volume in group.volumes() {
+        volume.primary.prepare_to_free(kept).map_err(|error| Error::io("sync the PVOL", error.into()))?;
+    }
+    let Some(least) = least else { return Ok(()) };
     // also when nothing is freed: it makes the time of the seal durable, which later records must not fall behind
     let out = jvol.pointers().out;
     let (first_kept, digest) =

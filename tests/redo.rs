@@ -12,7 +12,7 @@ use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use reelfs_journal::{Clock, ClockReading, Epoch, Jvol, SystemClock};
-use reelfs_volume::{NewEpoch, OnFull, OpenError, OpenOptions, Opened, Primary, Requester, Session, SetAttr};
+use reelfs_volume::{Lost, OnFull, OpenError, OpenOptions, Opened, Primary, Requester, Session, SetAttr};
 use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
 use support::{Disk, FileSystem, Sandbox, tools, wait};
@@ -255,7 +255,7 @@ fn a_clock_that_was_ahead_before_the_power_cut_takes_nothing() {
     // booted, says the clock, before all of that was written
     let again = site.open(Some(session), wait::now() - Duration::from_secs(1200)).unwrap();
     assert_eq!(again.recovered.map(|recovered| recovered.left), Some(0));
-    assert_eq!(again.replaced, Some(NewEpoch::PowerCut));
+    assert_eq!((again.replaced, again.lost), (None, Some(Lost::PowerCut)));
 }
 
 #[test]
@@ -290,7 +290,7 @@ fn refuse(end: impl FnOnce(&Opened, &Path)) {
     rustix::fs::fadvise(File::open(&path).unwrap(), 0, None, rustix::fs::Advice::DontNeed).unwrap();
     assert!(fs::read(&path).unwrap() != bytes, "the disk refused nothing");
     let again = site.open(Some(session), wait::now()).unwrap();
-    assert_eq!(again.replaced, Some(NewEpoch::DiskRefused));
+    assert_eq!((again.replaced, again.lost), (None, Some(Lost::DiskRefused)));
     assert!(fs::read(&path).unwrap() == bytes);
     let closed = again.primary.close(&again.session).unwrap();
     drop(again);

@@ -134,7 +134,9 @@ fn volumes_are_mounted_restored_and_unmounted_one_by_one() {
     assert_eq!(state["volumes"][0]["mount"]["mountpoint"], text(first.path()));
     assert_eq!(state["volumes"][1]["mount"]["mountpoint"], text(&second));
     assert_eq!(state["volumes"][0]["mount"]["pid"], state["volumes"][1]["mount"]["pid"]);
-    shop.sandbox.reelfs(["mount", "shop/logs", text(&shop.sandbox.directory("third"))]).refused(11, &["mounted already"]);
+    shop.sandbox
+        .reelfs(["mount", "shop/logs", text(&shop.sandbox.directory("third"))])
+        .refused(11, &["mounted already"]);
     shop.sandbox.reelfs(["mount", "shop", text(&shop.sandbox.directory("third"))]).refused(2, &["several volumes"]);
     shop.base();
 
@@ -159,7 +161,9 @@ fn volumes_are_mounted_restored_and_unmounted_one_by_one() {
     }
     let target = shop.sandbox.path("logs-alone");
     let tapes = text(&shop.tapes);
-    shop.sandbox.reelfs(["restore", "shop/logs", "--tapes", tapes, "--to", text(&target), "--at", "latest", "--yes"]).ok();
+    shop.sandbox
+        .reelfs(["restore", "shop/logs", "--tapes", tapes, "--to", text(&target), "--at", "latest", "--yes"])
+        .ok();
     assert_twin(&shop.sandbox.path("logs"), &target);
 }
 

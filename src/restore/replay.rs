@@ -32,7 +32,7 @@ pub fn replay(
                 kind if kind.begins_bracket() && bracket.is_none() => {
                     bracket = Some(volume.bracket(scratch.clone()).map_err(fail)?);
                 }
-                MarkerKind::ResyncBegin => {
+                MarkerKind::ResyncBegin | MarkerKind::RecoveryBegin => {
                     if let Some(open) = &mut bracket {
                         open.again();
                     }

@@ -18,9 +18,9 @@ mod xattr;
 pub use bracket::Bracket;
 pub use group::{Group, GroupOptions};
 pub use primary::{
-    Adopted, DirEntry, DirtyCounts, Held, Identity, NewEpoch, OnFull, OpenError, OpenOptions, Opened, Primary, Reason,
-    Recovered, Requester, ResyncError, Resynced, Session, SetAttr, Suspension, TimeSet, Visit, VolumeOptions,
-    WalkError, suspension,
+    Adopted, DirEntry, DirtyCounts, Held, Identity, Lost, NewEpoch, OnFull, OpenError, OpenOptions, Opened, Primary,
+    Reason, Recovered, Requester, ResyncError, Resynced, Session, SetAttr, Suspension, TimeSet, Visit, VolumeOptions,
+    WalkError, recovery_table, suspension,
 };
 pub use stat::Stat;
 pub use volume::{Side, Volume};

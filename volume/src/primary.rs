@@ -5,19 +5,24 @@
 //! time, under the lock of its node. An apply that fails or falls short is settled by an [`Change::Amend`] before the
 //! reply.
 
+mod activity;
 mod adopt;
 mod attributes;
+mod catch_up;
 mod committer;
 mod data;
 mod directory;
 mod dirty;
+mod foresight;
 mod lifecycle;
 mod lull;
 mod names;
 mod recovery;
 mod redo;
+mod restate;
 mod superseded;
 mod suspend;
+mod verdict;
 mod walk;
 
 pub(crate) use committer::Committer;
@@ -26,9 +31,11 @@ pub use adopt::{Adopted, Identity};
 pub use attributes::{SetAttr, TimeSet};
 pub use directory::DirEntry;
 pub use dirty::{DirtyCounts, Reason, Suspension, suspension};
-pub use lifecycle::{NewEpoch, OpenError, OpenOptions, Opened, Session, VolumeOptions};
+pub use lifecycle::{OpenError, OpenOptions, Opened, Session, VolumeOptions};
 pub use recovery::Recovered;
 pub use suspend::{OnFull, ResyncError, Resynced};
+pub use verdict::{Lost, NewEpoch, table as recovery_table};
+
 pub use walk::{Visit, WalkError};
 
 use std::path::PathBuf;
@@ -85,6 +92,7 @@ pub struct Held<'p> {
 pub struct Primary {
     pub(crate) volume: Volume,
     group: Arc<Group>,
+    activity: activity::Activity,
     index: VolumeIndex,
     in_flight: Arc<InFlight>,
     due: lull::DueRedo,
@@ -224,7 +232,11 @@ impl Primary {
         if self.is_suspended() {
             return self.commit_noted(changes);
         }
+        self.need_all(changes)?;
         let first = self.journal(Some(slot), who, changes, Reserve::Keep)?.first;
+        if let [Change::Create { file, .. }] = changes {
+            self.activity.born(file.ino, first);
+        }
         let result = self.apply_all(slot, who, changes, first);
         if self.volume.refused_times() {
             changes.iter().flat_map(touched).for_each(|id| self.read_back(who, id));
@@ -324,7 +336,7 @@ impl Primary {
         Ok(last)
     }
 
-    /// Brings the whole volume to its disk: to be called before records of the journal are freed.
+    /// Brings the whole volume to its disk.
     ///
     /// # Errors
     /// What the file system says. It says so once: nothing may be freed after it.

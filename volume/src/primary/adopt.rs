@@ -101,7 +101,13 @@ impl KnownDirectories {
         file.write_all(&bytes)?;
         file.sync_all()?;
         std::fs::rename(&temporary, path)?;
+        path.parent().map_or(Ok(()), |state| File::open(state)?.sync_all())?;
         Ok(KnownDirectories { ids, log: Some(file) })
+    }
+
+    /// Makes durable what was added: what a power cut takes from it is told in full.
+    pub(crate) fn sync(&self) -> std::io::Result<()> {
+        self.log.as_ref().map_or(Ok(()), File::sync_data)
     }
 
     pub(crate) fn add(&mut self, id: FileId) {
@@ -304,7 +310,7 @@ impl Primary {
             file: node.id,
             kind: stat.node_kind(|| self.volume.link_target(node))?,
             attributes: stat.attributes(),
-            xattrs: xattr::all(&*path)?,
+            xattrs: xattr::all_by_owner(&*path, stat.mode)?,
             size: if stat.file_type == FileType::RegularFile { stat.size } else { 0 },
         };
         self.tell(&Requester::reelfs(), entry)
@@ -319,7 +325,7 @@ impl Primary {
             file: stat.id,
             kind: stat.node_kind(|| Ok(rustix::fs::readlinkat(&object, c"", Vec::new())?.into_bytes()))?,
             attributes: stat.attributes(),
-            xattrs: xattr::all(&object)?,
+            xattrs: xattr::all_by_owner(&object, stat.mode)?,
             size: if stat.file_type == FileType::RegularFile { stat.size } else { 0 },
         })
     }

@@ -83,10 +83,29 @@ pub(super) struct Dirt {
     pub(super) cut: Option<u64>,
 }
 
+impl Dirt {
+    /// Bytes from and to, neighbours together.
+    pub(super) fn stretches(&self) -> Vec<(u64, u64)> {
+        let mut stretches: Vec<(u64, u64)> = Vec::new();
+        for unit in &self.units {
+            let (start, end) = (unit * UNIT, (unit + 1) * UNIT);
+            match stretches.last_mut() {
+                Some(last) if last.1 == start => last.1 = end,
+                _ => stretches.push((start, end)),
+            }
+        }
+        if let Some(cut) = self.cut {
+            stretches.push((cut, u64::MAX));
+        }
+        stretches
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct DirtyMap {
     path: PathBuf,
-    log: File,
+    /// None while it is only in memory.
+    log: Option<File>,
     /// Of the first suspension, if it was brought back only in part.
     pub(super) suspension: Suspension,
     /// The last record that may leave the machine, and the time until which it speaks: of the last suspension.
@@ -102,7 +121,7 @@ impl DirtyMap {
         state.join("dirty")
     }
 
-    fn empty(path: PathBuf, log: File, suspension: Suspension) -> DirtyMap {
+    fn empty(path: PathBuf, log: Option<File>, suspension: Suspension) -> DirtyMap {
         let sealed = (suspension.seq, suspension.time);
         let (written, directories, objects) = (FileTime::default(), HashSet::new(), HashMap::new());
         DirtyMap { path, log, suspension, sealed, written, directories, objects }
@@ -112,11 +131,38 @@ impl DirtyMap {
     pub(super) fn create(state: &Path, suspension: Suspension) -> io::Result<DirtyMap> {
         let path = DirtyMap::place(state);
         let mut log = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
-        let head = FileId { ino: suspension.seq.0, generation: suspension.reason as u32 };
-        log.write_all(&entry(HEAD, head, suspension.time.0.cast_unsigned()))?;
+        log.write_all(&head(suspension))?;
         log.sync_all()?;
         File::open(state)?.sync_all()?;
-        Ok(DirtyMap::empty(path, log, suspension))
+        Ok(DirtyMap::empty(path, Some(log), suspension))
+    }
+
+    /// A map in memory alone: of what a recovery is about to tell.
+    pub(super) fn in_memory() -> DirtyMap {
+        let suspension = Suspension { reason: Reason::Error, seq: Seq::ZERO, time: Timestamp(0) };
+        DirtyMap::empty(PathBuf::new(), None, suspension)
+    }
+
+    /// The same map on disk: durable as a whole, or not there.
+    pub(super) fn keep(self, state: &Path, suspension: Suspension) -> io::Result<DirtyMap> {
+        let path = DirtyMap::place(state);
+        let temporary = path.with_extension("new");
+        let mut bytes = head(suspension).to_vec();
+        for id in &self.directories {
+            bytes.extend(entry(DIRECTORY, *id, 0));
+        }
+        for (id, dirt) in &self.objects {
+            bytes.extend(entry(OBJECT, *id, 0));
+            bytes.extend(dirt.cut.iter().flat_map(|cut| entry(CUT, *id, *cut)));
+            bytes.extend(dirt.units.iter().flat_map(|unit| entry(BYTES, *id, *unit)));
+        }
+        let mut log = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+        log.write_all(&bytes)?;
+        log.sync_all()?;
+        fs::rename(&temporary, &path)?;
+        File::open(state)?.sync_all()?;
+        let sealed = (suspension.seq, suspension.time);
+        Ok(DirtyMap { path, log: Some(log), suspension, sealed, ..self })
     }
 
     /// The map that a suspended group has.
@@ -141,7 +187,7 @@ impl DirtyMap {
         let mut entries = bytes.chunks_exact(ENTRY);
         let broken = || io::Error::new(io::ErrorKind::InvalidData, "the dirty map is damaged");
         let suspension = entries.next().and_then(read_head).ok_or_else(broken)?;
-        let mut map = DirtyMap::empty(path, log, suspension);
+        let mut map = DirtyMap::empty(path, Some(log), suspension);
         for bytes in entries {
             let (kind, id, number) = read_entry(bytes).ok_or_else(broken)?;
             map.take(kind, id, number);
@@ -181,6 +227,7 @@ impl DirtyMap {
             | Change::RemoveXattr { file, .. } => self.add(OBJECT, *file, 0),
             Change::Drop { .. }
             | Change::Sync { .. }
+            | Change::Active { .. }
             | Change::Amend { .. }
             | Change::BaseBegin { .. }
             | Change::Entry { .. }
@@ -195,6 +242,16 @@ impl DirtyMap {
     /// Everything about a directory, or about an object: nobody knows what of it changed.
     pub(super) fn note_whole(&mut self, id: FileId, is_directory: bool) -> io::Result<()> {
         if is_directory { self.add(DIRECTORY, id, 0) } else { self.add(CUT, id, 0) }
+    }
+
+    /// Its attributes, and nothing that is known of its bytes.
+    pub(super) fn note_attributes(&mut self, id: FileId) -> io::Result<()> {
+        self.add(OBJECT, id, 0)
+    }
+
+    /// Units of a file, from the first to before the end.
+    pub(super) fn note_units(&mut self, file: FileId, first: u64, end: u64) -> io::Result<()> {
+        self.bytes(file, first * UNIT, (end - first).saturating_mul(UNIT))
     }
 
     pub(super) fn has(&self, id: FileId) -> bool {
@@ -218,7 +275,10 @@ impl DirtyMap {
     }
 
     fn add(&mut self, kind: u8, id: FileId, number: u64) -> io::Result<()> {
-        if self.take(kind, id, number) { self.log.write_all(&entry(kind, id, number)) } else { Ok(()) }
+        if !self.take(kind, id, number) {
+            return Ok(());
+        }
+        self.log.as_mut().map_or(Ok(()), |log| log.write_all(&entry(kind, id, number)))
     }
 
     /// Takes in one entry; false when the map has it already.
@@ -257,6 +317,11 @@ pub fn suspension(state: &Path) -> io::Result<Option<(Suspension, DirtyCounts)>>
     log.read_to_end(&mut bytes)?;
     let map = DirtyMap::read(path, log, &bytes)?;
     Ok(Some((map.suspension, map.counts())))
+}
+
+fn head(suspension: Suspension) -> [u8; ENTRY] {
+    let id = FileId { ino: suspension.seq.0, generation: suspension.reason as u32 };
+    entry(HEAD, id, suspension.time.0.cast_unsigned())
 }
 
 fn entry(kind: u8, id: FileId, number: u64) -> [u8; ENTRY] {

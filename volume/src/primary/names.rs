@@ -125,6 +125,7 @@ impl Primary {
         let parent = self.live_directory(parent)?;
         let directory = self.volume.path(&parent)?;
         let before = Stat::at(&*directory, b"")?;
+        self.need_names(parent.id)?;
         let slot = self.in_flight.begin_create(parent.id, &name);
         let made = make_raw(&directory, &name, &kind, mode, umask)?;
         let result = self.announce(&slot, who, &parent, (&directory, before), &name, kind, made);

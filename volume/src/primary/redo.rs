@@ -6,11 +6,14 @@
 //! reached the disk (redo by repeating history, as ARIES does; every change is absolute). Names are not done again: a
 //! file that never was synced whole may be gone, and its records with it.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
-use reelfs_journal::{Amends, Change, ClockReading, FileId, MarkerKind, NodeKind, Record, Seq, Timestamp};
+use reelfs_journal::{
+    Active, Amends, Change, ClockReading, FileId, MarkerKind, NodeKind, RENAME_EXCHANGE, Record, Seq, Timestamp,
+};
 use rustix::io::{Errno, Result};
 
+use super::lifecycle::TIME_GRAIN;
 use super::lull::Lull;
 use super::superseded::Superseded;
 use super::{OpenError, Primary};
@@ -30,6 +33,80 @@ pub(super) struct Window {
     superseded: Superseded,
     /// Inode numbers of all objects in it.
     pub(super) wanted: HashSet<u64>,
+    /// What the volume may have beyond the journal.
+    pub(super) active: ActiveIn,
+}
+
+/// What of a volume a window names, by inode number.
+#[derive(Debug)]
+pub(super) struct ActiveIn {
+    /// Lowest wall time of a record.
+    low: Timestamp,
+    /// Directories whose names may differ.
+    pub(super) names: HashSet<u64>,
+    /// Objects whose attributes may differ.
+    pub(super) objects: HashSet<u64>,
+    /// Units of files, from the first to before the end.
+    pub(super) units: HashSet<(u64, u64, u64)>,
+    /// How many names of an object were removed.
+    pub(super) removed: HashMap<FileId, u32>,
+}
+
+impl ActiveIn {
+    fn new() -> ActiveIn {
+        ActiveIn {
+            low: Timestamp(i64::MAX),
+            names: HashSet::new(),
+            objects: HashSet::new(),
+            units: HashSet::new(),
+            removed: HashMap::new(),
+        }
+    }
+
+    /// What was made or changed in the window carries a time after this.
+    pub(super) fn since(&self) -> Timestamp {
+        Timestamp(self.low.0.saturating_sub(TIME_GRAIN))
+    }
+
+    fn note(&mut self, record: &Record<'_>) {
+        self.low = self.low.min(record.wall);
+        let file = record.change.file();
+        match &record.change {
+            Change::Active { entries } => entries.iter().for_each(|entry| match *entry {
+                Active::Names { directory } => _ = self.names.insert(directory),
+                Active::Attributes { object } => _ = self.objects.insert(object),
+                Active::Bytes { file, first, units } => _ = self.units.insert((file, first, first + units)),
+            }),
+            Change::Create { parent, kind, .. } => {
+                self.names.insert(parent.ino);
+                if *kind == NodeKind::Directory {
+                    self.names.insert(file.ino);
+                }
+            }
+            Change::Link { parent, .. } => _ = self.names.insert(parent.ino),
+            Change::Unlink { parent, .. } => {
+                self.names.insert(parent.ino);
+                *self.removed.entry(file).or_default() += 1;
+            }
+            Change::Rename { parent, new_parent, replaced, flags, .. } => {
+                self.names.extend([parent.ino, new_parent.ino]);
+                if *flags & RENAME_EXCHANGE == 0 {
+                    *self.removed.entry(*replaced).or_default() += 1;
+                }
+            }
+            Change::ListBegin { directory } => _ = self.names.insert(directory.ino),
+            _ => {}
+        }
+        if file != FileId::NONE {
+            self.objects.insert(file.ino);
+        }
+    }
+
+    /// Inode numbers of all of it.
+    fn inodes(&self) -> impl Iterator<Item = u64> {
+        let removed = self.removed.keys().map(|id| id.ino);
+        self.names.iter().chain(&self.objects).copied().chain(self.units.iter().map(|(ino, ..)| *ino)).chain(removed)
+    }
 }
 
 /// What was done again.
@@ -66,6 +143,7 @@ impl Primary {
             amends: Amends::default(),
             superseded: Superseded::default(),
             wanted: HashSet::new(),
+            active: ActiveIn::new(),
         };
         let mut window = empty(first);
         self.records((first, last), |record| {
@@ -75,13 +153,14 @@ impl Primary {
             }
             window.amends.note(&record.change);
             window.superseded.note(&record);
-            window.wanted.insert(record.change.file().ino);
+            window.active.note(&record);
             // a marker may be an opening's that came to nothing
             if !matches!(record.change, Change::Marker { .. }) {
                 window.end = window.end.max(record.wall);
             }
         })?;
         window.superseded.finish(&window.amends);
+        window.wanted = window.active.inodes().collect();
         Ok((window.first <= last).then_some(window))
     }
 
@@ -108,6 +187,10 @@ impl Primary {
             } else if outcome.is_ok() {
                 match self.repeat(&change, &edited) {
                     Ok(done) => redone.changes += u64::from(done),
+                    // as when it was asked for: what that left was to be amended, and is told by what comes after the redo
+                    Err(error @ (Errno::OPNOTSUPP | Errno::INVAL | Errno::FBIG)) => {
+                        tracing::warn!(%error, what = change.verb(), file = %change.file(), "was not done and is not again");
+                    }
                     Err(error) => {
                         tracing::error!(%error, what = change.verb(), file = %change.file(), "cannot be done again");
                         outcome = Err(failed(error));
