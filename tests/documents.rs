@@ -54,3 +54,10 @@ fn the_table_of_states_is_the_one_that_the_program_goes_by() {
     let table = reelfs::pair_state::table();
     assert!(text.contains(&table), "docs/SEMANTICS.md, \"States of a pair\", should hold:\n{table}");
 }
+
+#[test]
+fn the_table_of_recovery_is_the_one_that_the_program_goes_by() {
+    let text = fs::read_to_string(root().join("docs/SEMANTICS.md")).expect("the page is there");
+    let table = reelfs_volume::recovery_table();
+    assert!(text.contains(&table), "docs/SEMANTICS.md, \"After a power cut\", should hold:\n{table}");
+}

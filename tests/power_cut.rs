@@ -23,7 +23,7 @@ use model::replica::replica;
 use model::shrink::smallest;
 use model::step::sequence;
 use reelfs_journal::{Clock, ClockReading, Digest, Epoch, Jvol, Seq, SystemClock};
-use reelfs_volume::{Lost, OnFull, OpenError, OpenOptions, Opened, Primary, Requester, Session};
+use reelfs_volume::{Lost, OnFull, OpenError, OpenOptions, Opened, Primary, Reason, Requester, Session};
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, XattrFlags};
 use support::{Disk, FileSystem, Mount, Random, Sandbox, Tree, tools, tree, wait};
 use uuid::Uuid;
@@ -156,10 +156,11 @@ struct DurableJournal {
 }
 
 impl DurableJournal {
-    fn of(jvol: &Jvol, random: &mut Random) -> DurableJournal {
+    /// At least up to `durable`.
+    fn of(jvol: &Jvol, durable: Seq, random: &mut Random) -> DurableJournal {
         let pointers = jvol.pointers();
         let mut image = fs::read(jvol.path()).expect("the journal volume");
-        let lost = random.below(pointers.next.0 - pointers.durable.0);
+        let lost = random.below(pointers.next.0 - durable.0);
         let kept = Seq(pointers.next.0 - 1 - lost);
         for seq in kept.next().0..pointers.next.0 {
             let slot = usize::try_from(8192 + seq % pointers.control_slots * 64).expect("a place in it");
@@ -204,7 +205,7 @@ fn cut_anywhere(number: usize, draws: &[model::Draw]) -> Result<(), String> {
     second.primary.jvol().free(kept, Digest::ZERO).expect("nothing else uses it");
     let history = play(&second, &pvol, after);
     let stood = Tree::of(&pvol);
-    let journal = DurableJournal::of(second.primary.jvol(), &mut random);
+    let journal = DurableJournal::of(second.primary.jvol(), second.primary.jvol().pointers().durable, &mut random);
     let is_whole = journal.kept.next() == second.primary.jvol().pointers().next;
     let session = Session { boot: "another".to_owned(), ..second.session.clone() };
     taken.retain(|record| record.seq < kept);
@@ -216,7 +217,14 @@ fn cut_anywhere(number: usize, draws: &[model::Draw]) -> Result<(), String> {
     if loses_names {
         history.lose_names(&pvol, &stood, &mut random);
     }
-    let third = start(&sandbox, Some(session));
+    let mut third = start(&sandbox, Some(session.clone()));
+    if number % 4 == 1 {
+        // cut off in the middle: the session was not saved, and of what was told there is some
+        let told = DurableJournal::of(third.primary.jvol(), journal.kept, &mut random);
+        drop(third);
+        fs::write(sandbox.path("test.jvol"), &told.image).expect("room");
+        third = start(&sandbox, Some(session));
+    }
     assert_eq!((third.replaced, third.lost, third.epoch), (None, Some(Lost::PowerCut), Epoch(1)));
     if is_whole && !loses_names {
         stood.same(&Tree::of(&pvol), &format!("after power cut {number}"))?;
@@ -240,6 +248,56 @@ fn any_mixture_of_old_and_new_becomes_a_twin_of_the_journal_and_keeps_the_epoch(
             panic!("power cut {number}, {} steps: {reason}", left.len());
         }
     }
+}
+
+#[test]
+fn what_the_journal_has_no_room_for_is_told_by_a_resync() {
+    let sandbox = Sandbox::in_memory();
+    let pvol = sandbox.directory("pvol");
+    sandbox.directory("state");
+    let begin = Tree::of(&pvol);
+    let first = start(&sandbox, None);
+    let who = Requester { uid: 0, gid: 0, pid: 1 };
+    let root = first.primary.root();
+    let large = first.primary.create(&who, root, "large".as_ref(), 0o644, 0).unwrap().id.ino;
+    let fill = |opened: &Opened, byte: u8, until: u64| {
+        for at in 0..until {
+            opened.primary.write(&who, large, at << 20, &vec![byte; 1 << 20], false).unwrap();
+        }
+    };
+    fill(&first, 1, 9);
+    let mut taken = records(first.primary.jvol());
+    let free = |opened: &Opened| {
+        let next = opened.primary.jvol().pointers().next;
+        opened.primary.prepare_to_free(next).unwrap();
+        opened.primary.jvol().free(next, Digest::ZERO).unwrap();
+        next
+    };
+    let mut kept = free(&first);
+    fill(&first, 2, 9);
+    let session = Session { boot: "another".to_owned(), ..first.session.clone() };
+    drop(first);
+    let again = start(&sandbox, Some(session));
+    assert_eq!((again.replaced, again.lost), (None, Some(Lost::PowerCut)));
+    assert!(again.recovered.is_some_and(|recovered| recovered.suspended && recovered.told == 0));
+    let (suspension, counts) = again.primary.suspension().expect("suspended");
+    assert_eq!((suspension.reason, counts.objects), (Reason::Error, 1));
+    again.primary.write(&who, lookup(&again, "large"), 0, b"while suspended", false).unwrap();
+    let mut make_room = || {
+        taken.retain(|record| record.seq < kept);
+        taken.extend(records(again.primary.jvol()));
+        kept = free(&again);
+        true
+    };
+    again.primary.resync(&mut make_room, &mut |_, _| {}).unwrap();
+    taken.retain(|record| record.seq < kept);
+    taken.extend(records(again.primary.jvol()));
+    let twin = replica(taken, &again.primary, &begin, &sandbox).unwrap();
+    Tree::of(&pvol).assert_same(&twin, "the volume and a replica");
+}
+
+fn lookup(opened: &Opened, name: &str) -> u64 {
+    opened.primary.lookup(opened.primary.root(), name.as_ref()).unwrap().id.ino
 }
 
 #[test]

@@ -149,12 +149,22 @@ impl Activity {
             let all = i64::MAX.cast_unsigned() / ACTIVE_UNIT;
             return Active::Bytes { file, first: 0, units: all };
         }
-        let width = 1_u64 << (2 * times).min(20);
-        let wide = (first / width * width, end.next_multiple_of(width));
-        let bytes = (wide.1 * ACTIVE_UNIT).min(size.max(to)).saturating_sub(wide.0 * ACTIVE_UNIT);
-        if hot.widened + bytes <= budget {
-            (first, end) = wide;
-            hot.widened += bytes;
+        let bytes_of = |first: u64, end: u64| {
+            (end * ACTIVE_UNIT).min(size.max(to)).saturating_sub(first * ACTIVE_UNIT) // the file ends somewhere
+        };
+        let widest = (2 * times).min(20);
+        for width in (1..=widest).rev().step_by(2).map(|shift| 1_u64 << shift) {
+            let wide = (first / width * width, end.next_multiple_of(width));
+            let within = |stretch: &&Stretch| wide.0 <= stretch.first && stretch.end <= wide.1;
+            let before = hot.stretches.get(&file).map_or(0, |known| {
+                known.of.iter().filter(within).map(|stretch| bytes_of(stretch.first, stretch.end)).sum()
+            });
+            let bytes = bytes_of(wide.0, wide.1).saturating_sub(before);
+            if hot.widened + bytes <= budget {
+                (first, end) = wide;
+                hot.widened += bytes;
+                break;
+            }
         }
         Active::Bytes { file, first, units: end - first }
     }
