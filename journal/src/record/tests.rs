@@ -21,6 +21,14 @@ fn record(change: Change<'_>) -> Record<'_> {
 const FILE: FileId = FileId { ino: 11, generation: 0xA0B0_C0D0 };
 const MTIME: FileTime = FileTime { seconds: -2, nanos: 999_999_999 };
 
+fn active() -> Vec<Active> {
+    vec![
+        Active::Names { directory: 2 },
+        Active::Attributes { object: 258 },
+        Active::Bytes { file: 11, first: 3, units: 4 },
+    ]
+}
+
 fn changes() -> Vec<Change<'static>> {
     let name = Name::new(b"caf\xe9").expect("a legal name");
     let attributes = Attributes { mode: 0o4755, uid: 1, gid: 2, mtime: MTIME };
@@ -49,13 +57,7 @@ fn changes() -> Vec<Change<'static>> {
         Change::SetXattr { file: FILE, xattr: xattrs[0].clone() },
         Change::RemoveXattr { file: FILE, name: b"user.a".to_vec() },
         Change::Sync { file: FILE },
-        Change::Active {
-            entries: vec![
-                Active::Names { directory: 2 },
-                Active::Attributes { object: 11 },
-                Active::Bytes { file: 11, first: 3, units: 4 },
-            ],
-        },
+        Change::Active { entries: active() },
         Change::Amend { amended: Seq(6), outcome: AmendOutcome::Void },
         Change::Amend { amended: Seq(6), outcome: AmendOutcome::Short { length: 3, size: 8 } },
         Change::BaseBegin { base: Uuid::from_u128(5), root: FILE },
@@ -168,12 +170,7 @@ fn golden_bytes() {
 
 #[test]
 fn golden_bytes_of_what_is_active() {
-    let entries = vec![
-        Active::Names { directory: 2 },
-        Active::Attributes { object: 258 },
-        Active::Bytes { file: 11, first: 3, units: 4 },
-    ];
-    let active = record(Change::Active { entries });
+    let active = record(Change::Active { entries: active() });
     let encoded = active.encode();
     assert_eq!(encoded.control()[..4], [50, 1, 3, 0]);
     assert_eq!(encoded.control()[24..36], [0; 12]);
