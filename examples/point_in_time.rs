@@ -14,7 +14,9 @@ use reelfs::group::{self, NewGroup};
 use reelfs::open_group::OpenGroup;
 use reelfs::output::Output;
 use reelfs::point::Point;
+use reelfs::pool::JournalOrigin;
 use reelfs::restore::{self, Deck, Plan, Request};
+use reelfs::settings::Settings;
 use reelfs::size::Size;
 use reelfs::state::StateDir;
 use reelfs::when::Zone;
@@ -38,7 +40,16 @@ pub fn main() -> Result<(), Box<dyn Error>> {
     let name: GroupName = "prices".parse()?;
     let created = SystemClock.read().wall;
     let (size, on_full) = (Size(Jvol::SIZE_MIN), OnFull::Block);
-    let new = NewGroup { name: name.clone(), pvol: Some(pvol), journal: None, size, on_full, created };
+    let new = NewGroup {
+        name: name.clone(),
+        pvol: Some(pvol),
+        journal: None,
+        size: Some(size),
+        origin: JournalOrigin::default(),
+        on_full,
+        settings: Settings::default(),
+        created,
+    };
     group::create(&state, &new, &mut |_, _| {})?;
     let output = Output::new(false, true, 0, ColorChoice::Never, Zone::UTC);
     let open = OpenGroup::open(&state.existing(&name)?, "example", false, &output)?;

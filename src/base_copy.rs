@@ -8,7 +8,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 
 use reelfs_archive::{BaseFile, BaseWriter, Label, LabelVolume, TapeKind, TapeName, WriteOptions};
-use reelfs_journal::{Change, FileId, Name, NodeKind, Seq, VolumeName};
+use reelfs_journal::{Change, FileId, Name, NodeKind, Seq, VolumeName, disk};
 use reelfs_volume::{Primary, Visit, WalkError};
 use rustix::fs::SeekFrom;
 use rustix::io::Errno;
@@ -77,7 +77,7 @@ fn write_base_of(
     label.created = group.journal().clock().read().wall;
     let expected = used_bytes(primary);
     let write = |out: &File| -> Result<_> {
-        let writer = BaseWriter::new(out, label, WriteOptions::default())
+        let writer = BaseWriter::new(disk::Appender::new(disk::Label::TapeWrite, out), label, WriteOptions::default())
             .map_err(|error| tape_error("write a base tape", error))?;
         let mut copy = Copy { writer, first_names: HashMap::new(), root, done: 0 };
         primary
@@ -104,7 +104,9 @@ fn write_base_of(
     }
     let end = Change::BaseEnd { base, began, digest: digest.0 };
     let seq = primary.control(&end).map_err(journal)?;
-    group.update(|file| file.set_base(volume.index, Base { uuid: base, seq }))?;
+    group.update(|file| file.set_base(volume.index, Base { uuid: base, seq, began: None }))?;
+    // one through the journal that had not ended is not needed any more
+    primary.give_up_base().map_err(|error| Error::io("forget the unfinished base copy", error))?;
     Ok(Made {
         path: to.dir.join(name.to_string()),
         kind: TapeKind::Base,
@@ -116,7 +118,7 @@ fn write_base_of(
 }
 
 /// The records that complete the base must not be freed for another directory's sake before they are on this one.
-fn keep_records_from(group: &OpenGroup, to: &Destination, began: Seq) -> Result<()> {
+pub(crate) fn keep_records_from(group: &OpenGroup, to: &Destination, began: Seq) -> Result<()> {
     if group.file().target(&to.dir).is_some() {
         return Ok(());
     }
@@ -126,7 +128,7 @@ fn keep_records_from(group: &OpenGroup, to: &Destination, began: Seq) -> Result<
 }
 
 #[expect(clippy::disallowed_methods, reason = "a base copy's identity is the one random thing about it")]
-fn new_base_id() -> Uuid {
+pub(crate) fn new_base_id() -> Uuid {
     Uuid::new_v4()
 }
 
@@ -137,7 +139,7 @@ fn used_bytes(primary: &Primary) -> u64 {
 
 /// A base tape being written.
 struct Copy<'o> {
-    writer: BaseWriter<&'o File>,
+    writer: BaseWriter<disk::Appender<'o>>,
     /// First names of objects that have several.
     first_names: HashMap<FileId, Vec<Name>>,
     root: FileId,

@@ -2,8 +2,10 @@
 
 pub mod args;
 mod base;
+mod clock;
 mod completions;
 mod demo;
+mod follow;
 mod group;
 mod journal;
 mod log;
@@ -22,10 +24,11 @@ mod wait;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Parser;
 use clap::error::ErrorKind as ClapKind;
-use reelfs_journal::{Clock, SystemClock, Timestamp};
+use reelfs_journal::{Clock, Timestamp};
 use tracing_subscriber::EnvFilter;
 
 use crate::error::{Error, Result};
@@ -42,14 +45,18 @@ pub struct Context {
     /// Where groups are kept.
     pub state: StateDir,
     /// Where "now" comes from.
-    pub clock: Box<dyn Clock>,
+    pub clock: Arc<dyn Clock>,
 }
 
 impl Context {
     fn new(global: &Global) -> Result<Context> {
         let zone = if global.utc { Zone::UTC } else { Zone::from_environment() };
         let output = Output::new(global.json, global.quiet, global.verbose, global.color, zone);
-        Ok(Context { output, state: StateDir::resolve(global.state_dir.as_deref())?, clock: Box::new(SystemClock) })
+        Ok(Context {
+            output,
+            state: StateDir::resolve(global.state_dir.as_deref())?,
+            clock: crate::clock::of_machine(),
+        })
     }
 
     /// The time.
@@ -71,6 +78,13 @@ impl Context {
 #[must_use]
 pub fn main(arguments: Vec<OsString>) -> ExitCode {
     let json = arguments.iter().take_while(|argument| *argument != "--").any(|argument| argument == "--json");
+    #[cfg(debug_assertions)]
+    if let Some(text) = std::env::var_os(reelfs_journal::disk::FAILPOINT_VARIABLE)
+        && let Err(error) = reelfs_journal::disk::arm_failpoint(&text.to_string_lossy())
+    {
+        Output::plain(json).error(&Error::usage(error.to_string()));
+        return ExitCode::from(2);
+    }
     let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,
         Err(error) => return usage(&error, json),
@@ -103,10 +117,12 @@ fn run(verb: Verb, context: &Context) -> Result<()> {
         Verb::Tape(verb) => tape::run(&verb, context),
         Verb::Pair(verb) => pair::run(&verb, context),
         Verb::Journal(verb) => journal::run(&verb, context),
+        Verb::Clock(verb) => clock::run(&verb, context),
         Verb::Wait(arguments) => wait::run(&arguments, context),
         Verb::Points(arguments) => points::run(&arguments, context),
         Verb::Log(arguments) => log::run(&arguments, context),
         Verb::Restore(arguments) => restore::run(&arguments, context),
+        Verb::Follow(arguments) => follow::run(&arguments, context),
         Verb::Protect(arguments) => protect::run(&arguments, context),
         Verb::Status(arguments) => status::run(&arguments, context),
         Verb::Demo(arguments) => demo::run(&arguments, context),

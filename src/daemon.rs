@@ -9,7 +9,7 @@ use parking_lot::{Condvar, Mutex};
 use reelfs_fuse::MountOptions;
 use reelfs_journal::{Timestamp, VolumeIndex, VolumeName};
 use reelfs_transport::control::{Answer, Connection, Listener};
-use reelfs_volume::{DirtyCounts, Suspension};
+use reelfs_volume::{ClockState, DirtyCounts, Suspension};
 use serde::{Deserialize, Serialize};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -24,7 +24,7 @@ use crate::served::{Gone, Mounts};
 const CONNECTIONS_MAX: usize = 32;
 
 /// A signal so soon after the first is the same wish: `timeout` and shells signal a process and its group.
-const SAME_WISH_NS: u64 = 500_000_000;
+const SAME_WISH: std::time::Duration = std::time::Duration::from_millis(500);
 
 /// How a group is, told by the process that has it mounted.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -39,6 +39,8 @@ pub struct Live {
     pub journal: JournalState,
     /// What it is busy with besides.
     pub activity: Option<Activity>,
+    /// The wall clock, and what is believed of it.
+    pub clock: ClockState,
 }
 
 impl Live {
@@ -46,6 +48,18 @@ impl Live {
     #[must_use]
     pub fn waiting(&self) -> u64 {
         self.mounts.iter().map(|mount| mount.waiting).sum()
+    }
+
+    /// Requests that were held up because the journal filled, since the mounts began.
+    #[must_use]
+    pub fn slowed(&self) -> u64 {
+        self.mounts.iter().map(|mount| mount.slowed).sum()
+    }
+
+    /// How long one is held up at present where it is longest, in milliseconds.
+    #[must_use]
+    pub fn delay_ms(&self) -> f64 {
+        self.mounts.iter().map(|mount| mount.delay_ms).fold(0.0, f64::max)
     }
 
     /// Files that are open.
@@ -62,7 +76,7 @@ impl Live {
 }
 
 /// One of its mounts.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LiveMount {
     /// Of which volume.
     pub volume: VolumeName,
@@ -72,6 +86,10 @@ pub struct LiveMount {
     pub since: Timestamp,
     /// Requests that wait for room in the journal.
     pub waiting: u64,
+    /// Requests that were held up because the journal filled, since the mount began.
+    pub slowed: u64,
+    /// How long one is held up at present, in milliseconds.
+    pub delay_ms: f64,
     /// Files that are open.
     pub open_files: u64,
 }
@@ -235,7 +253,14 @@ impl Shared {
         if self.mounts.has_ended() {
             return Err(Error::new(ErrorKind::State, format!("{} is being unmounted", self.group.dir().name())));
         }
-        let long = matches!(request, Request::BaseCopy { .. } | Request::Export { .. } | Request::Resync { .. });
+        let long = matches!(
+            request,
+            Request::BaseCopy { .. }
+                | Request::BaseThrough { .. }
+                | Request::Export { .. }
+                | Request::Resync { .. }
+                | Request::Grow { .. }
+        );
         let mut step = |step| {
             if long {
                 *self.activity.lock() = Some(Activity { verb: request.verb().to_owned(), step });
@@ -250,7 +275,12 @@ impl Shared {
         outcome
     }
 
+    fn delay_ms(&self, index: VolumeIndex) -> f64 {
+        self.group.volume(index).map_or(0.0, |volume| volume.primary.delay().as_secs_f64() * 1000.0)
+    }
+
     fn live(&self) -> Result<Live> {
+        self.group.journal().settle_loss();
         let file = self.group.file();
         let suspended = file.volumes.iter().filter_map(|entry| {
             self.group.suspension(entry.index).map(|(suspension, counts)| (entry.index, suspension, counts))
@@ -260,14 +290,17 @@ impl Shared {
             mountpoint: served.mountpoint.clone(),
             since: served.since,
             waiting: served.mounted.waiting(),
+            slowed: served.mounted.throttled().requests,
+            delay_ms: self.delay_ms(served.index),
             open_files: self.group.volume(served.index).map_or(0, |volume| volume.primary.open_files()),
         });
         Ok(Live {
             pid: std::process::id(),
             mounts: mounts.collect(),
             suspended: suspended.collect(),
-            journal: JournalState::of(self.group.journal().jvol(), &file)?,
+            journal: JournalState::of(self.group.journal().jvol(), &file, self.group.reading().as_ref())?,
             activity: self.activity.lock().clone(),
+            clock: self.group.journal().clock_state(),
         })
     }
 
@@ -395,10 +428,10 @@ fn answer(outcome: Result<serde_json::Value>) -> Answer<Step, serde_json::Value>
 /// The first signal unmounts, even while files are open (their users keep them, the name is gone, and the end comes with
 /// the last one); the second ends the process, and the next mount recovers.
 fn watch_signals(shared: &Shared, mut signals: Signals) {
-    let mut asked: Option<Timestamp> = None;
+    let mut asked: Option<std::time::Duration> = None;
     for signal in &mut signals {
-        let now = shared.group.journal().clock().read().wall;
-        if asked.is_some_and(|first| now.0.abs_diff(first.0) < SAME_WISH_NS) {
+        let now = shared.group.journal().clock().read().boot;
+        if asked.is_some_and(|first| now.saturating_sub(first) < SAME_WISH) {
             continue;
         }
         if asked.is_some() {

@@ -183,6 +183,13 @@ impl Error {
         Error::new(kind, what.to_string()).because(source)
     }
 
+    /// Says what it happened to, before everything else.
+    #[must_use]
+    pub fn within(mut self, what: impl fmt::Display) -> Error {
+        self.message = format!("{what}: {}", self.message);
+        self
+    }
+
     /// Adds what to do about it: a command that can be pasted, or a sentence.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Error {

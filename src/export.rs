@@ -7,15 +7,17 @@ use std::path::{Path, PathBuf};
 use reelfs_archive::{
     Catalog, CatalogTape, Depth, Label, Previous, SealedTape, TapeKind, TapeName, UpdateWriter, WriteOptions,
 };
-use reelfs_journal::{Change, Epoch, MarkerKind, Position, Record, Seal, Seq, Timestamp, VolumeIndex};
+use reelfs_journal::{Change, Epoch, MarkerKind, Position, Record, Seal, Seq, Timestamp, VolumeIndex, disk};
 use reelfs_transport::directory::{DirectoryShelf, ShelfError};
 use serde::Serialize;
 
 use crate::base_copy;
+use crate::consumer;
 use crate::error::{Error, ErrorKind, Result};
 use crate::group_file::{GroupFile, Target, VolumeEntry};
 use crate::open_group::OpenGroup;
 use crate::overlap;
+use crate::through_journal;
 
 /// What is said of tapes on the disk of what they are to save.
 pub const SAME_DISK: &str = "the tapes lie on the disk of the protected directory: one broken disk takes both";
@@ -106,6 +108,17 @@ pub fn export(
     from: Option<Seq>,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Exported> {
+    let exported = read_and_write(group, to, from, progress);
+    group.set_reading(None);
+    exported
+}
+
+fn read_and_write(
+    group: &OpenGroup,
+    to: &Destination,
+    from: Option<Seq>,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<Exported> {
     let mut exported = Exported::default();
     let catalog = Catalog::scan(std::slice::from_ref(&to.dir)).map_err(|error| tape_error("read the tapes", error))?;
     for volume in needs_base(group, &catalog) {
@@ -115,6 +128,7 @@ pub fn export(
         exported.tapes.push(base_copy::write_base(group, &volume, to, progress)?);
     }
     let seal = group.journal().seal().map_err(|error| Error::io("seal the journal", error.into()))?;
+    group.set_reading(Some((to.dir.clone(), seal.last)));
     let mut after = start(group, to, &catalog, from)?;
     let stretches = plan(group, after.position.seq.next(), seal.last)?;
     let total: u64 = stretches.iter().map(|stretch| stretch.last.0 + 1 - stretch.first.0).sum();
@@ -153,8 +167,15 @@ pub fn export(
 fn needs_base(group: &OpenGroup, catalog: &Catalog) -> Vec<VolumeEntry> {
     let file = group.file();
     let chain = catalog.chain(file.uuid, file.epoch);
-    let lacks =
-        |entry: &&VolumeEntry| file.epoch > Epoch(1) && !chain.bases.iter().any(|base| is_of(base, entry.index));
+    let out = group.journal().jvol().pointers().out;
+    // one in the journal serves when the directory has it, or will get it
+    let in_journal = |entry: &VolumeEntry| {
+        let held = |began| chain.updates.iter().any(|tape| (tape.head.first()..=tape.head.last()).contains(&began));
+        through_journal::begin_of(group, entry).is_some_and(|began| out <= began || held(began))
+    };
+    let lacks = |entry: &&VolumeEntry| {
+        file.epoch > Epoch(1) && !chain.bases.iter().any(|base| is_of(base, entry.index)) && !in_journal(entry)
+    };
     file.volumes.iter().filter(lacks).cloned().collect()
 }
 
@@ -200,6 +221,10 @@ fn start(group: &OpenGroup, to: &Destination, catalog: &Catalog, from: Option<Se
     let at = standing.position.seq;
     if at > last {
         return Err(diverged(&file, &to.dir, at));
+    }
+    if at.next() < out && standing.position.epoch < file.epoch && group.journal().jvol().breaks_off() {
+        // what lies between is lost with a disk, and another history has begun
+        return Ok(Standing { position: position_before(group, out)?, previous: None });
     }
     if at.next() < out {
         return Err(Error::new(
@@ -308,8 +333,9 @@ fn write_update(
     label.created = group.journal().clock().read().wall;
     let jvol = group.journal().jvol().clone();
     let write = |out: &File| -> Result<_> {
-        let mut writer = UpdateWriter::new(out, label, WriteOptions::default())
-            .map_err(|error| tape_error("write a tape", error))?;
+        let mut writer =
+            UpdateWriter::new(disk::Appender::new(disk::Label::TapeWrite, out), label, WriteOptions::default())
+                .map_err(|error| tape_error("write a tape", error))?;
         let mut reader = jvol.read(stretch.first, stretch.last)?;
         let (mut records, mut last_time) = (0, stretch.first_time);
         while let Some(record) = reader.next() {
@@ -357,13 +383,18 @@ pub(crate) fn publish<T>(to: &Destination, name: &TapeName, write: impl FnOnce(&
     })
 }
 
-/// Frees what every known directory has. After a power cut the volume gets back what it had from the journal, so what leaves
-/// the journal is on the volume's disk first.
-fn free(group: &OpenGroup) -> Result<()> {
+/// Frees what every known directory and every consumer has. After a power cut the volume gets back what it had from the journal,
+/// so what leaves the journal is on the volume's disk first.
+pub(crate) fn free(group: &OpenGroup) -> Result<()> {
     let file = group.file();
+    let is_clean = |entry: &VolumeEntry| entry.session.as_ref().is_none_or(|session| session.clean.is_some());
+    if file.volumes.iter().any(|entry| group.volume(entry.index).is_none() && !is_clean(entry)) {
+        tracing::warn!("a volume that was not closed well may need the journal again: nothing of it is freed");
+        return Ok(());
+    }
     let jvol = group.journal().jvol();
-    let least = file.targets.iter().min_by_key(|target| target.seq);
-    let kept = least.map_or(jvol.pointers().out, |target| target.seq.next());
+    let least = consumer::least_needed(&file);
+    let kept = least.as_ref().map_or(jvol.pointers().out, |least| least.seq.next());
     for volume in group.volumes() {
         volume.primary.prepare_to_free(kept).map_err(|error| Error::io("sync the PVOL", error.into()))?;
     }

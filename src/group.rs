@@ -2,9 +2,13 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use reelfs_journal::{Epoch, GroupName, Jvol, Timestamp, VolumeIndex, VolumeName};
+use reelfs_journal::disk::{self, Label, Operation};
+use reelfs_journal::{Epoch, GroupName, Jvol, Timestamp, VolumeIndex, VolumeName, unfinished};
 use reelfs_volume::{Identity, OnFull, OpenError};
 use rustix::fs::{CWD, Mode, OFlags, RenameFlags, renameat_with};
 use rustix::io::Errno;
@@ -14,8 +18,15 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::group_file::{GroupFile, VolumeEntry};
 use crate::lock::GroupLock;
 use crate::overlap;
+use crate::pool::{JournalOrigin, Pools};
+use crate::settings::Settings;
 use crate::size::Size;
 use crate::state::{GroupDir, StateDir};
+
+/// Size of a journal volume unless another is asked for (1 GiB).
+pub const DEFAULT_SIZE: Size = Size(1 << 30);
+/// Mode of a journal volume that others may read.
+const VISIBLE: u32 = 0o644;
 
 /// What is wanted.
 #[derive(Debug, Clone)]
@@ -26,10 +37,14 @@ pub struct NewGroup {
     pub pvol: Option<PathBuf>,
     /// Directory of the journal volume, if not the state directory.
     pub journal: Option<PathBuf>,
-    /// Size of the journal volume.
-    pub size: Size,
+    /// Size of the journal volume, 1 GiB unless given; of one from a pool the least that will do.
+    pub size: Option<Size>,
+    /// The pools that journal volumes come from, and who may read them.
+    pub origin: JournalOrigin,
     /// What happens when it is full.
     pub on_full: OnFull,
+    /// What it does by itself.
+    pub settings: Settings,
     /// The time.
     pub created: Timestamp,
 }
@@ -38,7 +53,7 @@ pub struct NewGroup {
 ///
 /// # Errors
 /// PVOL not there (10) or no directory (2), directories nested in one another (2), group or journal there already (14), in
-/// use (11), disk full (22).
+/// use (11), disk or pool full (22).
 pub fn create(state: &StateDir, new: &NewGroup, progress: &mut dyn FnMut(u64, u64)) -> Result<GroupFile> {
     let pvol = new.pvol.as_ref().map(|pvol| check_pvol(state, pvol)).transpose()?;
     let group = state.group(&new.name);
@@ -56,13 +71,17 @@ pub fn create(state: &StateDir, new: &NewGroup, progress: &mut dyn FnMut(u64, u6
     if let Some(pvol) = &pvol {
         refuse_protected_already(state, pvol)?;
     }
+    if new.origin.visible && new.journal.is_none() && new.origin.pool.is_none() {
+        return Err(Error::usage("the journal would lie in the state directory, which nobody else may enter")
+            .hint("choose where others can see it: --journal DIR"));
+    }
 
     let made = !group.path().exists();
     group.make()?;
     let outcome = GroupLock::take(&group, "reelfs group create").and_then(|lock| {
         refuse_existing(&group)?;
         let journal = journal_dir.map_or_else(|| group.default_journal(), |dir| dir.join(format!("{}.jvol", new.name)));
-        let file = GroupFile {
+        let mut file = GroupFile {
             schema: GroupFile::SCHEMA,
             name: new.name.clone(),
             uuid: new_identity(),
@@ -73,12 +92,19 @@ pub fn create(state: &StateDir, new: &NewGroup, progress: &mut dyn FnMut(u64, u6
             journal,
             created: new.created,
             on_full: new.on_full,
+            settings: new.settings,
             targets: Vec::new(),
+            consumers: Vec::new(),
             last_marker: None,
+            number: Some(next_number(state)?),
+            origin: new.origin.clone(),
         };
-        let result = make_journal(&file, new.size, progress).and_then(|()| {
-            file.store(&group).inspect_err(|_| {
-                let _ = fs::remove_file(&file.journal);
+        let result = take_journal(state, &mut file, new.size, progress).and_then(|pools| {
+            let stored = show_journal(&file).and_then(|()| file.store(&group));
+            // until here nobody else may take the volume for one of a group that is no more
+            drop(pools);
+            stored.inspect_err(|_| {
+                let _ = let_go_of_journal(state, &file);
             })
         });
         drop(lock);
@@ -91,13 +117,15 @@ pub fn create(state: &StateDir, new: &NewGroup, progress: &mut dyn FnMut(u64, u6
     outcome
 }
 
-/// Deletes a group: its file first, so that what an interruption leaves is no group. Neither PVOL nor tapes are touched.
+/// Deletes a group: its file first, so that what an interruption leaves is no group. Neither PVOL nor tapes are touched; a journal
+/// volume from a pool goes back there.
 ///
 /// # Errors
 /// The operating system says no.
-pub fn delete(group: &GroupDir, file: &GroupFile, lock: GroupLock) -> Result<()> {
+pub fn delete(state: &StateDir, group: &GroupDir, file: &GroupFile, lock: GroupLock) -> Result<()> {
     remove(&group.file())?;
-    remove(&file.journal)?;
+    remove_labeled(Label::JvolGrowRemove, &unfinished(&file.journal))?;
+    let_go_of_journal(state, file)?;
     let entries = fs::read_dir(group.path()).map_err(|error| Error::io("delete the group", error))?;
     for entry in entries.flatten() {
         match entry.file_type() {
@@ -124,25 +152,87 @@ fn remove(path: &Path) -> Result<()> {
     }
 }
 
-/// The journal volume appears under its name when it is complete; what an interruption leaves is replaced the next time.
-fn make_journal(file: &GroupFile, size: Size, progress: &mut dyn FnMut(u64, u64)) -> Result<()> {
-    let path = &file.journal;
+fn remove_labeled(label: Label, path: &Path) -> Result<()> {
+    match path.symlink_metadata() {
+        Ok(_) => disk::remove(label, path).map_err(|error| Error::io(format!("remove {}", path.display()), error)),
+        Err(_) => Ok(()),
+    }
+}
+
+/// A journal volume for a new group, made or taken from its pool, which is held then.
+fn take_journal(
+    state: &StateDir,
+    file: &mut GroupFile,
+    size: Option<Size>,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<Option<Pools>> {
+    let Some(pool) = file.origin.pool.clone() else {
+        if file.journal == state.group(&file.name).default_journal() {
+            // in the group's own directory, and there is no group: a creation was cut off behind this
+            remove_labeled(Label::JvolRemove, &file.journal)?;
+        }
+        make_journal(&file.journal, file.uuid, size.unwrap_or(DEFAULT_SIZE), progress)?;
+        return Ok(None);
+    };
+    let mut pools = Pools::open(state)?;
+    file.journal = pools.take(&pool, size, file)?;
+    Ok(Some(pools))
+}
+
+/// Back to its pool, or gone.
+fn let_go_of_journal(state: &StateDir, file: &GroupFile) -> Result<()> {
+    match &file.origin.pool {
+        Some(_) => Pools::open(state)?.give_back(&file.journal, file.uuid),
+        None => remove_labeled(Label::JvolRemove, &file.journal),
+    }
+}
+
+/// Others may read it, if that is wished.
+fn show_journal(file: &GroupFile) -> Result<()> {
+    if !file.origin.visible {
+        return Ok(());
+    }
+    set_mode(&file.journal, VISIBLE)
+        .map_err(|error| Error::io(format!("change the mode of {}", file.journal.display()), error))
+}
+
+/// Who may read a journal volume.
+pub(crate) fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
+    let file = File::open(path)?;
+    let show = || file.set_permissions(fs::Permissions::from_mode(mode));
+    disk::call(Label::JvolMode, || Operation::SetAttributes { file: file.as_fd() }, show)
+}
+
+/// One more than the highest on this machine.
+fn next_number(state: &StateDir) -> Result<u32> {
+    let numbers = state.groups()?.into_iter().filter_map(|group| GroupFile::load(&group).ok()?.number);
+    Ok(numbers.max().unwrap_or(0) + 1)
+}
+
+/// The journal volume appears under its name when it is complete; what an interruption leaves is replaced the next time. A nil
+/// `group` makes one that is nobody's yet.
+pub(crate) fn make_journal(path: &Path, group: Uuid, size: Size, progress: &mut dyn FnMut(u64, u64)) -> Result<()> {
     if path.symlink_metadata().is_ok() {
         return Err(Error::new(ErrorKind::WouldOverwrite, format!("there is a {} already", path.display()))
             .hint("it may belong to a group of another state directory; choose another --journal"));
     }
-    let unfinished = path.with_extension("jvol.new");
-    remove(&unfinished)?;
-    let result = Jvol::create(&unfinished, size.0, file.uuid, progress).map_err(Error::from).and_then(|()| {
+    let begun = path.with_extension("jvol.new");
+    remove(&begun)?;
+    let result = Jvol::create(&begun, size.0, group, progress).map_err(Error::from).and_then(|()| {
         let fail = |errno: Errno| Error::io(format!("name the journal {}", path.display()), errno.into());
-        renameat_with(CWD, &unfinished, CWD, path, RenameFlags::NOREPLACE).map_err(fail)?;
-        let parent = path.parent().unwrap_or(Path::new("/"));
-        File::open(parent)
-            .and_then(|dir| dir.sync_all())
-            .map_err(|error| Error::io("sync the journal directory", error))
+        let operation = || Operation::Rename {
+            from: CWD,
+            name: begun.as_os_str().as_bytes().into(),
+            to: CWD,
+            new_name: path.as_os_str().as_bytes().into(),
+            exchange: false,
+        };
+        let rename = || renameat_with(CWD, &begun, CWD, path, RenameFlags::NOREPLACE);
+        disk::call(Label::JvolName, operation, rename).map_err(fail)?;
+        disk::sync_parent(Label::JvolNameSync, path).map_err(|error| Error::io("sync the journal directory", error))
     });
     result.map_err(|error| {
-        let _ = fs::remove_file(&unfinished);
+        let _ = fs::remove_file(&begun);
         match error.kind() {
             ErrorKind::NoSpace => Error::new(
                 ErrorKind::NoSpace,

@@ -1,16 +1,22 @@
 //! What a group is, on disk: `group.json`, replaced as a whole.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use reelfs_archive::LabelVolume;
+use reelfs_journal::disk::{self, Label, Operation};
 use reelfs_journal::{Digest, Epoch, GroupName, Position, Seq, Timestamp, VolumeIndex, VolumeName};
 use reelfs_volume::{OnFull, Session};
+use rustix::fs::CWD;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::consumer::Consumer;
 use crate::error::{Error, ErrorKind, Result};
+use crate::pool::JournalOrigin;
+use crate::settings::Settings;
 use crate::state::GroupDir;
 
 /// Everything about a group that is not in its journal.
@@ -39,12 +45,24 @@ pub struct GroupFile {
     /// What happens when the journal is full.
     #[serde(default)]
     pub on_full: OnFull,
+    /// What it does by itself.
+    #[serde(default)]
+    pub settings: Settings,
     /// The directories that tapes are exported to, and how far each is.
     #[serde(default)]
     pub targets: Vec<Target>,
+    /// Replicas that follow the journal, and sites that acknowledge its tapes.
+    #[serde(default)]
+    pub consumers: Vec<Consumer>,
     /// The newest named marker.
     #[serde(default)]
     pub last_marker: Option<LastMarker>,
+    /// Its number on this machine; absent when an earlier version made it.
+    #[serde(default)]
+    pub number: Option<u32>,
+    /// Where its journal volumes come from, and who may read them.
+    #[serde(default)]
+    pub origin: JournalOrigin,
 }
 
 /// A protected directory of a group.
@@ -115,6 +133,9 @@ pub struct Base {
     pub uuid: Uuid,
     /// Its BaseEnd: the first record that can be restored from it.
     pub seq: Seq,
+    /// Its BaseBegin, when it is in the journal and not on a tape.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub began: Option<Seq>,
 }
 
 /// The newest named marker, for `status`.
@@ -176,10 +197,15 @@ impl GroupFile {
         let fail = |error: io::Error| Error::io(format!("write {}", path.display()), error);
         let mut text = serde_json::to_vec_pretty(self).map_err(|error| fail(error.into()))?;
         text.push(b'\n');
-        let mut file = tempfile::Builder::new().prefix(".group.json.").tempfile_in(group.path()).map_err(fail)?;
-        file.write_all(&text).and_then(|()| file.as_file().sync_all()).map_err(fail)?;
-        file.persist(&path).map_err(|error| fail(error.error))?;
-        File::open(group.path()).and_then(|directory| directory.sync_all()).map_err(fail)
+        let temporary = || tempfile::Builder::new().prefix(".group.json.").tempfile_in(group.path());
+        let make = || Operation::Create { directory: CWD, name: group.path().as_os_str().as_bytes().into() };
+        let file = disk::call(Label::StateCreate, make, temporary).map_err(fail)?;
+        disk::append(Label::StateWrite, file.as_file(), &text).map_err(|errno| fail(errno.into()))?;
+        disk::sync(Label::StateSync, file.as_file()).map_err(|errno| fail(errno.into()))?;
+        disk::rename(Label::StateRename, file.path(), &path).map_err(fail)?;
+        // it has another name now
+        let _ = file.into_temp_path().keep();
+        disk::sync_parent(Label::StateNameSync, &path).map_err(fail)
     }
 
     /// The volume of this name; without one the only volume.
@@ -334,8 +360,12 @@ impl From<Schema1> for GroupFile {
             journal,
             created,
             on_full,
+            settings: Settings::default(),
             targets,
+            consumers: Vec::new(),
             last_marker,
+            number: None,
+            origin: JournalOrigin::default(),
         }
     }
 }
@@ -354,7 +384,7 @@ mod tests {
             uuid: Uuid::from_u128(7),
             epoch: Epoch(1),
             volumes: vec![VolumeEntry {
-                base: Some(Base { uuid: Uuid::from_u128(8), seq: Seq(9) }),
+                base: Some(Base { uuid: Uuid::from_u128(8), seq: Seq(9), began: None }),
                 ..VolumeEntry::new(VolumeIndex::FIRST, VolumeName::unnamed(VolumeIndex::FIRST), "/srv/docs".into())
             }],
             former: Vec::new(),
@@ -362,8 +392,12 @@ mod tests {
             journal: "/j/docs.jvol".into(),
             created: Timestamp(5),
             on_full: OnFull::Block,
+            settings: Settings::default(),
             targets: Vec::new(),
+            consumers: Vec::new(),
             last_marker: Some(LastMarker { name: "m".into(), seq: Seq(3), time: Timestamp(4) }),
+            number: Some(3),
+            origin: JournalOrigin::default(),
         }
     }
 
@@ -406,7 +440,7 @@ mod tests {
             "base": {"uuid": "00000000-0000-0000-0000-000000000008", "seq": 9},
             "last_marker": {"name": "m", "seq": 3, "time": 4}}"#;
         let file = GroupFile::parse(Path::new("/x/group.json"), old).expect("an old group file");
-        assert_eq!(file, example());
+        assert_eq!(file, GroupFile { number: None, ..example() });
     }
 
     #[test]

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use reelfs_journal::{CONTROL_LEN, Jvol, JvolPointers, Record, Seq, Timestamp};
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
+use crate::consumer::{Consumer, Way};
 use crate::error::Result;
 use crate::group_file::{GroupFile, Target};
 
@@ -29,6 +31,9 @@ pub struct JournalState {
     pub last_time: Option<Timestamp>,
     /// What each directory lacks.
     pub waiting: Vec<Waiting>,
+    /// Bytes that each replica lacks.
+    #[serde(default)]
+    pub replicas: Vec<(Uuid, u64)>,
 }
 
 /// What a directory of tapes lacks.
@@ -38,6 +43,12 @@ pub struct Waiting {
     pub dir: PathBuf,
     /// The last record on its tapes.
     pub seq: Seq,
+    /// The last record that an export is reading for it: the same while none does.
+    pub read_scheduled: Seq,
+    /// The last record that a restorer has applied; absent where none reports, as from a directory of tapes.
+    pub restored: Option<Seq>,
+    /// The last record that a restorer is applying.
+    pub restore_scheduled: Option<Seq>,
     /// Its last tape.
     pub tape: Option<String>,
     /// Records after that.
@@ -47,13 +58,14 @@ pub struct Waiting {
 }
 
 impl JournalState {
-    /// Reads pointers and control data.
+    /// Reads pointers and control data. `reading`: the directory that an export runs for, and up to which record.
     ///
     /// # Errors
     /// The journal cannot be read.
-    pub fn of(jvol: &Jvol, file: &GroupFile) -> Result<JournalState> {
+    pub fn of(jvol: &Jvol, file: &GroupFile, reading: Option<&(PathBuf, Seq)>) -> Result<JournalState> {
         let pointers = jvol.pointers();
-        let waiting = file.targets.iter().map(|target| waiting(jvol, &pointers, target)).collect::<Result<Vec<_>>>()?;
+        let waiting =
+            file.targets.iter().map(|target| waiting(jvol, &pointers, target, reading)).collect::<Result<Vec<_>>>()?;
         Ok(JournalState {
             first: pointers.out,
             last: pointers.next.previous(),
@@ -64,7 +76,14 @@ impl JournalState {
             first_time: first_time(jvol, &pointers)?,
             last_time: (pointers.last_time != Timestamp(i64::MIN)).then_some(pointers.last_time),
             waiting,
+            replicas: replicas(jvol, &pointers, file)?,
         })
+    }
+
+    /// Bytes that a replica lacks.
+    #[must_use]
+    pub fn lacks(&self, replica: Uuid) -> u64 {
+        self.replicas.iter().find(|(id, _)| *id == replica).map_or(0, |(_, bytes)| *bytes)
     }
 
     /// Seconds until the journal is full, if it goes on filling as it did since the first record held; `None` while nobody can
@@ -94,17 +113,33 @@ fn first_time(jvol: &Jvol, pointers: &JvolPointers) -> Result<Option<Timestamp>>
     Ok(controls.next().map(time).transpose()?)
 }
 
-fn waiting(jvol: &Jvol, pointers: &JvolPointers, target: &Target) -> Result<Waiting> {
-    let (from, last) = (target.seq.next().max(pointers.out), pointers.next.previous());
+fn replicas(jvol: &Jvol, pointers: &JvolPointers, file: &GroupFile) -> Result<Vec<(Uuid, u64)>> {
+    let lacks = |known: &Consumer| Ok((known.id, bytes_after(jvol, pointers, known.pointers.already_restored)?));
+    file.consumers.iter().filter(|known| known.way == Way::Journal).map(lacks).collect()
+}
+
+fn bytes_after(jvol: &Jvol, pointers: &JvolPointers, seq: Seq) -> Result<u64> {
+    let (from, last) = (seq.next().max(pointers.out), pointers.next.previous());
     let mut bytes = 0;
-    let mut controls = jvol.controls(from, last)?;
+    let mut controls = jvol.controls(from.min(pointers.next), last)?;
     while let Some(control) = controls.next() {
         let control = control?;
         bytes += (control.len() + Record::data_len(control).unwrap_or(0)) as u64;
     }
+    Ok(bytes)
+}
+
+fn waiting(jvol: &Jvol, pointers: &JvolPointers, target: &Target, reading: Option<&(PathBuf, Seq)>) -> Result<Waiting> {
+    let (from, last) = (target.seq.next().max(pointers.out), pointers.next.previous());
+    let bytes = bytes_after(jvol, pointers, target.seq)?;
     Ok(Waiting {
         dir: target.dir.clone(),
         seq: target.seq,
+        read_scheduled: reading
+            .filter(|(dir, _)| *dir == target.dir)
+            .map_or(target.seq, |(_, upto)| target.seq.max(*upto)),
+        restored: None,
+        restore_scheduled: None,
         tape: target.last_seen_tape.clone(),
         records: (last.0 + 1).saturating_sub(from.0),
         bytes,

@@ -1,7 +1,8 @@
 //! What happened, record by record, with the paths that names had at that time.
 
 use globset::{GlobBuilder, GlobMatcher};
-use reelfs_journal::{Change, FileId, Name, NodeKind, Seq, Tags, Timestamp};
+use reelfs_journal::{Change, FileId, Name, NodeKind, Seq, Tags, Timestamp, VolumeIndex, VolumeName};
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -16,9 +17,12 @@ use crate::restore::{Deck, Who};
 pub struct Event {
     /// Which record, and who asked for it.
     pub who: Who,
+    /// The volume, when there are several and it is not of the whole group.
+    pub volume: Option<VolumeName>,
     /// One word.
     pub op: &'static str,
-    /// What it happened to, relative to the protected directory; empty for the directory itself and for markers.
+    /// What it happened to, relative to the protected directory; empty for markers. When there are several volumes, the name
+    /// of the volume comes first, and stands alone for what happened to the volume as a whole.
     pub path: Vec<u8>,
     /// Where it went, or what it is another name of.
     pub other: Option<Vec<u8>>,
@@ -103,13 +107,27 @@ impl Filter {
 /// A tape does not read back (19), or the caller's.
 pub fn tell(deck: &Deck, filter: &Filter, sink: &mut dyn FnMut(Event) -> Result<()>) -> Result<()> {
     for (tapes, history) in deck.epochs.iter().zip(&deck.histories) {
-        let mut names = Names::new(deck, history);
-        let from = names.start(filter)?;
+        let mut volumes: BTreeMap<VolumeIndex, Names<'_>> = BTreeMap::new();
+        let mut from = Seq(u64::MAX);
+        for life in &history.lives {
+            let mut names = Names::new(deck, history, life.volume);
+            from = from.min(names.start(filter)?);
+            volumes.insert(life.volume, names);
+        }
+        let none = &mut Names::new(deck, history, VolumeIndex::FIRST);
+        let from = if volumes.is_empty() { Seq::ZERO } else { from };
         deck.records(tapes.epoch, from, &mut |who, change| {
             if filter.has_ended(who) {
                 return Ok(false);
             }
             let Some(change) = change else { return Ok(true) };
+            let names = match who.volume.and_then(|volume| volumes.get_mut(&volume)) {
+                Some(names) => names,
+                None => &mut *none,
+            };
+            if names.from > who.seq {
+                return Ok(true);
+            }
             if filter.begins(who)
                 && let Some(event) = names.event(who, &change)
                 && filter.admits(&event)
@@ -123,34 +141,44 @@ pub fn tell(deck: &Deck, filter: &Filter, sink: &mut dyn FnMut(Event) -> Result<
     Ok(())
 }
 
-/// The names as they stand while records go by.
+/// The names of a volume as they stand while records go by.
 struct Names<'d> {
     deck: &'d Deck,
     history: &'d History,
+    volume: VolumeIndex,
+    /// Records before this one are told already by the base that it began with.
+    from: Seq,
     names: Namespace,
     known: bool,
 }
 
 impl<'d> Names<'d> {
-    fn new(deck: &'d Deck, history: &'d History) -> Names<'d> {
-        Names { deck, history, names: Namespace::new(FileId::NONE), known: false }
+    fn new(deck: &'d Deck, history: &'d History, volume: VolumeIndex) -> Names<'d> {
+        Names { deck, history, volume, from: Seq::ZERO, names: Namespace::new(FileId::NONE), known: false }
     }
 
     /// Goes back to the base from which the names at the beginning can be told; gives the record to go on from.
     fn start(&mut self, filter: &Filter) -> Result<Seq> {
         let early = |base: &&crate::points::Base| {
-            base.tape.is_some() && (base.ended < filter.first || base.time < filter.since)
+            base.volume == self.volume && base.is_at_hand() && (base.ended < filter.first || base.time < filter.since)
         };
         let Some(base) = self.history.bases.iter().rev().find(early) else {
             return Ok(Seq::ZERO);
         };
-        self.load(base.began)?;
-        Ok(base.began.next())
+        if !base.is_in_journal {
+            self.load(base.began, FileId::NONE)?;
+        }
+        self.from = base.first();
+        Ok(self.from)
     }
 
-    /// Takes in the base tape of the base copy that began at this record, if it is at hand.
-    fn load(&mut self, began: Seq) -> Result<()> {
+    /// Takes in the base tape of the base copy that began at this record, if it is at hand; one in the journal begins with
+    /// nothing but its root.
+    fn load(&mut self, began: Seq, root: FileId) -> Result<()> {
         let base = self.history.bases.iter().find(|base| base.began == began);
+        if base.is_some_and(|base| base.is_in_journal) {
+            (self.names, self.known) = (Namespace::new(root), true);
+        }
         let Some(name) = base.and_then(|base| base.tape.as_deref()) else {
             return Ok(());
         };
@@ -172,7 +200,7 @@ impl<'d> Names<'d> {
     fn apply(&mut self, seq: Seq, change: &Change<'_>) -> Result<()> {
         self.names.apply(change);
         match change {
-            Change::BaseBegin { .. } if !self.known => self.load(seq),
+            Change::BaseBegin { root, .. } if !self.known => self.load(seq, *root),
             Change::BaseEnd { .. } if self.known => {
                 self.names.settle();
                 Ok(())
@@ -194,10 +222,23 @@ impl<'d> Names<'d> {
         self.names.path_in(parent, name).unwrap_or_else(|| [format!("#{parent}/").as_bytes(), name.as_bytes()].concat())
     }
 
-    /// What a record says to a person; bookkeeping says nothing.
+    /// What a record says to a person, with the volume that it says it of; bookkeeping says nothing.
     fn event(&self, who: Who, change: &Change<'_>) -> Option<Event> {
+        let mut event = self.event_within(who, change)?;
+        let volume = who.volume.filter(|_| self.deck.volumes.are_several());
+        event.volume = volume.map(|volume| self.deck.volumes.name(volume));
+        if let Some(volume) = &event.volume {
+            event.path = within(volume, &event.path);
+            if matches!(change, Change::Link { .. } | Change::Rename { .. }) {
+                event.other = event.other.as_deref().map(|other| within(volume, other));
+            }
+        }
+        Some(event)
+    }
+
+    fn event_within(&self, who: Who, change: &Change<'_>) -> Option<Event> {
         let (op, path, tags) = (change.verb(), Vec::new(), Tags::default());
-        let mut event = Event { who, op, path, other: None, range: None, note: String::new(), tags };
+        let mut event = Event { who, volume: None, op, path, other: None, range: None, note: String::new(), tags };
         match change {
             Change::Write { file, offset, data, .. } => {
                 (event.path, event.range) = (self.path(*file), Some((*offset, data.len() as u64)));
@@ -249,5 +290,13 @@ impl<'d> Names<'d> {
             | Change::ListEnd { .. } => return None,
         }
         Some(event)
+    }
+}
+
+/// A path of a volume among several.
+fn within(volume: &VolumeName, path: &[u8]) -> Vec<u8> {
+    match path {
+        b"" | b"." => volume.as_str().as_bytes().to_vec(),
+        path => [volume.as_str().as_bytes(), path].join(&b'/'),
     }
 }

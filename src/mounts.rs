@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use reelfs_journal::GroupName;
 
 use crate::error::{Error, Result};
-use crate::pair_name::PairName;
+use crate::scope::Scope;
 
 /// The file system type of our mounts.
 pub const KIND: &str = "fuse.reelfs";
@@ -34,7 +34,7 @@ impl MountEntry {
     /// One of ours, of a volume of this group.
     #[must_use]
     pub fn is_of(&self, group: &GroupName) -> bool {
-        self.is_ours() && self.source.parse::<PairName>().is_ok_and(|pair| pair.group == *group)
+        self.is_ours() && self.source.parse::<Scope>().is_ok_and(|pair| pair.group == *group)
     }
 
     /// The process behind it is dead: every access answers "not connected".

@@ -6,22 +6,24 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
-use reelfs_journal::{SystemClock, VolumeIndex, VolumeName};
-use reelfs_volume::{DirtyCounts, Group, GroupOptions, Suspension};
+use reelfs_journal::{Epoch, Seq, VolumeIndex, VolumeName};
+use reelfs_volume::{DirtyCounts, Group, GroupOptions, Suspension, UnderWay};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::group_file::{GroupFile, VolumeEntry};
+use crate::journal_grow;
 use crate::lock::GroupLock;
 use crate::open_volume::{self, OpenVolume, open_error};
 use crate::output::Output;
 use crate::pair_state::PairState;
+use crate::spare_journal;
 use crate::state::GroupDir;
 
 /// A locked, open group.
 pub struct OpenGroup {
     dir: GroupDir,
-    file: Mutex<GroupFile>,
+    file: Arc<Mutex<GroupFile>>,
     journal: Arc<Group>,
     /// Those that are open.
     volumes: Mutex<Vec<OpenVolume>>,
@@ -30,6 +32,8 @@ pub struct OpenGroup {
     tapes: Mutex<()>,
     /// A base copy or a resync is running.
     copying: AtomicBool,
+    /// The directory that an export is reading the journal for, and up to where.
+    reading: Mutex<Option<(PathBuf, Seq)>>,
     _lock: GroupLock,
 }
 
@@ -54,23 +58,27 @@ impl OpenGroup {
         let lock = GroupLock::take(dir, verb)?;
         raise_descriptor_limit();
         let file = GroupFile::load(dir)?;
+        journal_grow::clear_away(&file);
         let options = GroupOptions {
             jvol: file.journal.clone(),
             group: file.uuid,
+            state: dir.path().to_owned(),
             epoch: file.epoch,
             on_full: file.on_full,
-            clock: Arc::new(SystemClock),
+            clock: crate::clock::of_machine(),
         };
         let journal = Group::open(options).map_err(|error| open_error(&file, None, error))?;
+        journal.set_warning(file.settings.warn.0);
         let entries = file.volumes.clone();
         let group = OpenGroup {
             dir: dir.clone(),
-            file: Mutex::new(file),
+            file: Arc::new(Mutex::new(file)),
             journal,
             volumes: Mutex::default(),
             output: output.clone(),
             tapes: Mutex::new(()),
             copying: AtomicBool::new(false),
+            reading: Mutex::new(None),
             _lock: lock,
         };
         for entry in &entries {
@@ -84,6 +92,7 @@ impl OpenGroup {
             }
         }
         group.journal.all_joined();
+        spare_journal::provide(group.journal.jvol(), dir, &group.file);
         Ok(group)
     }
 
@@ -92,11 +101,18 @@ impl OpenGroup {
     /// # Errors
     /// As [`OpenGroup::open`].
     pub fn open_volume(&self, index: VolumeIndex, strict: bool) -> Result<OpenVolume> {
+        self.journal.settle_loss();
         let file = self.file();
         let entry = file.volumes.iter().find(|entry| entry.index == index);
         let entry = entry.ok_or_else(|| Error::new(ErrorKind::NotFound, "the volume has left the group"))?;
         let (volume, replaced) = open_volume::open(&self.dir, &file, entry, &self.journal, strict, &self.output)?;
         self.volumes.lock().push(volume.clone());
+        if replaced.is_some() {
+            for other in file.volumes.iter().filter(|other| other.index != index) {
+                let announced = self.journal.announce(other.index);
+                announced.map_err(|error| Error::io("write the journal", error.into()))?;
+            }
+        }
         self.update(|file| {
             file.epoch = self.journal.epoch();
             if replaced.is_some() {
@@ -112,6 +128,7 @@ impl OpenGroup {
     /// # Errors
     /// When journal, volume or state cannot be made durable; the next opening then recovers.
     pub fn close_volume(&self, index: VolumeIndex) -> Result<()> {
+        self.journal.settle_loss();
         let volume = {
             let mut volumes = self.volumes.lock();
             let Some(at) = volumes.iter().position(|volume| volume.index == index) else { return Ok(()) };
@@ -202,6 +219,15 @@ impl OpenGroup {
         }
     }
 
+    /// The base copy of a volume through the journal that has begun and not ended.
+    #[must_use]
+    pub fn base_under_way(&self, index: VolumeIndex) -> Option<UnderWay> {
+        match self.volume(index) {
+            Some(volume) => volume.primary.base_under_way(),
+            None => under_way(&self.dir, index, self.journal.epoch()),
+        }
+    }
+
     /// The state of the pair of one volume, or, without a name, the one that most needs attention.
     #[must_use]
     pub fn state(&self, name: Option<&VolumeName>) -> PairState {
@@ -209,7 +235,10 @@ impl OpenGroup {
             return PairState::Copy;
         }
         let file = self.file();
-        let of = |entry: &VolumeEntry| PairState::of(self.suspension(entry.index).is_some(), entry.base.is_some());
+        let of = |entry: &VolumeEntry| {
+            let is_under_way = self.base_under_way(entry.index).is_some();
+            PairState::of(self.suspension(entry.index).is_some(), entry.base.is_some(), is_under_way)
+        };
         PairState::together(file.volumes.iter().filter(|entry| name.is_none_or(|name| entry.name == *name)).map(of))
     }
 
@@ -220,9 +249,25 @@ impl OpenGroup {
         Copying(&self.copying)
     }
 
+    /// What an export is reading the journal for, and up to where.
+    #[must_use]
+    pub fn reading(&self) -> Option<(PathBuf, Seq)> {
+        self.reading.lock().clone()
+    }
+
+    /// An export reads the journal up to a record, or none does.
+    pub fn set_reading(&self, reading: Option<(PathBuf, Seq)>) {
+        *self.reading.lock() = reading;
+    }
+
     /// Holds off other exports and base copies.
     pub fn alone(&self) -> parking_lot::MutexGuard<'_, ()> {
         self.tapes.lock()
+    }
+
+    /// The same when nobody else does anything of the kind just now.
+    pub fn try_alone(&self) -> Option<parking_lot::MutexGuard<'_, ()>> {
+        self.tapes.try_lock()
     }
 
     /// A directory becomes a volume of the group; it is not open yet.
@@ -249,6 +294,12 @@ impl OpenGroup {
         self.update(|file| file.part_with(entry.index))?;
         self.dir.remove_volume(entry.index)
     }
+}
+
+/// The base copy through the journal that has begun in an epoch and not ended, of a volume that is not open here.
+pub(crate) fn under_way(dir: &GroupDir, index: VolumeIndex, epoch: Epoch) -> Option<UnderWay> {
+    let found = reelfs_volume::base_under_way(&dir.volume(index)).ok().flatten();
+    found.filter(|under_way| under_way.epoch == epoch)
 }
 
 /// The others can be worked with while its disk is away: nothing of it is unsettled.

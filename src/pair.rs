@@ -2,24 +2,52 @@
 
 use std::path::{Path, PathBuf};
 
-use reelfs_journal::{VolumeIndex, VolumeName};
-use reelfs_volume::{Reason, ResyncError, Resynced};
+use reelfs_journal::{Seq, Tags, VolumeIndex, VolumeName};
+use reelfs_volume::{Based, Reason, ResyncError, Resynced};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
+use crate::consumer;
 use crate::error::{Error, ErrorKind, Result};
-use crate::export::{self, Destination};
 use crate::group;
+use crate::group_file::VolumeEntry;
 use crate::open_group::OpenGroup;
 use crate::open_volume::OpenVolume;
 use crate::overlap;
 use crate::pair_state::{self, PairVerb};
+use crate::point;
+use crate::request::{self, Marked};
+use crate::room::Room;
+use crate::spare_journal;
 use crate::state::StateDir;
+use crate::through_journal;
 
 /// What was done: nothing, when it was so already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Done {
     /// It was so already.
     pub already: bool,
+}
+
+/// What became of a split.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Parted {
+    /// It was suspended already.
+    pub already: bool,
+    /// The marker at which it was suspended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub marker: Option<Marked>,
+}
+
+/// What a resync told.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Brought {
+    /// What changed, or everything.
+    #[serde(flatten)]
+    pub told: Resynced,
+    /// From which record on the volume can be restored without its earlier base, when all of it went through the journal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<Seq>,
 }
 
 /// The word for a reason, as `status` and scripts know it.
@@ -36,11 +64,11 @@ pub fn word(reason: Reason) -> &'static str {
 ///
 /// # Errors
 /// 16 without a base copy and while one runs; what the journal, the PVOL or the state directory says.
-pub fn split(group: &OpenGroup, volume: Option<&VolumeName>) -> Result<Done> {
+pub fn split(group: &OpenGroup, volume: Option<&VolumeName>) -> Result<Parted> {
     let file = group.file();
     let chosen = file.chosen(volume)?;
     if !admit(group, volume, PairVerb::Split)? && chosen.iter().all(|entry| group.suspension(entry.index).is_some()) {
-        return Ok(Done { already: true });
+        return Ok(Parted { already: true, marker: None });
     }
     for entry in chosen {
         group.with_volume(entry.index, |volume| {
@@ -48,66 +76,110 @@ pub fn split(group: &OpenGroup, volume: Option<&VolumeName>) -> Result<Done> {
             suspended.map_err(|error| Error::io(format!("suspend {}", file.title(entry)), error.into()))
         })?;
     }
-    Ok(Done { already: false })
+    Ok(Parted { already: false, marker: None })
+}
+
+/// Sets a named point and stops journaling there, of one volume or of all: no change of any volume is under way between the two, so
+/// the point is the last that can be restored.
+///
+/// # Errors
+/// As [`split`]; 16 also when a volume of the group is suspended already, for a point could not be set; 17 when the changes that
+/// are under way do not end.
+pub fn split_at(group: &OpenGroup, volume: Option<&VolumeName>, marker: &str) -> Result<Parted> {
+    point::check_marker_name(marker)?;
+    group.journal().settle_loss();
+    admit(group, volume, PairVerb::Split)?;
+    admit(group, None, PairVerb::Mark)?;
+    let file = group.file();
+    let chosen = file.chosen(volume)?;
+    let closed: Vec<VolumeIndex> =
+        chosen.iter().map(|entry| entry.index).filter(|index| group.volume(*index).is_none()).collect();
+    let opened: Result<Vec<_>> = closed.iter().map(|index| group.open_volume(*index, false)).collect();
+    let split = opened.and_then(|_| split_open(group, &chosen, marker));
+    closed.iter().try_for_each(|index| group.close_volume(*index))?;
+    split
+}
+
+fn split_open(group: &OpenGroup, chosen: &[&VolumeEntry], marker: &str) -> Result<Parted> {
+    let fail = |entry: &VolumeEntry| {
+        let title = group.file().title(entry);
+        move |error: Errno| Error::io(format!("suspend {title}"), error.into())
+    };
+    let volumes = group.volumes();
+    let parting: Vec<(&VolumeEntry, &OpenVolume)> = chosen
+        .iter()
+        .filter_map(|entry| Some((*entry, volumes.iter().find(|volume| volume.index == entry.index)?)))
+        .collect();
+    // most of it while changes go on
+    for (entry, volume) in &parting {
+        volume.primary.sync_volume().map_err(fail(entry))?;
+    }
+    let held = request::hold(&volumes, marker)?;
+    let marked = request::place_mark(group, (marker, "the pair was split here", &Tags::default()), Vec::new())?;
+    for (entry, volume) in &parting {
+        let hold = held.iter().find(|held| held.is_of(&volume.primary));
+        let hold = hold.ok_or_else(|| Error::failed("a volume is not held"))?;
+        volume.primary.suspend_held(hold, Reason::User).map_err(fail(entry))?;
+    }
+    Ok(Parted { already: false, marker: Some(marked) })
 }
 
 /// Journals again and tells what changed in one volume or in all; exports to the directories that the group knows whenever
-/// the journal is full.
+/// the journal is full. With `full`, and when a base copy through the journal was interrupted, all that is there is told.
 ///
 /// # Errors
 /// 16 without a base copy, 20 when nobody makes room in the journal. It stays suspended, and nothing is forgotten.
 pub fn resync(
     group: &OpenGroup,
-    volume: Option<&VolumeName>,
+    (volume, full): (Option<&VolumeName>, bool),
     mountpoints: &[PathBuf],
     progress: &mut dyn FnMut(u64, u64),
-) -> Result<Resynced> {
-    if !admit(group, volume, PairVerb::Resync)? {
-        return Ok(Resynced::default());
+) -> Result<Brought> {
+    if !admit(group, volume, if full { PairVerb::ResyncFull } else { PairVerb::Resync })? {
+        return Ok(Brought::default());
     }
     let _copying = group.begin_copy();
+    if group.volumes().iter().any(|volume| volume.primary.needs_new_epoch()) {
+        let told = spare_journal::begin_epoch(group, mountpoints, progress)?;
+        return Ok(Brought { told, base: None });
+    }
     let file = group.file();
-    let mut all = Resynced::default();
+    let mut all = Brought::default();
+    let mut room = Room::new(group, mountpoints);
     for entry in file.chosen(volume)? {
         if group.suspension(entry.index).is_some() {
-            let told = group.with_volume(entry.index, |volume| resync_volume(group, volume, mountpoints, progress))?;
-            all.directories += told.directories;
-            all.objects += told.objects;
-            all.bytes += told.bytes;
+            let told = group.with_volume(entry.index, |volume| resync_volume(group, volume, &mut room, progress))?;
+            all.add(told);
+        }
+        if full || group.base_under_way(entry.index).is_some() {
+            let told = through_journal::tell_volume(group, entry, None, &mut room, progress)?;
+            let Based { directories, objects, bytes, ended, .. } = told;
+            all.add(Resynced { directories, objects, bytes, ..Resynced::default() });
+            all.base = Some(ended);
         }
     }
     Ok(all)
 }
 
+impl Brought {
+    fn add(&mut self, told: Resynced) {
+        self.told.directories += told.directories;
+        self.told.objects += told.objects;
+        self.told.bytes += told.bytes;
+    }
+}
+
 fn resync_volume(
     group: &OpenGroup,
     volume: &OpenVolume,
-    mountpoints: &[PathBuf],
+    room: &mut Room<'_>,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Resynced> {
     let name = group.file().name;
-    let mut troubles = Vec::new();
-    let mut make_room = || {
-        let before = group.journal().jvol().pointers().out;
-        for target in group.file().targets {
-            let exported = Destination::check(&group.file(), &group.devices(), mountpoints, &target.dir)
-                .and_then(|to| export::export(group, &to, None, &mut |_, _| {}));
-            if let Err(error) = exported {
-                tracing::warn!(error = error.chain(), dir = %target.dir.display(), "no room could be made by an export");
-                troubles.push(error);
-            }
-        }
-        group.journal().jvol().pointers().out > before
-    };
-    let resynced = volume.primary.resync(&mut make_room, progress);
+    let resynced = volume.primary.resync(&mut || room.make(), progress);
     resynced.map_err(|error| match error {
         ResyncError::NotSuspended => Error::new(ErrorKind::State, format!("group {name} is not suspended")),
-        ResyncError::NoRoom => {
-            let message = format!("the journal of {name} has no room for what changed; it stays suspended");
-            let error = Error::new(ErrorKind::JournalFull, message);
-            let hint = format!("reelfs tape export {name} --to DIR for every directory of it, then again");
-            troubles.pop().into_iter().fold(error, Error::because).hint(hint)
-        }
+        ResyncError::NoRoom => room.none("it stays suspended"),
         ResyncError::TooMuch(_) => Error::new(ErrorKind::State, format!("{name}: {error}")).hint(format!(
             "a new epoch with a new base copy is shorter: reelfs umount, reelfs group delete {name}, and make it anew"
         )),
@@ -160,6 +232,7 @@ pub fn delete(group: &OpenGroup, name: &VolumeName, mounted: &[PathBuf]) -> Resu
             .hint("reelfs umount it first: `reelfs status` shows where"));
     }
     group.remove_volume(entry)?;
+    consumer::dismiss_volume(group, entry.index)?;
     Ok(Done { already: false })
 }
 

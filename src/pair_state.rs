@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!            base copy            ends well
-//!     SMPL ------------> COPY -----------------> PAIR
+//!     SMPL ------------> COPY -----------------> PAIR     (and back to COPY with resync --full)
 //!       ^                 | ^                    |  ^
 //!       | a new epoch     | | resync      split, |  | nothing to tell
 //!       |          fails  v |       journal full v  |
@@ -19,7 +19,7 @@ use crate::error::{Error, ErrorKind, Result};
 pub enum PairState {
     /// No base copy yet: the tapes lead nowhere.
     Smpl,
-    /// A base copy or a resync is running.
+    /// A base copy or a resync is running, or a base copy through the journal was interrupted.
     Copy,
     /// Changes are journaled and can be restored.
     Pair,
@@ -36,6 +36,8 @@ pub enum PairVerb {
     Split,
     /// `reelfs pair resync`
     Resync,
+    /// `reelfs pair resync --full`
+    ResyncFull,
     /// `reelfs mark`
     Mark,
     /// `reelfs tape export`
@@ -68,13 +70,14 @@ impl PairState {
     /// All of them.
     pub const ALL: [PairState; 4] = [PairState::Smpl, PairState::Copy, PairState::Pair, PairState::Susp];
 
-    /// Of a pair with which nothing is being done.
+    /// Of a pair with which nothing is being done; `is_under_way`: a base copy through the journal is not finished.
     #[must_use]
-    pub fn of(is_suspended: bool, has_base: bool) -> PairState {
-        match (is_suspended, has_base) {
-            (true, _) => PairState::Susp,
-            (false, true) => PairState::Pair,
-            (false, false) => PairState::Smpl,
+    pub fn of(is_suspended: bool, has_base: bool, is_under_way: bool) -> PairState {
+        match (is_suspended, has_base, is_under_way) {
+            (true, _, _) => PairState::Susp,
+            (false, _, true) => PairState::Copy,
+            (false, true, false) => PairState::Pair,
+            (false, false, false) => PairState::Smpl,
         }
     }
 
@@ -104,8 +107,15 @@ impl PairState {
 
 impl PairVerb {
     /// All of them.
-    pub const ALL: [PairVerb; 6] =
-        [PairVerb::BaseCopy, PairVerb::Split, PairVerb::Resync, PairVerb::Mark, PairVerb::Export, PairVerb::Delete];
+    pub const ALL: [PairVerb; 7] = [
+        PairVerb::BaseCopy,
+        PairVerb::Split,
+        PairVerb::Resync,
+        PairVerb::ResyncFull,
+        PairVerb::Mark,
+        PairVerb::Export,
+        PairVerb::Delete,
+    ];
 
     /// As it is typed.
     #[must_use]
@@ -114,6 +124,7 @@ impl PairVerb {
             PairVerb::BaseCopy => "base copy",
             PairVerb::Split => "pair split",
             PairVerb::Resync => "pair resync",
+            PairVerb::ResyncFull => "pair resync --full",
             PairVerb::Mark => "mark",
             PairVerb::Export => "tape export",
             PairVerb::Delete => "pair delete",
@@ -128,16 +139,20 @@ pub fn verdict(state: PairState, verb: PairVerb) -> Verdict {
     match (state, verb) {
         (PairState::Smpl, PairVerb::BaseCopy | PairVerb::Mark | PairVerb::Export) => Accepted,
         (PairState::Smpl, PairVerb::Split) => Refused("there is no base copy yet, so there is no pair to split"),
-        (PairState::Smpl, PairVerb::Resync) => Refused("there is no base copy yet, so there is no pair to bring back"),
+        (PairState::Smpl, PairVerb::Resync | PairVerb::ResyncFull) => {
+            Refused("there is no base copy yet, so there is no pair to bring back")
+        }
         // one copy after the other: the second waits for the first
-        (PairState::Copy, PairVerb::BaseCopy | PairVerb::Resync | PairVerb::Export | PairVerb::Mark) => Accepted,
-        (PairState::Copy, PairVerb::Split) => Refused("a copy is running, and a split would make it worthless"),
+        (PairState::Copy, PairVerb::BaseCopy | PairVerb::Export | PairVerb::Mark) => Accepted,
+        (PairState::Copy, PairVerb::Resync | PairVerb::ResyncFull) => Accepted,
+        (PairState::Copy, PairVerb::Split) => Refused("a copy is not finished, and a split would keep it from its end"),
         (PairState::Pair, PairVerb::BaseCopy | PairVerb::Split | PairVerb::Mark | PairVerb::Export) => Accepted,
+        (PairState::Pair, PairVerb::ResyncFull) => Accepted,
         (PairState::Pair, PairVerb::Resync) => NoOp,
         (PairState::Susp, PairVerb::BaseCopy) => Refused("a base copy stands on journaled changes"),
         (PairState::Susp, PairVerb::Split) => NoOp,
-        (PairState::Susp, PairVerb::Resync | PairVerb::Export) => Accepted,
-        (PairState::Copy, PairVerb::Delete) => Refused("a copy is running"),
+        (PairState::Susp, PairVerb::Resync | PairVerb::ResyncFull | PairVerb::Export) => Accepted,
+        (PairState::Copy, PairVerb::Delete) => Refused("a copy is not finished"),
         (PairState::Smpl | PairState::Pair | PairState::Susp, PairVerb::Delete) => Accepted,
         (PairState::Susp, PairVerb::Mark) => Refused("a marker set now could not be restored to"),
     }
@@ -165,7 +180,9 @@ pub fn admit(group: &str, state: PairState, verb: PairVerb) -> Result<bool> {
             let error = Error::new(ErrorKind::State, format!("group {group} is {}: {why}", state.word()));
             Err(error.hint(match state {
                 PairState::Smpl => format!("reelfs base copy {group} --to DIR"),
-                PairState::Copy => format!("how far it is: reelfs status {group}"),
+                PairState::Copy => {
+                    format!("how far it is: reelfs status {group}; if it stands still: reelfs pair resync {group}")
+                }
                 PairState::Pair | PairState::Susp => format!("bring it back: reelfs pair resync {group}"),
             }))
         }
@@ -188,7 +205,7 @@ pub fn table() -> String {
 pub fn help() -> String {
     let row = |first: &str, cells: [&str; 4]| {
         let cells: Vec<String> = cells.iter().map(|cell| format!("{cell:10}")).collect();
-        format!("  {first:12} {}", cells.join("")).trim_end().to_owned() + "\n"
+        format!("  {first:18} {}", cells.join("")).trim_end().to_owned() + "\n"
     };
     let mut text = "What each state says to a verb:\n".to_owned() + &row("", words());
     for verb in PairVerb::ALL {

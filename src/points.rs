@@ -1,12 +1,13 @@
 //! What can be gone back to: windows, gaps, bases, markers and uncertain stretches of one epoch's history, worked out
 //! from what tapes (or the journal) say about themselves.
 
-use reelfs_journal::{Change, Epoch, MarkerKind, Record, Seq, Tags, Timestamp};
+use reelfs_journal::{Change, Epoch, MarkerKind, Record, Seq, Tags, Timestamp, VolumeIndex};
 use uuid::Uuid;
 
 use crate::error::Result;
 
 mod resolve;
+mod windows;
 
 pub use resolve::{Resolver, Target};
 
@@ -28,6 +29,8 @@ pub struct Stretch {
 /// A base tape that is at hand.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BaseTape {
+    /// The volume that it holds.
+    pub volume: VolumeIndex,
     /// The base copy.
     pub base: Uuid,
     /// Its `BaseBegin`: what it holds counts as standing there.
@@ -45,6 +48,8 @@ pub struct Happening {
     pub seq: Seq,
     /// Its hybrid time.
     pub time: Timestamp,
+    /// The volume that it concerns; markers of the whole group carry 0.
+    pub volume: VolumeIndex,
     /// What it says.
     pub what: What,
 }
@@ -52,13 +57,15 @@ pub struct Happening {
 /// What a [`Happening`] says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum What {
+    /// The volume is part of the group here: there is a record of it.
+    Lives,
     /// A base copy is complete.
     BaseEnd {
         /// The base copy.
         base: Uuid,
         /// Its `BaseBegin`.
         began: Seq,
-        /// Root digest of its tape.
+        /// Root digest of its tape; zeros when it is in the journal.
         digest: [u8; 32],
     },
     /// A marker.
@@ -88,7 +95,13 @@ impl Happening {
             }
             _ => return None,
         };
-        Some(Happening { seq: record.seq, time: record.time, what })
+        Some(Happening { seq: record.seq, time: record.time, volume: record.volume, what })
+    }
+
+    /// It concerns the whole group.
+    #[must_use]
+    pub fn is_of_group(&self) -> bool {
+        matches!(self.what, What::Marker { kind, .. } if kind.is_of_group())
     }
 }
 
@@ -110,6 +123,8 @@ pub struct Mark {
 /// A base copy whose end is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Base {
+    /// The volume.
+    pub volume: VolumeIndex,
     /// The base copy.
     pub base: Uuid,
     /// Its `BaseBegin`.
@@ -120,9 +135,46 @@ pub struct Base {
     pub time: Timestamp,
     /// Its tape, when that is at hand and the right one.
     pub tape: Option<String>,
+    /// It has no tape: the records from its `BaseBegin` to its `BaseEnd` tell all of the volume.
+    pub is_in_journal: bool,
 }
 
-/// Why changes were not journaled as they happened.
+impl Base {
+    /// The first record that a restore from it reads.
+    #[must_use]
+    pub fn first(&self) -> Seq {
+        if self.is_in_journal { self.began } else { self.began.next() }
+    }
+
+    /// Nothing but records is missing to begin with it.
+    #[must_use]
+    pub fn is_at_hand(&self) -> bool {
+        self.is_in_journal || self.tape.is_some()
+    }
+}
+
+/// How long a volume was part of its group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Life {
+    /// The volume.
+    pub volume: VolumeIndex,
+    /// The first record that is known of it.
+    pub from: Seq,
+    /// Time of that record.
+    pub since: Timestamp,
+    /// Where it left: from that record on it is not there.
+    pub left: Option<(Seq, Timestamp)>,
+}
+
+impl Life {
+    /// The volume is part of the group after this record.
+    #[must_use]
+    pub fn holds(&self, seq: Seq) -> bool {
+        self.from <= seq && self.left.is_none_or(|(left, _)| seq < left)
+    }
+}
+
+/// Why no point of a stretch can be restored: mostly that changes were not journaled as they happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Uncertain {
     /// Found behind the mount.
@@ -131,9 +183,19 @@ pub enum Uncertain {
     Recovered,
     /// Made while the group was suspended.
     Suspended,
+    /// The volume is part of the group, and no base copy leads to it yet.
+    NoBase,
+    /// No volume is left.
+    Left,
 }
 
 impl Uncertain {
+    /// There was a state, but nothing leads to it.
+    #[must_use]
+    pub fn is_out_of_reach(self) -> bool {
+        matches!(self, Uncertain::NoBase | Uncertain::Left)
+    }
+
     fn of(kind: MarkerKind) -> Uncertain {
         match kind {
             MarkerKind::AdoptBegin | MarkerKind::AdoptEnd => Uncertain::Adopted,
@@ -144,7 +206,8 @@ impl Uncertain {
             | MarkerKind::AcquisitionStop
             | MarkerKind::RecoveryBegin
             | MarkerKind::RecoveryEnd
-            | MarkerKind::VolumeLeft => Uncertain::Recovered,
+            | MarkerKind::VolumeLeft
+            | MarkerKind::ClockStep => Uncertain::Recovered,
         }
     }
 }
@@ -154,6 +217,8 @@ impl Uncertain {
 pub struct Bracket {
     /// Why it is told only now.
     pub why: Uncertain,
+    /// The volume that it concerns.
+    pub volume: VolumeIndex,
     /// First record of it.
     pub first: Seq,
     /// Its end marker, the first certain point again; `Seq(u64::MAX)` while that is not known.
@@ -189,7 +254,7 @@ pub struct Run {
     pub first_time: Timestamp,
     /// The time that the last stretch vouches for.
     pub sealed: Timestamp,
-    /// The first restorable point, when a usable base stands in it.
+    /// The first restorable point, when usable bases of all volumes that live there stand in it.
     pub from: Option<(Seq, Timestamp)>,
 }
 
@@ -206,12 +271,30 @@ pub struct History {
     pub bases: Vec<Base>,
     /// In order.
     pub marks: Vec<Mark>,
-    /// In order.
+    /// In order; those of different volumes may overlap.
     pub brackets: Vec<Bracket>,
+    /// The volumes that it is about, in the order in which they appear.
+    pub lives: Vec<Life>,
+    /// Steps of the wall clock, in order.
+    pub steps: Vec<ClockStep>,
+}
+
+/// That the wall clock was believed no more from here on, or again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClockStep {
+    /// The marker's number.
+    pub seq: Seq,
+    /// Its hybrid time, which did not step.
+    pub time: Timestamp,
+    /// Which way, and how far.
+    pub note: String,
+    /// What the wall clock showed.
+    pub shown: Timestamp,
 }
 
 impl History {
-    /// Puts what is known together. Stretches may come in any order but must not overlap.
+    /// Puts what is known together. Stretches may come in any order but must not overlap. The history is about the volumes
+    /// that are told of: what concerns others is left out by the caller.
     #[must_use]
     pub fn new(epoch: Epoch, mut stretches: Vec<Stretch>, bases: &[BaseTape], mut told: Vec<Happening>) -> History {
         stretches.retain(|stretch| stretch.first <= stretch.last);
@@ -244,25 +327,35 @@ impl History {
     }
 
     fn tell(&mut self, happening: Happening, tapes: &[BaseTape]) {
-        let Happening { seq, time, what } = happening;
+        if !happening.is_of_group() {
+            self.live(&happening);
+        }
+        let Happening { seq, time, volume, what } = happening;
         match what {
+            What::Lives => {}
             What::BaseEnd { base, began, digest } => {
-                let right = |tape: &&BaseTape| (tape.base, tape.began, tape.digest) == (base, began, digest);
+                let told = (volume, base, began, digest);
+                let right = |tape: &&BaseTape| (tape.volume, tape.base, tape.began, tape.digest) == told;
                 let tape = tapes.iter().find(right).map(|tape| tape.name.clone());
-                self.bases.push(Base { base, began, ended: seq, time, tape });
+                let is_in_journal = digest == [0; 32];
+                self.bases.push(Base { volume, base, began, ended: seq, time, tape, is_in_journal });
             }
             What::Marker { kind: MarkerKind::Named, name, note, tags, .. } => {
                 self.marks.push(Mark { seq, time, name, note, tags });
             }
-            What::Marker { kind, since, .. } if kind.begins_bracket() && self.in_bracket() => {
+            What::Marker { kind: MarkerKind::ClockStep, note, since, .. } => {
+                self.steps.push(ClockStep { seq, time, note, shown: since });
+            }
+            What::Marker { kind, since, .. } if kind.begins_bracket() && self.open_bracket(volume).is_some() => {
                 // killed in the middle of a bracket: the next one goes on where this one stopped
-                if let Some(open) = self.brackets.last_mut() {
+                if let Some(open) = self.open_bracket(volume) {
                     open.since = open.since.min(since);
                 }
             }
             What::Marker { kind, since, .. } if kind.begins_bracket() => {
                 self.brackets.push(Bracket {
                     why: Uncertain::of(kind),
+                    volume,
                     first: seq,
                     end: Seq(u64::MAX),
                     since: since.min(time),
@@ -270,37 +363,74 @@ impl History {
                 });
             }
             What::Marker { kind, .. } if kind.ends_bracket() => {
-                if !self.in_bracket() {
+                if self.open_bracket(volume).is_none() {
                     // its begin is on a tape that is not here
                     let run = self.runs.iter().find(|run| (run.first..=run.last).contains(&seq));
                     let (first, since) = run.map_or((seq, time), |run| (run.first, run.first_time));
                     let why = Uncertain::of(kind);
-                    self.brackets.push(Bracket { why, first, end: seq, since, until: time });
+                    self.brackets.push(Bracket { why, volume, first, end: seq, since, until: time });
                 }
-                if let Some(open) = self.brackets.last_mut() {
-                    (open.end, open.until) = (seq, time);
+                self.close_bracket(volume, (seq, time));
+            }
+            What::Marker { kind: MarkerKind::VolumeLeft, .. } => {
+                self.close_bracket(volume, (seq, time));
+                if let Some(life) = self.lives.iter_mut().find(|life| life.volume == volume) {
+                    life.left = Some((seq, time));
                 }
             }
             What::Marker { .. } => {}
         }
     }
 
-    fn in_bracket(&self) -> bool {
-        self.brackets.last().is_some_and(|bracket| bracket.end == Seq(u64::MAX))
-    }
-
-    fn find_windows(&mut self) {
-        for run in &mut self.runs {
-            let mut usable = self.bases.iter().filter(|base| usable(base, run));
-            run.from = usable.next().map(|base| (base.ended, base.time));
+    /// There is a record of this volume.
+    fn live(&mut self, happening: &Happening) {
+        let (seq, volume) = (happening.seq, happening.volume);
+        let from = match happening.what {
+            What::BaseEnd { began, .. } => began.min(seq),
+            _ => seq,
+        };
+        match self.lives.iter_mut().find(|life| life.volume == volume) {
+            Some(life) => life.from = life.from.min(from),
+            None => self.lives.push(Life { volume, from, since: happening.time, left: None }),
         }
     }
 
-    /// The latest usable base that leads to this record.
+    fn open_bracket(&mut self, volume: VolumeIndex) -> Option<&mut Bracket> {
+        let is_open = |bracket: &&mut Bracket| bracket.volume == volume && bracket.end == Seq(u64::MAX);
+        self.brackets.iter_mut().find(is_open)
+    }
+
+    fn close_bracket(&mut self, volume: VolumeIndex, (seq, time): (Seq, Timestamp)) {
+        if let Some(open) = self.open_bracket(volume) {
+            (open.end, open.until) = (seq, time);
+        }
+    }
+
+    fn find_windows(&mut self) {
+        let begins: Vec<Timestamp> = self.runs.iter().map(|run| run.first_time).collect();
+        for (index, run) in self.runs.iter_mut().enumerate() {
+            let next = begins.get(index + 1).copied();
+            self.brackets.extend(windows::open(run, next, &self.lives, &self.bases));
+        }
+        self.brackets.sort_by_key(|bracket| bracket.first);
+    }
+
+    /// The volumes that are part of the group after this record.
+    pub fn alive(&self, seq: Seq) -> impl Iterator<Item = VolumeIndex> {
+        self.lives.iter().filter(move |life| life.holds(seq)).map(|life| life.volume)
+    }
+
+    /// The latest usable base of a volume that leads to this record.
     #[must_use]
-    pub fn base_for(&self, seq: Seq) -> Option<&Base> {
+    pub fn base_for(&self, volume: VolumeIndex, seq: Seq) -> Option<&Base> {
         let run = self.run(seq)?;
-        self.bases.iter().rev().find(|base| base.ended <= seq && usable(base, run))
+        self.bases.iter().rev().find(|base| base.volume == volume && base.ended <= seq && usable(base, run))
+    }
+
+    /// Bases of all volumes that are part of the group after this record lead to it.
+    #[must_use]
+    pub fn is_reached(&self, seq: Seq) -> bool {
+        self.alive(seq).next().is_some() && self.alive(seq).all(|volume| self.base_for(volume, seq).is_some())
     }
 
     /// The run that holds a record.
@@ -334,8 +464,8 @@ impl History {
 }
 
 fn usable(base: &Base, run: &Run) -> bool {
-    let held = run.first <= base.began.next() && (run.first..=run.last).contains(&base.ended);
-    base.tape.is_some() && held
+    let held = run.first <= base.first() && (run.first..=run.last).contains(&base.ended);
+    base.is_at_hand() && held
 }
 
 /// A look at a record without its change.
@@ -374,6 +504,7 @@ pub fn kind_word(kind: MarkerKind) -> &'static str {
         MarkerKind::ResyncBegin => "resync begins",
         MarkerKind::ResyncEnd => "resync ends",
         MarkerKind::VolumeLeft => "volume left",
+        MarkerKind::ClockStep => "clock step",
     }
 }
 

@@ -23,6 +23,8 @@ use crate::mountpoint::Mountpoint;
 use crate::mounts;
 use crate::output::Output;
 use crate::overlap;
+use crate::pool::JournalOrigin;
+use crate::settings::Settings;
 use crate::size::Size;
 use crate::state::{GroupDir, StateDir};
 
@@ -107,7 +109,16 @@ impl Protection {
             "make a smaller one, or one elsewhere, and run this again: reelfs group create {name} --pvol {} --size 64MiB",
             pvol.display()
         );
-        let new = NewGroup { name, pvol: Some(pvol), journal: None, size: JOURNAL, on_full: OnFull::Block, created };
+        let new = NewGroup {
+            name,
+            pvol: Some(pvol),
+            journal: None,
+            size: Some(JOURNAL),
+            origin: JournalOrigin::default(),
+            on_full: self.file.on_full,
+            settings: self.file.settings,
+            created,
+        };
         group::create(state, &new, progress).map(|_| ()).map_err(|error| match error.kind() {
             ErrorKind::NoSpace => error.hint(hint),
             _ => error,
@@ -165,9 +176,13 @@ fn provisional(state: &StateDir, source: &Path, tapes: &Path) -> Result<GroupFil
         volumes_ever: 1,
         journal,
         created: Timestamp(0),
-        on_full: OnFull::Block,
+        on_full: OnFull::Suspend,
+        settings: Settings::default(),
         targets: Vec::new(),
+        consumers: Vec::new(),
         last_marker: None,
+        number: None,
+        origin: JournalOrigin::default(),
     })
 }
 

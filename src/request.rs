@@ -1,6 +1,6 @@
 //! What can be asked of a group: done by the process that has it mounted, or right here when nobody has.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use reelfs_fuse::MountOptions;
@@ -11,16 +11,22 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::base_copy;
+use crate::consumer::{self, Ask};
 use crate::error::{Error, ErrorKind, Result};
 use crate::export::{self, Destination};
 use crate::group_file::LastMarker;
+use crate::journal_grow;
 use crate::mount_options;
 use crate::open_group::OpenGroup;
 use crate::open_volume::OpenVolume;
 use crate::output::Output;
 use crate::pair;
 use crate::pair_state::PairVerb;
+use crate::retention::{self, Pruned};
+use crate::settings::{Changes, Settings};
+use crate::size::Size;
 use crate::state::GroupDir;
+use crate::through_journal;
 
 /// How long a frozen marker waits for the changes that are under way, and holds up new ones meanwhile.
 const FREEZE_PATIENCE: Duration = Duration::from_secs(10);
@@ -50,23 +56,51 @@ pub enum Request {
         #[serde(default)]
         volume: Option<VolumeName>,
     },
+    /// What is there now in each volume, through the journal, and the records exported to a directory.
+    BaseThrough {
+        /// The directory, besides those that the group knows.
+        to: Option<PathBuf>,
+        /// Only of this volume.
+        #[serde(default)]
+        volume: Option<VolumeName>,
+    },
     /// Everything that is not yet in the directory.
     Export {
         /// The directory that gets it.
         to: PathBuf,
+    },
+    /// Remove tapes that are no longer kept.
+    Prune {
+        /// From this directory; from all that the group knows if there is none.
+        dir: Option<PathBuf>,
+        /// Only say which.
+        dry_run: bool,
     },
     /// Stop journaling; what changes is noted.
     Split {
         /// Only this volume.
         #[serde(default)]
         volume: Option<VolumeName>,
+        /// At a named point that is set for it.
+        #[serde(default)]
+        marker: Option<String>,
     },
     /// Journal again, and tell what changed meanwhile.
     Resync {
         /// Only this volume.
         #[serde(default)]
         volume: Option<VolumeName>,
+        /// All that is there, whatever changed.
+        #[serde(default)]
+        full: bool,
     },
+    /// Change what it does by itself.
+    Set {
+        /// What is to be changed.
+        changes: Changes,
+    },
+    /// The wall clock is right, whatever was believed before.
+    AcceptClock,
     /// A directory becomes a volume of the group.
     AddVolume {
         /// What to call it.
@@ -78,6 +112,13 @@ pub enum Request {
     RemoveVolume {
         /// Which.
         volume: VolumeName,
+    },
+    /// A replica or a site far away has something to say.
+    Consumer(Ask),
+    /// A larger journal.
+    Grow {
+        /// Its new size in bytes.
+        size_bytes: u64,
     },
     /// Mount a further volume.
     Mount(FurtherMount),
@@ -128,11 +169,20 @@ pub struct Step {
 }
 
 /// A marker that was set.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Marked {
     /// Where it stands.
     pub seq: Seq,
     /// Its time.
+    pub time: Timestamp,
+}
+
+/// What became of the wall clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AcceptedClock {
+    /// It was believed before.
+    pub already: bool,
+    /// What it shows.
     pub time: Timestamp,
 }
 
@@ -143,12 +193,18 @@ impl Request {
         match self {
             Request::Status => "reelfs status",
             Request::Mark { .. } => "reelfs mark",
-            Request::BaseCopy { .. } => "reelfs base copy",
+            Request::BaseCopy { .. } | Request::BaseThrough { .. } => "reelfs base copy",
             Request::Export { .. } => "reelfs tape export",
+            Request::Prune { .. } => "reelfs tape prune",
             Request::Split { .. } => "reelfs pair split",
             Request::Resync { .. } => "reelfs pair resync",
+            Request::Set { .. } => "reelfs group set",
+            Request::AcceptClock => "reelfs clock accept",
             Request::AddVolume { .. } => "reelfs pair create",
             Request::RemoveVolume { .. } => "reelfs pair delete",
+            Request::Consumer(Ask::Acknowledge { .. }) => "reelfs tape ack",
+            Request::Consumer(_) => "reelfs follow",
+            Request::Grow { .. } => "reelfs journal grow",
             Request::Mount(_) => "reelfs mount",
             Request::Umount { .. } => "reelfs umount",
         }
@@ -235,6 +291,7 @@ pub fn perform(
     progress: &mut dyn FnMut(Step),
 ) -> Result<serde_json::Value> {
     let mut step = |done, total| progress(Step { done, total });
+    group.journal().settle_loss();
     match request {
         Request::Mark { name, note, tags, freeze } => to_json(&mark(group, (name, note, tags), *freeze)?),
         Request::BaseCopy { to, volume } => {
@@ -247,12 +304,32 @@ pub fn perform(
         Request::Export { to } => {
             let destination = Destination::check(&group.file(), &group.devices(), mountpoints, to)?;
             let _alone = group.alone();
-            to_json(&export::export(group, &destination, None, &mut step)?)
+            let mut exported = export::export(group, &destination, None, &mut step)?;
+            if retention::is_limited(&group.file().settings)
+                && let Err(error) = prune(group, Some(&destination.dir), false)
+            {
+                exported.warnings.push(format!("older tapes could not be removed: {}", error.chain()));
+            }
+            to_json(&exported)
         }
-        Request::Split { volume } => to_json(&pair::split(group, volume.as_ref())?),
-        Request::Resync { volume } => {
+        Request::Prune { dir, dry_run } => {
             let _alone = group.alone();
-            to_json(&pair::resync(group, volume.as_ref(), mountpoints, &mut step)?)
+            to_json(&prune(group, dir.as_deref(), *dry_run)?)
+        }
+        Request::Split { volume, marker: None } => to_json(&pair::split(group, volume.as_ref())?),
+        Request::Split { volume, marker: Some(marker) } => to_json(&pair::split_at(group, volume.as_ref(), marker)?),
+        Request::Resync { volume, full } => {
+            let _alone = group.alone();
+            to_json(&pair::resync(group, (volume.as_ref(), *full), mountpoints, &mut step)?)
+        }
+        Request::BaseThrough { to, volume } => {
+            let check = |to: &PathBuf| Destination::check(&group.file(), &group.devices(), mountpoints, to);
+            let to = to.as_ref().map(check).transpose()?;
+            let _alone = group.alone();
+            pair::admit(group, volume.as_ref(), PairVerb::BaseCopy)?;
+            let _copying = group.begin_copy();
+            let (volume, to) = (volume.as_ref(), to.as_ref());
+            to_json(&through_journal::base_copy(group, volume, to, mountpoints, &mut step)?)
         }
         Request::AddVolume { volume, pvol } => {
             let _alone = group.alone();
@@ -265,6 +342,13 @@ pub fn perform(
         Request::Status | Request::Mount(_) | Request::Umount { .. } => {
             Err(Error::new(ErrorKind::State, "the group is not mounted"))
         }
+        Request::Consumer(ask) => consumer::perform(group, ask),
+        Request::Grow { size_bytes } => {
+            let jvol = group.journal().jvol();
+            to_json(&journal_grow::grow(group.file().name.as_str(), jvol, Size(*size_bytes), &mut step)?)
+        }
+        Request::Set { changes } => to_json(&set(group, changes)?),
+        Request::AcceptClock => to_json(&accept_clock(group)?),
     }
 }
 
@@ -273,14 +357,57 @@ fn mark(group: &OpenGroup, (name, note, tags): (&str, &str, &Tags), freeze: bool
     pair::admit(group, None, PairVerb::Mark)?;
     let volumes = group.volumes();
     let held = if freeze { hold(&volumes, name)? } else { Vec::new() };
+    place_mark(group, (name, note, tags), held)
+}
+
+/// Sets a named point; what is held is given up as soon as it has its place.
+pub(crate) fn place_mark(
+    group: &OpenGroup,
+    (name, note, tags): (&str, &str, &Tags),
+    held: Vec<Held<'_>>,
+) -> Result<Marked> {
     let set = group.journal().mark(name, note, tags, held);
     let (seq, time) = set.map_err(|error| Error::io("write the marker to the journal", error.into()))?;
     group.update(|file| file.last_marker = Some(LastMarker { name: name.to_owned(), seq, time }))?;
     Ok(Marked { seq, time })
 }
 
+fn prune(group: &OpenGroup, dir: Option<&Path>, dry_run: bool) -> Result<Pruned> {
+    let file = group.file();
+    if !retention::is_limited(&file.settings) {
+        return Err(Error::usage(format!("group {} keeps all tapes", file.name))
+            .hint(format!("say what to keep: reelfs group set {} --keep-tapes 100", file.name)));
+    }
+    let now = group.journal().clock_state().believed;
+    let known: Vec<PathBuf> = file.targets.iter().map(|target| target.dir.clone()).collect();
+    let mut all = Pruned::default();
+    for dir in dir.map_or(known, |dir| vec![dir.to_owned()]) {
+        let pruned = retention::prune(&file, &dir, now, dry_run)?;
+        all.tapes.extend(pruned.tapes);
+        (all.bytes, all.needed) = (all.bytes + pruned.bytes, all.needed + pruned.needed);
+    }
+    Ok(all)
+}
+
+fn set(group: &OpenGroup, changes: &Changes) -> Result<Settings> {
+    group.update(|file| {
+        file.settings = changes.applied(file.settings);
+        file.on_full = changes.on_full.unwrap_or(file.on_full);
+    })?;
+    let file = group.file();
+    group.journal().set_warning(file.settings.warn.0);
+    group.journal().set_on_full(file.on_full);
+    Ok(file.settings)
+}
+
+fn accept_clock(group: &OpenGroup) -> Result<AcceptedClock> {
+    let journal = group.journal();
+    let is_news = journal.accept_clock().map_err(|error| Error::io("note the clock", error))?;
+    Ok(AcceptedClock { already: !is_news, time: journal.clock_state().shown })
+}
+
 /// No change is under way in any volume.
-fn hold<'v>(volumes: &'v [OpenVolume], name: &str) -> Result<Vec<Held<'v>>> {
+pub(crate) fn hold<'v>(volumes: &'v [OpenVolume], name: &str) -> Result<Vec<Held<'v>>> {
     let held: Option<Vec<_>> = volumes.iter().map(|volume| volume.primary.hold_changes(FREEZE_PATIENCE)).collect();
     held.ok_or_else(|| {
         let waited = FREEZE_PATIENCE.as_secs();

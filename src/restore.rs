@@ -8,6 +8,7 @@ mod builder;
 mod choose;
 mod deck;
 mod live;
+mod part;
 mod plan;
 mod probe;
 mod reel;
@@ -16,25 +17,30 @@ mod survey;
 mod tape;
 mod target;
 mod told;
+mod whose;
 
 use std::path::PathBuf;
 
-use reelfs_journal::{FileTime, Name, NodeKind, Seq, Timestamp};
+use reelfs_journal::{FileId, FileTime, Name, NodeKind, Seq, Timestamp};
 use reelfs_volume::Volume;
 
 pub use builder::{Builder, Built, Restraint};
+pub(crate) use choose::broken_tapes;
 pub use deck::{Deck, EpochTapes, Visit, Watch, Who};
 pub use live::{JOURNAL, Live};
-pub use plan::{Needed, Plan};
+pub use plan::{Needed, Part, Plan};
 pub use probe::{Needs, probe};
 pub use reel::{Reel, Step, Winding};
-pub use replay::replay;
+pub(crate) use replay::misfit;
+pub use replay::{Player, Stage, replay};
 pub use survey::{Selection, Survey};
 pub use tape::Tape;
+pub(crate) use tape::tape_error;
 pub use target::{Destination, Standing, check, mark_name};
 pub use told::Told;
 
-use crate::error::{Error, ErrorKind, Result};
+use self::part::{Surveyed, choose_parts};
+use crate::error::{Error, Result};
 
 /// How the tree is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -49,11 +55,11 @@ pub enum Method {
 /// What is to be restored, and how.
 #[derive(Debug, Clone, Default)]
 pub struct Request {
-    /// The target directory.
+    /// The target directory. When the group has several volumes, each gets a directory of its name in it.
     pub to: PathBuf,
     /// Directories of tapes, only to see that the target does not lie in one of them.
     pub tapes: Vec<PathBuf>,
-    /// Paths relative to the root; none means everything.
+    /// Paths relative to the root, after the volume's name when there are several; none means everything.
     pub paths: Vec<Vec<u8>>,
     /// No suid, no sgid, no capabilities, no devices.
     pub safe: bool,
@@ -122,61 +128,90 @@ pub struct Summary {
     pub again: bool,
 }
 
-/// Does it: verify, survey, probe, write, sync; then the incomplete mark goes.
+/// Does it: verify, survey, probe, write, sync; then the incomplete mark goes. All volumes are verified, surveyed and probed
+/// before anything is written for one of them.
 ///
 /// # Errors
 /// Everything that can be wrong with tapes and target; up to the probe nothing is changed.
 pub fn run(deck: &Deck, plan: &Plan, request: &Request, watch: &mut dyn FnMut(Progress)) -> Result<Summary> {
+    let made = make(deck, plan, request, watch)?;
+    made.destination.finish(made.root_mtime)?;
+    Ok(made.summary)
+}
+
+/// A tree that is complete and on disk, and still carries the incomplete mark.
+pub struct Made {
+    /// Where it is; to be finished.
+    pub destination: Destination,
+    /// The volume that it is; none when each volume has a directory in it.
+    pub tree: Option<MadeTree>,
+    /// Modification time that the root gets at the end, when it is a volume's.
+    pub root_mtime: Option<FileTime>,
+    /// What was done.
+    pub summary: Summary,
+}
+
+/// A volume that was made.
+pub struct MadeTree {
+    /// The tree; it knows all its objects.
+    pub volume: Volume,
+    /// Its objects, the root among them.
+    pub files: Vec<FileId>,
+}
+
+/// The same up to the incomplete mark, which stays.
+///
+/// # Errors
+/// As [`run`].
+pub fn make(deck: &Deck, plan: &Plan, request: &Request, watch: &mut dyn FnMut(Progress)) -> Result<Made> {
     let standing = check(&request.to, &request.tapes, plan.uuid)?;
-    let total = plan.bytes();
-    let reel = plan.load(deck, &mut |done| {
-        watch(Progress { phase: Phase::Verify, done, total, reached: None });
-    })?;
     let restraint = restraint(request);
-    let (began, ended, target) = (plan.base.began, plan.base.ended, plan.target.seq);
-    let mut surveyed = |step: &Step<'_>| {
-        let reached = Some((step.seq, step.time));
-        watch(Progress { phase: Phase::Survey, done: step.seq.0 - began.0, total: target.0 - began.0, reached });
-    };
-    let survey = Survey::new(&reel, began, ended, target, &mut surveyed)?;
-    let selection = Selection::new(&survey.names, &request.paths, &|kind| restraint.admits(kind))?;
-    let needs = Needs::new(&survey, &selection, restraint);
+    let surveyed = survey_all(deck, plan, request, watch)?;
+    let mut trees = Vec::with_capacity(surveyed.len());
+    for part in &surveyed {
+        trees.push(part.select(restraint).map_err(|error| plan.of_part(part.part, error))?);
+    }
+    let mut needs = Needs::default();
+    for (part, tree) in surveyed.iter().zip(&trees) {
+        needs.add(&part.survey, tree, restraint);
+    }
     let made = standing == Standing::Missing && !request.to.exists();
-    let destination = Destination::make(&request.to, standing, plan.uuid)?;
-    if let Err(error) = probe(&destination, &needs, restraint) {
+    let whole = Destination::make(&request.to, standing, plan.uuid)?;
+    if let Err(error) = probe(&whole, &needs, restraint) {
         if made {
             // it was not there before, and it is empty
             let _ = std::fs::remove_dir(&request.to);
         }
         return Err(error);
     }
-    destination.begin()?;
-    let plain = restraint.is_none() && request.paths.is_empty();
+    whole.begin()?;
     let mut summary = Summary {
-        tapes: plan.tapes().count() as u64,
+        tapes: plan.tapes().len() as u64,
         records: plan.records(),
         owners_changed: if request.no_owner { needs.foreign_owners() } else { 0 },
         again: standing == Standing::Interrupted,
         ..Summary::default()
     };
-    let total = needs.bytes();
-    let mut wrote = |done: u64, step: Option<&Step<'_>>| {
-        let reached = step.map(|step| (step.seq, step.time));
-        watch(Progress { phase: Phase::Write, done, total: total.max(done), reached });
-    };
-    let volume = Volume::replica(destination.root()?, survey.names.root());
-    let volume = volume.map_err(|errno| Error::io(format!("open {}", request.to.display()), errno.into()))?;
-    let built = if plain && request.method == Method::Replay {
-        by_replay(plan, &reel, &volume, &mut wrote)?
-    } else {
-        let builder = Builder { volume: &volume, names: &survey.names, selection: &selection, restraint };
-        builder.build(&reel, &survey, (began.next(), target), &mut wrote)?
-    };
-    (summary.files, summary.bytes) = (selection.objects.len() as u64 - 1, built.bytes);
-    watch(Progress { phase: Phase::Sync, done: total, total, reached: Some((target, plan.target.time)) });
-    volume.sync().map_err(|errno| Error::io(format!("bring {} to disk", request.to.display()), errno.into()))?;
-    destination.finish(root_mtime(&survey)?)?;
-    Ok(summary)
+    let work = Work { plan, request, restraint, total: needs.bytes() };
+    let (mut root_mtime, mut only) = (None, None);
+    for (part, tree) in surveyed.iter().zip(&trees) {
+        let mtime = part.root_mtime()?;
+        if plan.is_split {
+            let path = request.to.join(part.part.name.as_str());
+            let own = Destination::make(&path, Standing::Missing, plan.uuid)?;
+            own.begin()?;
+            let written = work.write(part, tree, &own, summary.bytes, watch);
+            summary.bytes += written.map_err(|error| plan.of_part(part.part, error))?.1;
+            own.finish(Some(mtime))?;
+        } else {
+            let (volume, bytes) = work.write(part, tree, &whole, summary.bytes, watch)?;
+            summary.bytes += bytes;
+            root_mtime = Some(mtime);
+            only = Some(MadeTree { volume, files: tree.objects.iter().copied().collect() });
+        }
+        summary.files += tree.objects.len() as u64 - 1;
+    }
+    Ok(Made { destination: whole, tree: only, root_mtime, summary })
 }
 
 fn restraint(request: &Request) -> Restraint {
@@ -184,24 +219,91 @@ fn restraint(request: &Request) -> Restraint {
     Restraint { safe: request.safe, owner: request.no_owner.then(caller) }
 }
 
-fn root_mtime(survey: &Survey) -> Result<FileTime> {
-    let unknown = || Error::new(ErrorKind::Damaged, "the tapes say nothing about the root directory");
-    Ok(survey.names.node(survey.names.root()).ok_or_else(unknown)?.attributes.mtime)
+/// Verifies the tapes of all volumes that are wanted, and collects their names.
+fn survey_all<'p>(
+    deck: &Deck,
+    plan: &'p Plan,
+    request: &Request,
+    watch: &mut dyn FnMut(Progress),
+) -> Result<Vec<Surveyed<'p>>> {
+    let chosen = choose_parts(plan, &request.paths)?;
+    let (mut done, total) = (0, chosen.iter().map(|(part, _)| part.bytes()).sum());
+    let mut reels = Vec::with_capacity(chosen.len());
+    for (part, _) in &chosen {
+        reels.push(part.load(deck, &mut |bytes| {
+            watch(Progress { phase: Phase::Verify, done: done + bytes, total, reached: None });
+        })?);
+        done += part.bytes();
+    }
+    let (mut done, total) = (0, chosen.iter().map(|(part, _)| plan.target.seq.0 - part.base.began.0).sum());
+    let mut surveyed = Vec::with_capacity(chosen.len());
+    for ((part, paths), reel) in chosen.into_iter().zip(reels) {
+        let (began, target) = (part.base.began, plan.target.seq);
+        let mut reached = |step: &Step<'_>| {
+            let (done, reached) = (done + step.seq.0 - began.0, Some((step.seq, step.time)));
+            watch(Progress { phase: Phase::Survey, done, total, reached });
+        };
+        let survey = Survey::new(&reel, &part.base, target, &mut reached);
+        let survey = survey.map_err(|error| plan.of_part(part, error))?;
+        surveyed.push(Surveyed { part, paths, reel, survey });
+        done += target.0 - began.0;
+    }
+    Ok(surveyed)
+}
+
+/// What all volumes have in common while they are written.
+struct Work<'w> {
+    plan: &'w Plan,
+    request: &'w Request,
+    restraint: Restraint,
+    total: u64,
+}
+
+impl Work<'_> {
+    /// Makes the tree of one volume and brings it to disk; gives it and the bytes written. `before` were written for others.
+    fn write(
+        &self,
+        part: &Surveyed<'_>,
+        tree: &Selection<'_>,
+        destination: &Destination,
+        before: u64,
+        watch: &mut dyn FnMut(Progress),
+    ) -> Result<(Volume, u64)> {
+        let (target, total) = (&self.plan.target, self.total);
+        let mut wrote = |done: u64, step: Option<&Step<'_>>| {
+            let (done, reached) = (before + done, step.map(|step| (step.seq, step.time)));
+            watch(Progress { phase: Phase::Write, done, total: total.max(done), reached });
+        };
+        let shown = destination.path().display();
+        let volume = Volume::replica(destination.root()?, part.survey.names.root());
+        let volume = volume.map_err(|errno| Error::io(format!("open {shown}"), errno.into()))?;
+        let plain = self.restraint.is_none() && self.request.paths.is_empty();
+        let built = if plain && self.request.method == Method::Replay {
+            by_replay(self.plan, part, &volume, &mut wrote)?
+        } else {
+            let (names, selection, restraint) = (&part.survey.names, tree, self.restraint);
+            let builder = Builder { volume: &volume, names, selection, restraint };
+            builder.build(&part.reel, &part.survey, (part.part.base.first(), target.seq), &mut wrote)?
+        };
+        watch(Progress { phase: Phase::Sync, done: total, total, reached: Some((target.seq, target.time)) });
+        volume.sync().map_err(|errno| Error::io(format!("bring {shown} to disk"), errno.into()))?;
+        Ok((volume, built.bytes))
+    }
 }
 
 /// The tree as it stood at the end of the base copy, then every record after it.
 fn by_replay(
     plan: &Plan,
-    reel: &Reel,
+    part: &Surveyed<'_>,
     volume: &Volume,
     progress: &mut dyn FnMut(u64, Option<&Step<'_>>),
 ) -> Result<Built> {
-    let (began, ended) = (plan.base.began, plan.base.ended);
-    let survey = Survey::new(reel, began, ended, ended, &mut |_| {})?;
+    let (reel, base, ended) = (&part.reel, &part.part.base, part.part.base.ended);
+    let survey = Survey::new(reel, base, ended, &mut |_| {})?;
     let everything = |_: &NodeKind| true;
     let selection = Selection::new(&survey.names, &[], &everything)?;
     let builder = Builder { volume, names: &survey.names, selection: &selection, restraint: Restraint::default() };
-    let mut built = builder.build(reel, &survey, (began.next(), ended), progress)?;
+    let mut built = builder.build(reel, &survey, (base.first(), ended), progress)?;
     let scratch = Name::new(format!(".reelfs-bracket-{}", plan.uuid).as_bytes());
     let scratch = scratch.map_err(|error| Error::failed(error.to_string()))?;
     built.bytes += replay(reel, volume, &scratch, (ended.next(), plan.target.seq), progress)?;

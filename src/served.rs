@@ -41,6 +41,9 @@ pub(crate) struct Mounts {
     ended: AtomicBool,
 }
 
+/// Exit code and sentence of a closing that failed.
+type Closing = std::result::Result<(), (u8, String)>;
+
 #[derive(Default)]
 struct Now {
     /// Those that are live; the last one stays when it has ended.
@@ -48,8 +51,8 @@ struct Now {
     /// Volumes that are being closed.
     closing: usize,
     /// How closing a volume went that was not the last.
-    closed: Vec<(VolumeIndex, std::result::Result<(), (u8, String)>)>,
-    /// How the last one ended.
+    closed: Vec<(VolumeIndex, Closing)>,
+    /// How the last one ended, until somebody takes it; [`Mounts::ended`] stays.
     last: Option<io::Result<()>>,
 }
 
@@ -101,7 +104,7 @@ impl Mounts {
         let (name, mountpoint) = (volume.name, options.mountpoint.clone());
         let served = Arc::new(Served { index, name, mounted, mountpoint, since });
         let mut now = self.now.lock();
-        if now.last.is_some() {
+        if self.has_ended() {
             drop(now);
             reelfs_fuse::unmount(&options.mountpoint, true)
                 .map_err(|error| unmount_error(&options.mountpoint, error))?;
@@ -169,7 +172,7 @@ impl Mounts {
     /// Waits for that; how it ended.
     pub(crate) fn wait_last(&self) -> io::Result<()> {
         let mut now = self.now.lock();
-        self.changed.wait_while(&mut now, |now| now.last.is_none() || now.closing > 0);
+        self.changed.wait_while(&mut now, |now| !self.has_ended() || now.closing > 0);
         now.last.take().unwrap_or(Ok(()))
     }
 
@@ -187,10 +190,13 @@ impl Mounts {
         let (index, point) = (served.index, &served.mountpoint);
         reelfs_fuse::unmount(point, false).map_err(|error| unmount_error(point, error))?;
         let mut now = self.now.lock();
-        let is_live = |now: &mut Now| now.list.iter().any(|other| Arc::ptr_eq(other, served)) && now.last.is_none();
-        self.changed.wait_while(&mut now, |now| {
-            is_live(now) || (now.last.is_none() && !now.closed.iter().any(|(closed, _)| *closed == index))
-        });
+        // a volume may have been closed before, and mounted again since
+        let is_live = |now: &Now| now.list.iter().any(|other| Arc::ptr_eq(other, served));
+        let is_closed = |now: &Now| !is_live(now) && now.closed.iter().any(|(closed, _)| *closed == index);
+        self.changed.wait_while(&mut now, |now| !self.has_ended() && !is_closed(now));
+        if !is_closed(&now) {
+            return Ok(Gone::Last);
+        }
         let Some(at) = now.closed.iter().position(|(closed, _)| *closed == index) else { return Ok(Gone::Last) };
         match now.closed.swap_remove(at).1 {
             Ok(()) => Ok(Gone::Volume),

@@ -16,7 +16,7 @@ pub struct StateDir {
 }
 
 /// What is kept of a volume.
-const VOLUME_FILES: [&str; 4] = ["inflight", "directories", "dirty", "redo"];
+const VOLUME_FILES: [&str; 5] = ["inflight", "directories", "dirty", "redo", "base"];
 
 /// The files of one group: `groups/NAME/` in the state directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +50,12 @@ impl StateDir {
     #[must_use]
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// The pools of journal volumes: `pools.json`.
+    #[must_use]
+    pub fn pools(&self) -> PathBuf {
+        self.root.join("pools.json")
     }
 
     /// The files of a group, whether it exists or not.

@@ -1,16 +1,18 @@
 //! How a group is: from its mount process when there is one, else from its files.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use reelfs_journal::{Jvol, VolumeIndex};
 use reelfs_volume::{DirtyCounts, OnFull, Suspension};
 
 use crate::daemon::{Activity, Live};
 use crate::error::Result;
-use crate::group_file::GroupFile;
+use crate::group_file::{GroupFile, VolumeEntry};
 use crate::journal_state::JournalState;
 use crate::lock::GroupLock;
 use crate::mounts::{self, MountEntry};
+use crate::open_group::under_way;
 use crate::output::count;
 use crate::pair;
 use crate::pair_state::PairState;
@@ -28,6 +30,8 @@ pub struct GroupStatus {
     pub busy: Option<String>,
     /// Volumes of which nothing is journaled: since when, why, and what changed since.
     pub suspended: Vec<(VolumeIndex, Suspension, DirtyCounts)>,
+    /// Volumes of which a base copy through the journal has begun and not ended.
+    pub under_way: Vec<VolumeIndex>,
     /// The journal; absent while it is busy or cannot be read.
     pub journal: Option<JournalState>,
     /// What is wrong, one sentence each.
@@ -42,7 +46,9 @@ impl GroupStatus {
     pub fn of(group: &GroupDir) -> Result<GroupStatus> {
         let file = GroupFile::load(group)?;
         let (live, busy, suspended, journal) = (None, None, Vec::new(), None);
-        let mut status = GroupStatus { file, live, busy, suspended, journal, troubles: Vec::new() };
+        let has_begun = |entry: &&VolumeEntry| under_way(group, entry.index, file.epoch).is_some();
+        let under_way = file.volumes.iter().filter(has_begun).map(|entry| entry.index).collect();
+        let mut status = GroupStatus { file, live, busy, suspended, under_way, journal, troubles: Vec::new() };
         match request::ask::<Live>(group, &Request::Status, &mut |_| {}) {
             Ok(Some(live)) => {
                 status.journal = Some(live.journal.clone());
@@ -71,7 +77,7 @@ impl GroupStatus {
             }
         }
         let opened = Jvol::open(&self.file.journal, self.file.uuid).map_err(crate::error::Error::from);
-        match opened.and_then(|jvol| JournalState::of(&jvol, &self.file)) {
+        match opened.and_then(|jvol| JournalState::of(&jvol, &self.file, None)) {
             Ok(state) => self.journal = Some(state),
             Err(error) => self.troubles.push(error.chain()),
         }
@@ -90,15 +96,30 @@ impl GroupStatus {
             self.troubles.push(format!(
                 "{waiting} {who} {verb} parked: the journal is full; make room: reelfs tape export {name} --to DIR"
             ));
-        } else if let Some(journal) = self.journal.as_ref().filter(|journal| journal.used >= 0.8) {
+        } else if let Some(journal) =
+            self.journal.as_ref().filter(|journal| journal.used * 100.0 >= f64::from(self.file.settings.warn.0))
+        {
             let then = match self.file.on_full {
                 OnFull::Suspend => "the group is suspended",
                 OnFull::Block => "writers are parked",
                 OnFull::Fail => "writers get ENOSPC",
             };
             let percent = journal.used * 100.0;
+            let delay = self.live.as_ref().map_or(0.0, Live::delay_ms);
+            let slowed = if delay > 0.0 {
+                format!(", writers are slowed down ({delay:.1} ms a request)")
+            } else {
+                String::new()
+            };
             self.troubles.push(format!(
-                "the journal is {percent:.0} % full; at 100 % {then}: reelfs tape export {name} --to DIR"
+                "the journal is {percent:.0} % full{slowed}; at 100 % {then}: reelfs tape export {name} --to DIR"
+            ));
+        }
+        if let Some(ahead) = self.live.as_ref().and_then(|live| live.clock.ahead_ns) {
+            let by = humantime::format_duration(Duration::from_secs(ahead.unsigned_abs() / 1_000_000_000));
+            let way = if ahead < 0 { "back" } else { "forward" };
+            self.troubles.push(format!(
+                "the clock was put {way} by {by} and is not believed; if it is right now: reelfs clock accept {name}"
             ));
         }
         let stale = |entry: &MountEntry| entry.is_of(name) && entry.is_stale();
@@ -140,9 +161,10 @@ impl GroupStatus {
             PairState::Copy
         } else {
             let chosen = self.file.volumes.iter().filter(|entry| index.is_none_or(|index| entry.index == index));
-            PairState::together(
-                chosen.map(|entry| PairState::of(self.suspension(Some(entry.index)).is_some(), entry.base.is_some())),
-            )
+            PairState::together(chosen.map(|entry| {
+                let is_under_way = self.under_way.contains(&entry.index);
+                PairState::of(self.suspension(Some(entry.index)).is_some(), entry.base.is_some(), is_under_way)
+            }))
         }
     }
 
@@ -164,7 +186,9 @@ impl GroupStatus {
                     None => what.to_owned(),
                 }
             }
-            (PairState::Copy, None) => "base copy".to_owned(),
+            (PairState::Copy, None) => {
+                format!("base copy not finished; it goes on: reelfs pair resync {}", self.file.name)
+            }
             (PairState::Susp, _) => self.suspension(index).map_or_else(String::new, |(suspension, counts)| {
                 format!(
                     "{}: {} and {} changed since",

@@ -197,7 +197,9 @@ fn a_mount_in_the_background_answers_and_goes() {
 
     sandbox.reelfs(["mount", "docs", path(&point)]).refused(11, &["is mounted already", "reelfs umount"]);
     let second = sandbox.directory("second");
-    sandbox.reelfs(["mount", "docs", path(&second)]).refused(11, &[&format!("in use by process {pid} (reelfs mount)")]);
+    sandbox
+        .reelfs(["mount", "docs", path(&second)])
+        .refused(11, &["is mounted already, at", &format!("by process {pid}")]);
     sandbox.reelfs(["group", "delete", "docs"]).refused(11, &["in use by process"]);
 
     let marked = sandbox.reelfs(["mark", "docs", "here", "--note", "a line", "--json"]).ok().json();

@@ -8,11 +8,13 @@ use std::fs::{self, File};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
+use reelfs_journal::disk::{self, Call, Operation, Verdict, Watcher};
 use reelfs_journal::{Clock, ClockReading, Epoch, Jvol, SystemClock};
-use reelfs_volume::{Lost, OnFull, OpenError, OpenOptions, Opened, Primary, Requester, Session, SetAttr};
+use reelfs_volume::{Lost, OnFull, OpenError, OpenOptions, Opened, Primary, Reason, Requester, Session, SetAttr};
 use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
 use support::{Disk, FileSystem, Sandbox, tools, wait};
@@ -256,6 +258,83 @@ fn a_clock_that_was_ahead_before_the_power_cut_takes_nothing() {
     let again = site.open(Some(session), wait::now() - Duration::from_secs(1200)).unwrap();
     assert_eq!(again.recovered.map(|recovered| recovered.left), Some(0));
     assert_eq!((again.replaced, again.lost), (None, Some(Lost::PowerCut)));
+}
+
+/// Power that goes after so many calls.
+struct Cutter(AtomicU64);
+
+impl Watcher for Cutter {
+    fn before(&self, call: &Call<'_>) -> Verdict {
+        let is_off = !matches!(call.operation, Operation::Store)
+            && self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_err();
+        if is_off { Verdict::Fail(Errno::IO) } else { Verdict::Proceed }
+    }
+
+    fn after(&self, _call: &Call<'_>, _is_done: bool) {}
+}
+
+#[test]
+fn what_an_opening_told_and_did_not_end_cuts_nothing_off() {
+    let site = Site::in_memory();
+    let (mut calls, mut cuts, mut session) = (0, 0, None);
+    loop {
+        let opened = site.open(session, wait::now()).unwrap();
+        let file = if calls == 0 { create(&opened, "file", 0o644) } else { lookup(&opened, "file") };
+        let bytes = vec![u8::try_from(calls % 250).unwrap(); 9000];
+        write(&opened, file, 0, &bytes);
+        sync(&opened, file).unwrap();
+        let killed = opened.session.clone();
+        drop(opened);
+        // the opening after a kill tells it whole, and the power goes while it does
+        let path = site.pvol.join("file");
+        wait::pause(Duration::from_millis(10));
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        let before = disk::watch_thread(Some(Arc::new(Cutter(AtomicU64::new(calls)))));
+        let again = site.open(Some(killed.clone()), wait::now());
+        disk::watch_thread(before);
+        if let Ok(again) = again {
+            assert!(again.adopted.files == 1 && cuts > 10, "{:?} after {cuts} cuts", again.adopted);
+            return;
+        }
+        let cut = Session { boot: "another".to_owned(), ..killed };
+        let last = site.open(Some(cut), wait::now()).unwrap();
+        assert!(
+            fs::read(&path).unwrap() == bytes,
+            "{} bytes after a cut at call {calls}",
+            path.metadata().unwrap().len()
+        );
+        session = Some(last.primary.close(&last.session).unwrap());
+        (calls, cuts) = (calls + 1, cuts + 1);
+    }
+}
+
+#[test]
+fn an_opening_that_is_cut_off_leaves_the_dirty_map_whole() {
+    let site = Site::in_memory();
+    let opened = site.second(&["file"]);
+    opened.primary.suspend(Reason::User).unwrap();
+    let closed = opened.primary.close(&opened.session).unwrap();
+    drop(opened);
+    wait::pause(Duration::from_millis(10));
+    fs::write(site.pvol.join("file"), b"behind the mount").unwrap();
+    let log = site.sandbox.state().join("dirty");
+    let look = || (log.metadata().unwrap().ino(), fs::read(&log).unwrap());
+    let begun = look();
+    for calls in 0.. {
+        let before = disk::watch_thread(Some(Arc::new(Cutter(AtomicU64::new(calls)))));
+        let again = site.open(Some(closed.clone()), wait::now());
+        disk::watch_thread(before);
+        let left = look();
+        // written in place, it could be torn
+        assert!(left.0 != begun.0 || left == begun, "cut at call {calls}: {} bytes", left.1.len());
+        if let Ok(again) = again {
+            assert!(left.1.len() > begun.1.len() && calls > 10, "{:?} at call {calls}", again.primary.suspension());
+            return;
+        }
+        if left.0 != begun.0 {
+            assert!(left.1.len() > begun.1.len(), "put in its place before it had what changed");
+        }
+    }
 }
 
 #[test]

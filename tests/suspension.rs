@@ -26,7 +26,19 @@ impl Site {
         let sandbox = Sandbox::new();
         let (pvol, tapes, point) = (sandbox.directory("pvol"), sandbox.directory("tapes"), sandbox.directory("mnt"));
         prepare(&pvol);
-        let arguments = ["group", "create", "susp", "--pvol", text(&pvol), "--size", size, "--on-full", policy];
+        let arguments = [
+            "group",
+            "create",
+            "susp",
+            "--pvol",
+            text(&pvol),
+            "--size",
+            size,
+            "--on-full",
+            policy,
+            "--export-at",
+            "never",
+        ];
         sandbox.reelfs(arguments).ok();
         sandbox.base("susp", &tapes);
         Site { sandbox, pvol, tapes, point }
@@ -268,6 +280,7 @@ fn every_verb_does_in_every_state_what_the_table_says() {
                 PairVerb::BaseCopy => sandbox.reelfs(["base", "copy", group, "--to", tapes]),
                 PairVerb::Split => sandbox.reelfs(["pair", "split", group]),
                 PairVerb::Resync => sandbox.reelfs(["pair", "resync", group]),
+                PairVerb::ResyncFull => sandbox.reelfs(["pair", "resync", group, "--full"]),
                 PairVerb::Mark => sandbox.reelfs(["mark", group, "here"]),
                 PairVerb::Export => sandbox.reelfs(["tape", "export", group, "--to", tapes]),
                 PairVerb::Delete => sandbox.reelfs(["pair", "delete", "cell/data"]),

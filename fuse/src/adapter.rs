@@ -219,11 +219,12 @@ impl Filesystem for Adapter {
         let kill = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
         let reply = Written { reply, sync: self.sync_after(flags.0), primary: self.primary.clone(), who, ino };
         // without a copy unless it must wait
-        match self.waiting.try_now(|| self.primary.write(&who, ino, offset, data, kill)) {
+        let delay = self.primary.delay();
+        match self.waiting.try_now(delay, || self.primary.write(&who, ino, offset, data, kill)) {
             tried @ Err(Errno::AGAIN | Errno::INPROGRESS) => {
                 let (data, payload) = (data.to_vec(), data.len() as u64);
                 let run = move |primary: &Primary| primary.write(&who, ino, offset, &data, kill);
-                self.waiting.answer(tried, payload, reply, run, Written::answer);
+                self.waiting.answer(tried, (payload, delay), reply, run, Written::answer);
             }
             result => reply.answer(result),
         }

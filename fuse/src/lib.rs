@@ -25,6 +25,7 @@ use rustix::mount::{MountFlags, UnmountFlags};
 
 use crate::adapter::Adapter;
 use crate::kernel::{Config, MountOption, Session, SessionACL};
+pub use crate::parker::Throttled;
 use crate::waiting_room::WaitingRoom;
 
 /// Where and how to mount.
@@ -159,6 +160,12 @@ impl Mounted {
     #[must_use]
     pub fn waiting(&self) -> u64 {
         self.waiting.parker.waiting()
+    }
+
+    /// How much writers were slowed down because the journal filled.
+    #[must_use]
+    pub fn throttled(&self) -> Throttled {
+        self.waiting.parker.throttled()
     }
 
     /// Whether the mount has ended, by whomever.

@@ -1,9 +1,10 @@
-//! Where changes wait that cannot be made yet: for room in the journal (`parker.rs`), or for a flush that makes what they touch
-//! hot. Neither is waited for in an event loop.
+//! Where changes wait that cannot be made yet: for room in the journal or a moment because it fills (`parker.rs`), or for a flush
+//! that makes what they touch hot. Nothing is waited for in an event loop.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 use reelfs_volume::Primary;
@@ -52,26 +53,27 @@ impl WaitingRoom {
         mut run: impl FnMut(&Primary) -> Result<T> + Send + 'static,
         answer: fn(R, Result<T>),
     ) {
-        let tried = self.try_now(|| run(&self.primary));
-        self.answer(tried, payload, reply, run, answer);
+        let delay = self.primary.delay();
+        let tried = self.try_now(delay, || run(&self.primary));
+        self.answer(tried, (payload, delay), reply, run, answer);
     }
 
-    /// What a change says, unless others wait for room before it.
-    pub(crate) fn try_now<T>(&self, run: impl FnOnce() -> Result<T>) -> Result<T> {
-        if self.parker.is_busy() { Err(Errno::AGAIN) } else { run() }
+    /// What a change says, unless it is to be held up, or others wait for room before it.
+    pub(crate) fn try_now<T>(&self, delay: Duration, run: impl FnOnce() -> Result<T>) -> Result<T> {
+        if delay.is_zero() && !self.parker.is_busy() { run() } else { Err(Errno::AGAIN) }
     }
 
-    /// Answers what was tried, or lets it wait.
+    /// Answers what was tried, or lets it wait: for room for a payload, but not before a delay is over.
     pub(crate) fn answer<T: 'static, R: Send + 'static>(
         self: &Arc<Self>,
         tried: Result<T>,
-        payload: u64,
+        (payload, delay): (u64, Duration),
         reply: R,
         mut run: impl FnMut(&Primary) -> Result<T> + Send + 'static,
         answer: fn(R, Result<T>),
     ) {
         match tried {
-            Err(Errno::AGAIN) => self.park(payload, reply, run, answer),
+            Err(Errno::AGAIN) => self.park((payload, delay), reply, run, answer),
             Err(Errno::INPROGRESS) => {
                 let cold: Cold = Box::new(move |room, warmed| {
                     let tried = match warmed {
@@ -79,7 +81,7 @@ impl WaitingRoom {
                         Ok(()) | Err(Errno::AGAIN) => run(&room.primary),
                         Err(error) => Err(error),
                     };
-                    room.answer(tried, payload, reply, run, answer);
+                    room.answer(tried, (payload, Duration::ZERO), reply, run, answer);
                 });
                 let mut queue = self.queue.lock();
                 if queue.stop {
@@ -95,7 +97,7 @@ impl WaitingRoom {
 
     fn park<T: 'static, R: Send + 'static>(
         self: &Arc<Self>,
-        payload: u64,
+        (payload, delay): (u64, Duration),
         reply: R,
         run: impl FnMut(&Primary) -> Result<T> + Send + 'static,
         answer: fn(R, Result<T>),
@@ -109,11 +111,11 @@ impl WaitingRoom {
                 result => result,
             };
             if let Some((reply, run)) = waiting.take() {
-                room.answer(tried, payload, reply, run, answer);
+                room.answer(tried, (payload, Duration::ZERO), reply, run, answer);
             }
             true
         };
-        self.parker.park(payload, Box::new(request));
+        self.parker.park(payload, delay, Box::new(request));
     }
 
     /// Answers what waits, and ends the threads.

@@ -96,6 +96,16 @@ pub enum JournalError {
         /// [`crate::Jvol::SIZE_MIN`].
         least: u64,
     },
+    /// A journal volume only grows.
+    #[error("journal volume {path} has {present} bytes already; it grows, and never shrinks to {asked}", path = path.display())]
+    NoGrowth {
+        /// The file.
+        path: PathBuf,
+        /// What was asked for, in bytes.
+        asked: u64,
+        /// Its length.
+        present: u64,
+    },
     /// The last records of an unclean stop are incomplete; nothing is appended before they are cut off.
     #[error("journal volume {path} has a torn tail from record {seq} on", path = path.display())]
     Torn {
@@ -107,6 +117,9 @@ pub enum JournalError {
     /// Writing or syncing failed before: what the disk holds is uncertain until the journal volume is opened again.
     #[error("journal volume {path} failed earlier and takes nothing more", path = .0.display())]
     Failed(PathBuf),
+    /// A spare took over, and what the group's journal held is gone: the owner must take note of it first.
+    #[error("the records that the journal held are lost; it goes on in {path}", path = .0.display())]
+    Lost(PathBuf),
     /// The last record of an append carries MORE: an operation is appended whole or not at all.
     #[error("an append ends in the middle of an operation")]
     Unfinished,

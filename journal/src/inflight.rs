@@ -5,14 +5,15 @@
 //! then is a hint to be compared with the journal and the tree, never a reason to apply a record again blindly.
 
 use std::fs::OpenOptions;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use memmap2::MmapRaw;
 use parking_lot::{Condvar, Mutex};
 
+use crate::disk::{self, Label};
 use crate::{FileId, JournalError, Name, Seq};
 
 const SLOTS: usize = 64;
@@ -86,6 +87,8 @@ impl Table {
 pub struct Slot<'a> {
     owner: &'a InFlight,
     index: usize,
+    /// It cannot be settled any more.
+    left: AtomicBool,
 }
 
 impl InFlight {
@@ -98,11 +101,12 @@ impl InFlight {
         let failed = |operation| move |source| JournalError::Io { operation, path: path.to_owned(), source };
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o600);
-        let file = options.open(path).map_err(failed("open"))?;
+        let file = disk::create(Label::InFlightCreate, path, &options).map_err(failed("open"))?;
         if file.metadata().map_err(failed("stat"))?.len() != FILE_LEN {
             // never written whole, so never used; real blocks, or a full disk would kill us at a store
-            file.set_len(0).map_err(failed("truncate"))?;
-            file.write_all_at(&vec![0; SLOTS * SLOT_WORDS * 8], 0).map_err(failed("write"))?;
+            disk::set_size(Label::InFlightSetSize, &file, 0).map_err(|errno| failed("truncate")(errno.into()))?;
+            let slots = vec![0; SLOTS * SLOT_WORDS * 8];
+            disk::append(Label::InFlightFill, &file, &slots).map_err(|errno| failed("write")(errno.into()))?;
         }
         let map = MmapRaw::map_raw(&file).map_err(failed("map"))?;
         let table = Table { free: 0, first: [UNNUMBERED; SLOTS] };
@@ -123,9 +127,11 @@ impl InFlight {
     /// Forgets what an unclean stop left, after it was dealt with. No slot may be in use.
     pub fn clear(&self) {
         let mut table = self.table.lock();
-        for index in 0..SLOTS {
-            self.slot(index)[STATE].store(FREE, Ordering::Release);
-        }
+        disk::store(Label::InFlightCleared, || {
+            for index in 0..SLOTS {
+                self.slot(index)[STATE].store(FREE, Ordering::Release);
+            }
+        });
         *table = Table { free: u64::MAX, first: [UNNUMBERED; SLOTS] };
         self.settled.notify_all();
     }
@@ -138,7 +144,7 @@ impl InFlight {
         }
         let index = table.free.trailing_zeros();
         table.free &= !(1 << index);
-        Slot { owner: self, index: index as usize }
+        Slot { owner: self, index: index as usize, left: AtomicBool::new(false) }
     }
 
     /// Takes a slot for an operation that makes its object before its record.
@@ -152,7 +158,7 @@ impl InFlight {
             word.store(u64::from_le_bytes(padded), Ordering::Relaxed);
         }
         let head = CREATING | (name.as_bytes().len() as u64) << 8 | u64::from(parent.generation) << 32;
-        words[STATE].store(head, Ordering::Release);
+        disk::store(Label::InFlightCreating, || words[STATE].store(head, Ordering::Release));
         slot
     }
 
@@ -202,6 +208,12 @@ fn read_creating(words: &[u64]) -> Option<InFlightState> {
 }
 
 impl Slot<'_> {
+    /// What the operation did cannot be journaled: it stays unsettled when this is dropped, so that the next opening finishes or
+    /// amends it. Nothing above its numbers leaves the machine before.
+    pub fn leave(&self) {
+        self.left.store(true, Ordering::Release);
+    }
+
     /// These numbers were given out to the operation: to be called before their records are written, under the lock that
     /// numbers them. A second call extends the range.
     pub fn appended(&self, first: Seq, last: Seq) {
@@ -215,7 +227,7 @@ impl Slot<'_> {
             let head = words[STATE].load(Ordering::Relaxed);
             // what a create is about stays: its record may never be written
             let head = if head & 0xff == CREATING { (head & !0xff) | CREATED } else { APPENDED };
-            words[STATE].store(head, Ordering::Release);
+            disk::store(Label::InFlightNumbered, || words[STATE].store(head, Ordering::Release));
         } else {
             *known = first.min(*known);
             words[FIRST].store(known.0, Ordering::Release);
@@ -229,8 +241,12 @@ impl Slot<'_> {
 
 impl Drop for Slot<'_> {
     fn drop(&mut self) {
+        if *self.left.get_mut() {
+            return;
+        }
         let mut table = self.owner.table.lock();
-        self.owner.slot(self.index)[STATE].store(FREE, Ordering::Release);
+        let state = &self.owner.slot(self.index)[STATE];
+        disk::store(Label::InFlightSettled, || state.store(FREE, Ordering::Release));
         table.first[self.index] = UNNUMBERED;
         table.free |= 1 << self.index;
         drop(table);

@@ -6,30 +6,39 @@
 //! watermark is [`crate::JournalError::Damaged`]. Byte tables: `docs/FORMAT-journal.md`.
 
 mod append;
+mod claim;
 mod create;
 mod file;
 mod geometry;
+mod grow;
 mod index;
 mod open;
 mod reader;
+mod spare;
 mod superblock;
 mod sync;
+mod window;
 
-use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, RwLock};
 use uuid::Uuid;
 
 use self::file::VolumeFile;
 use self::index::PositionIndex;
 use self::sync::Flusher;
-use crate::{Clock, Digest, HybridClock, JournalError, Seq, Timestamp};
+use crate::{Clock, ClockReading, ClockTurn, Digest, HybridClock, JournalError, Seq, Timestamp};
 
 pub use self::append::{Appended, Reserve};
+pub use self::claim::JvolOwner;
 pub use self::geometry::JvolGeometry;
+pub use self::grow::unfinished;
 pub use self::reader::{JvolControls, JvolReader, RecordBytes};
+pub use self::spare::Spare;
+pub use self::window::Place;
 
 /// Version of the format that this program writes and reads.
 pub const JVOL_FORMAT_VERSION: u32 = 1;
@@ -39,17 +48,31 @@ pub const JVOL_FORMAT_VERSION: u32 = 1;
 /// It takes no lock on the file: that only one process appends is the business of the group's lock.
 #[derive(Debug)]
 pub struct Jvol {
-    file: VolumeFile,
+    /// Replaced as a whole when the journal volume grows, under the append lock and with the right to flush.
+    store: RwLock<Arc<Store>>,
     group: Uuid,
-    geometry: JvolGeometry,
+    /// It grows once at a time.
+    moving: Mutex<()>,
     tail: Mutex<Tail>,
     /// Told when space was freed.
     freed: Condvar,
     flusher: Mutex<Flusher>,
     /// Told when a sync ended.
     flushed: Condvar,
-    /// Set for good by the first failed write or sync.
+    /// Set by the first failed write or sync, for good unless a spare takes over.
     failed: AtomicBool,
+    spare: Mutex<Option<Arc<Spare>>>,
+    /// A spare took over, and what the old file held is gone.
+    lost: AtomicBool,
+    /// There is something about the wall clock to tell.
+    clock_turned: AtomicBool,
+}
+
+/// The file and where things lie in it: whoever uses both takes both at once.
+#[derive(Debug)]
+struct Store {
+    file: VolumeFile,
+    geometry: JvolGeometry,
 }
 
 /// What the append lock protects: both ends of the rings.
@@ -143,8 +166,9 @@ impl Jvol {
     fn fits(&self, tail: &Tail, data_bytes: u64, records: u64) -> bool {
         // every record may need a few bytes of padding
         let data = data_bytes.saturating_add(records.saturating_mul(8));
-        tail.data_used().saturating_add(data) <= self.geometry.data_usable()
-            && tail.slots_used().saturating_add(records) <= self.geometry.slots_usable()
+        let geometry = self.geometry();
+        tail.data_used().saturating_add(data) <= geometry.data_usable()
+            && tail.slots_used().saturating_add(records) <= geometry.slots_usable()
     }
 
     /// The last number given out and a hybrid time: every later record is later than it, and no earlier one is.
@@ -152,6 +176,7 @@ impl Jvol {
     pub fn tick(&self, clock: &dyn Clock) -> (Seq, Timestamp) {
         let mut tail = self.tail.lock();
         tail.tick(clock, 1, |_, _| {});
+        self.note_clock(&tail);
         (Seq(tail.next - 1), tail.last_time)
     }
 
@@ -161,20 +186,59 @@ impl Jvol {
         self.tail.lock().out_digest
     }
 
+    /// What was believed of the clock earlier in this boot of the machine: times go on from there, whatever is shown now. To be
+    /// said before the first time is given out.
+    pub fn follow(&self, believed: ClockReading) {
+        let mut tail = self.tail.lock();
+        tail.clock = Some(HybridClock::after(believed, tail.last_time));
+    }
+
+    /// What is believed of a reading, and how far its wall clock is ahead of that, in nanoseconds; `None` while they are one.
+    #[must_use]
+    pub fn believed(&self, now: ClockReading) -> (ClockReading, Option<i64>) {
+        let tail = self.tail.lock();
+        tail.clock.as_ref().map_or((now, None), |clock| (clock.believed(now), clock.ahead()))
+    }
+
+    /// Somebody says that the wall clock is right.
+    pub fn accept_clock(&self, now: ClockReading) {
+        if let Some(clock) = self.tail.lock().clock.as_mut() {
+            clock.accept(now);
+            self.clock_turned.store(clock.has_turned(), Ordering::Relaxed);
+        }
+    }
+
+    /// Whether there is something about the wall clock to tell.
+    #[must_use]
+    pub fn has_clock_turned(&self) -> bool {
+        self.clock_turned.load(Ordering::Relaxed)
+    }
+
+    /// That the wall clock is believed no more, or again; once.
+    #[must_use]
+    pub fn clock_turn(&self) -> Option<ClockTurn> {
+        if !self.has_clock_turned() {
+            return None;
+        }
+        self.clock_turned.store(false, Ordering::Relaxed);
+        self.tail.lock().clock.as_mut().and_then(HybridClock::turn)
+    }
+
     /// Both ends of the rings.
     #[must_use]
     pub fn pointers(&self) -> JvolPointers {
         let durable = Seq(self.flusher.lock().durable);
         let tail = self.tail.lock();
+        let geometry = self.geometry();
         JvolPointers {
             out: Seq(tail.out),
             next: Seq(tail.next),
             durable,
             control_used: tail.slots_used(),
-            control_slots: self.geometry.control_slots,
+            control_slots: geometry.control_slots,
             data_used: tail.data_used(),
-            data_size: self.geometry.data_size,
-            size: self.geometry.size,
+            data_size: geometry.data_size,
+            size: geometry.size,
             last_time: tail.last_time,
         }
     }
@@ -182,23 +246,43 @@ impl Jvol {
     /// The layout of the file.
     #[must_use]
     pub fn geometry(&self) -> JvolGeometry {
-        self.geometry
+        self.store.read().geometry
+    }
+
+    fn store(&self) -> Arc<Store> {
+        self.store.read().clone()
     }
 
     /// The file.
     #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.file.path
+    pub fn path(&self) -> PathBuf {
+        self.store().file.path.clone()
     }
 
-    /// How often the disk was asked to flush since this was opened.
+    /// How often the disk was asked to flush since this was opened, or since it grew.
     #[must_use]
     pub fn file_sync_count(&self) -> u64 {
-        self.file.sync_count()
+        self.store().file.sync_count()
+    }
+
+    /// How full it is, 0 to 1: of what applications may fill before they wait.
+    #[must_use]
+    pub fn occupancy(&self) -> f64 {
+        let tail = self.tail.lock();
+        let geometry = self.geometry();
+        let data = tail.data_used() as f64 / geometry.data_usable() as f64;
+        let control = tail.slots_used() as f64 / geometry.slots_usable() as f64;
+        data.max(control).min(1.0)
+    }
+
+    fn note_clock(&self, tail: &Tail) {
+        if tail.clock.as_ref().is_some_and(HybridClock::has_turned) {
+            self.clock_turned.store(true, Ordering::Relaxed);
+        }
     }
 
     fn check_failed(&self) -> Result<(), JournalError> {
-        if self.failed.load(Ordering::Acquire) { Err(JournalError::Failed(self.file.path.clone())) } else { Ok(()) }
+        if self.failed.load(Ordering::Acquire) { Err(JournalError::Failed(self.path())) } else { Ok(()) }
     }
 
     /// What was on its way to the disk may be lost and the kernel will not tell again: nothing more is taken.

@@ -13,6 +13,7 @@ mod bytes;
 mod change;
 mod clock;
 mod digest;
+pub mod disk;
 mod error;
 mod id;
 mod inflight;
@@ -28,13 +29,14 @@ mod time;
 pub use active::{ACTIVE_MAX, ACTIVE_UNIT, Active};
 pub use amends::Amends;
 pub use change::{AmendOutcome, Change, RENAME_EXCHANGE, RENAME_NOREPLACE};
-pub use clock::{Clock, ClockReading, HybridClock, ManualClock, SystemClock};
+pub use clock::{Clock, ClockReading, ClockTurn, HybridClock, ManualClock, SystemClock};
 pub use digest::{Digest, Position};
 pub use error::{JournalError, RecordError};
 pub use id::{Epoch, FileId, GroupName, GroupNameError, Seq, VolumeIndex, VolumeName, VolumeNameError};
 pub use inflight::{InFlight, InFlightState, Slot};
 pub use jvol::{
-    Appended, JVOL_FORMAT_VERSION, Jvol, JvolControls, JvolGeometry, JvolPointers, JvolReader, RecordBytes, Reserve,
+    Appended, JVOL_FORMAT_VERSION, Jvol, JvolControls, JvolGeometry, JvolOwner, JvolPointers, JvolReader, Place,
+    RecordBytes, Reserve, Spare, unfinished,
 };
 pub use marker::MarkerKind;
 pub use name::{Name, NameError};

@@ -27,6 +27,8 @@ pub enum MarkerKind {
     ResyncEnd,
     /// The volume is no longer part of its group; its index is never used again.
     VolumeLeft,
+    /// The wall clock is believed no more, or again; the note says which, `since` is what it shows.
+    ClockStep,
 }
 
 impl MarkerKind {
@@ -44,14 +46,15 @@ impl MarkerKind {
             | MarkerKind::AdoptEnd
             | MarkerKind::RecoveryEnd
             | MarkerKind::ResyncEnd
-            | MarkerKind::VolumeLeft => false,
+            | MarkerKind::VolumeLeft
+            | MarkerKind::ClockStep => false,
         }
     }
 
     /// It concerns every volume of the group, whatever index its record carries.
     #[must_use]
     pub fn is_of_group(self) -> bool {
-        matches!(self, MarkerKind::Named | MarkerKind::EpochStart)
+        matches!(self, MarkerKind::Named | MarkerKind::EpochStart | MarkerKind::ClockStep)
     }
 
     /// The volume is again what the journal says.

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{ColorChoice, Parser, Subcommand};
 
 use crate::cli::{
-    base, completions, demo, group, journal, log, man, mark, mount, pair, points, protect, restore, status, tape,
-    umount, wait,
+    base, clock, completions, demo, follow, group, journal, log, man, mark, mount, pair, points, protect, restore,
+    status, tape, umount, wait,
 };
 
 const EXAMPLES: &str = "\
@@ -82,12 +82,17 @@ pub(crate) enum Verb {
     /// The journal volume in numbers
     #[command(subcommand)]
     Journal(journal::JournalVerb),
+    /// Whether the wall clock is believed
+    #[command(subcommand)]
+    Clock(clock::ClockVerb),
     /// What can I go back to: the window, gaps, base copies, markers
     Points(points::PointsArgs),
     /// What happened: every change, by whom and when
     Log(log::LogArgs),
     /// Bring a moment back, from tapes alone, into an empty directory
     Restore(restore::RestoreArgs),
+    /// Keep a replica that goes on with every change, from the journal or from tapes
+    Follow(follow::FollowArgs),
     /// All in one: mount a directory and keep writing tapes of it until Ctrl-C
     Protect(protect::ProtectArgs),
     /// How the groups are

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use reelfs_journal::{GroupName, Tags};
+use reelfs_journal::Tags;
 use serde::Serialize;
 
 use crate::cli::Context;
@@ -13,18 +13,20 @@ use crate::error::Result;
 use crate::log::{self, Event, Filter};
 use crate::output::Tone;
 use crate::point::{Point, SPELLINGS};
+use crate::scope::Scope;
 use crate::when::rfc3339;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  reelfs log docs --path 'budget*.ods' --since -3h", after_long_help = SPELLINGS)]
-#[command(group(clap::ArgGroup::new("where").required(true).args(["group", "tapes"])))]
+#[command(group(clap::ArgGroup::new("where").required(true).multiple(true).args(["group", "tapes"])))]
 pub(crate) struct LogArgs {
-    /// The group: its journal, and the directories it was exported to
-    pub group: Option<GroupName>,
-    /// A directory of tapes instead: nothing else is needed
+    /// The group, or one volume of it: its journal, and the directories it was exported to
+    #[arg(value_name = "GROUP[/VOLUME]")]
+    pub group: Option<Scope>,
+    /// A directory of tapes instead: nothing else is needed. The group is named only to choose among several
     #[arg(long, value_name = "DIR")]
     pub tapes: Vec<PathBuf>,
-    /// Only paths that match
+    /// Only paths that match; when there are several volumes, a path begins with the name of its volume
     #[arg(long, value_name = "GLOB")]
     pub path: Option<String>,
     /// From this point on
@@ -70,7 +72,7 @@ pub(crate) fn run(arguments: &LogArgs, context: &Context) -> Result<()> {
 }
 
 fn text(event: &Event, context: &Context) -> String {
-    let Event { who, op, path, other, range, note, tags } = event;
+    let Event { who, op, path, other, range, note, tags, .. } = event;
     let lossy = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let mut what = vec![lossy(path)];
     what.extend(other.as_deref().map(|other| format!("-> {}", lossy(other))));
@@ -87,6 +89,8 @@ struct Line {
     seq: u64,
     time: String,
     op: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    volume: Option<String>,
     path: String,
     path_b64: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -111,6 +115,7 @@ fn line(event: &Event) -> Line {
         seq: event.who.seq.0,
         time: rfc3339(event.who.time),
         op: event.op,
+        volume: event.volume.as_ref().map(ToString::to_string),
         path: lossy(&event.path),
         path_b64: BASE64.encode(&event.path),
         other: event.other.as_ref().map(lossy),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use reelfs_journal::{GroupName, Tags};
 use serde::Serialize;
 
-use crate::cli::Context;
+use crate::cli::{Context, wait};
 use crate::error::{Error, ErrorKind, Result};
 use crate::hook::Hook;
 use crate::point::check_marker_name;
@@ -52,6 +52,13 @@ pub(crate) struct MarkArgs {
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = humantime::parse_duration)]
     #[arg(requires = "exec")]
     pub timeout: Duration,
+    /// Come back only when every replica and site has applied the marker
+    #[arg(long, value_name = "applied", value_parser = ["applied"])]
+    pub wait: Option<String>,
+    /// How long to wait for that; then the exit code is 17, and the marker stands
+    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = humantime::parse_duration)]
+    #[arg(requires = "wait")]
+    pub wait_timeout: Duration,
 }
 
 #[derive(Serialize)]
@@ -70,7 +77,9 @@ pub(crate) fn run(arguments: &MarkArgs, context: &Context) -> Result<()> {
     let request = Request::Mark { name, note, tags, freeze: arguments.freeze };
     let place = || request::run(&group, &request, &context.output, &mut |_| {});
     let Some(command) = &arguments.exec else {
-        return tell(arguments, &place()?, context);
+        let marked: Marked = place()?;
+        tell(arguments, &marked, context)?;
+        return applied(arguments, &marked, context);
     };
     let mut hook = Hook::start(command, group.name(), &arguments.name, arguments.timeout)?;
     hook.check()?;
@@ -89,13 +98,23 @@ pub(crate) fn run(arguments: &MarkArgs, context: &Context) -> Result<()> {
     let told = tell(arguments, &marked, context);
     let stands = |but: Error| format!("marker {} stands at seq {}, but {}", arguments.name, marked.seq, but.chain());
     match let_go {
-        Ok(true) => told,
+        Ok(true) => told.and_then(|()| applied(arguments, &marked, context)),
         Ok(false) => {
             context.output.warn("the hook had ended before the marker was placed: it held nothing for it");
             told
         }
         Err(error) => Err(Error::new(ErrorKind::Incomplete, stands(error))),
     }
+}
+
+/// Waits for whoever follows, when that was asked for.
+fn applied(arguments: &MarkArgs, marked: &Marked, context: &Context) -> Result<()> {
+    if arguments.wait.is_none() {
+        return Ok(());
+    }
+    let group = context.state.existing(&arguments.group)?;
+    // the marker was told already
+    wait::applied::wait(&group, marked.seq, None, arguments.wait_timeout, context).map(|_| ())
 }
 
 fn tell(arguments: &MarkArgs, marked: &Marked, context: &Context) -> Result<()> {

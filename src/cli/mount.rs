@@ -11,13 +11,14 @@ use crate::background;
 use crate::cli::Context;
 use crate::daemon::{Daemon, Live};
 use crate::error::{Error, ErrorKind, Result};
+use crate::exporter;
 use crate::group_file::{GroupFile, VolumeEntry};
 use crate::mount_options::{self, Words};
 use crate::mountpoint::Mountpoint;
 use crate::mounts;
 use crate::open_group::OpenGroup;
-use crate::pair_name::PairName;
 use crate::request::{self, FurtherMount, Request};
+use crate::scope::Scope;
 use crate::state::GroupDir;
 
 const EXAMPLES: &str = "\
@@ -35,7 +36,7 @@ Words of fstab that mean nothing here are passed over.";
 pub(crate) struct MountArgs {
     /// The group, or GROUP/VOLUME when it has several volumes
     #[arg(value_name = "GROUP[/VOLUME]")]
-    pub pair: PairName,
+    pub pair: Scope,
     /// Where to mount it: an empty directory, or the protected directory itself
     pub mountpoint: PathBuf,
     /// Stay in the foreground, until unmounted or Ctrl-C
@@ -96,8 +97,11 @@ fn join(arguments: &MountArgs, group: &GroupDir, words: &Words, wanted: &Wanted<
     let (title, shown) = (wanted.file.title(wanted.volume), wanted.point.path.display());
     if let Some(mount) = live.mount_of(&wanted.volume.name) {
         let place = mount.mountpoint.display();
-        return Err(Error::new(ErrorKind::Busy, format!("{title} is mounted already, at {place}"))
-            .hint(format!("reelfs umount {place}")));
+        return Err(Error::new(
+            ErrorKind::Busy,
+            format!("{title} is mounted already, at {place}, by process {}", live.pid),
+        )
+        .hint(format!("reelfs umount {place}")));
     }
     if arguments.foreground {
         let message =
@@ -156,7 +160,7 @@ fn serve(
         daemon.wait(|_| Ok(()))?;
         return Err(error);
     }
-    daemon.wait(|_| Ok(()))
+    exporter::serve(daemon)
 }
 
 /// What the mount is made with; root's mounts are for everybody, as with mount(8).

@@ -4,18 +4,18 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 use reelfs_journal::{GroupName, VolumeName};
-use reelfs_volume::{DirtyCounts, OnFull, Resynced};
+use reelfs_volume::{DirtyCounts, OnFull};
 use serde::Serialize;
 
 use crate::cli::Context;
 use crate::error::{Error, ErrorKind, Result};
 use crate::group_file::VolumeEntry;
 use crate::output::count;
-use crate::pair::{self, Done};
-use crate::pair_name::PairName;
+use crate::pair::{self, Brought, Done, Parted};
 use crate::pair_state::PairState;
 use crate::progress::Progress;
 use crate::request::{self, Request, Step};
+use crate::scope::Scope;
 use crate::size::Size;
 use crate::status::GroupStatus;
 use crate::when::rfc3339;
@@ -32,12 +32,19 @@ pub(crate) enum PairVerb {
     #[command(after_help = "Example:\n  reelfs pair delete shop/logs")]
     Delete(DeleteArgs),
     /// Stop journaling: applications go on, and what changes is only noted
-    #[command(after_help = "Example:\n  reelfs pair split docs")]
-    Split(PairArgs),
+    #[command(
+        after_help = "Examples:\n  reelfs pair split docs\n  reelfs pair split docs --at marker:before-upgrade\n\nWith \
+                            --at the marker is set with no change under way: it is the last point that can be restored."
+    )]
+    Split(SplitArgs),
     /// Journal again, and tell what changed meanwhile; exports to the known directories when the journal is full
-    #[command(after_help = "Example:\n  reelfs pair resync docs\n\nMoments between the suspension and the end of the \
-                            resync cannot be restored.")]
-    Resync(PairArgs),
+    #[command(
+        after_help = "Examples:\n  reelfs pair resync docs\n  reelfs pair resync docs --full\n\nMoments between the \
+                            suspension and the end of the resync cannot be restored. With --full all that is\nthere goes \
+                            through the journal, as a base that later tapes can stand on, whatever changed. A copy\nthat was \
+                            interrupted goes on."
+    )]
+    Resync(ResyncArgs),
     /// The state of a pair, and why
     #[command(
         after_help = "Examples:\n  reelfs pair show docs\n  reelfs pair show docs --check PAIR && echo journaled"
@@ -54,24 +61,44 @@ pub(crate) struct ListArgs {}
 pub(crate) struct ShowArgs {
     /// The group, or one volume of it
     #[arg(value_name = "GROUP[/VOLUME]")]
-    pub pair: PairName,
+    pub pair: Scope,
     /// Exit with 16 when the state is another one
     #[arg(long, value_name = "STATE")]
     pub check: Option<PairState>,
 }
 
 #[derive(Debug, clap::Args)]
-pub(crate) struct PairArgs {
+pub(crate) struct SplitArgs {
     /// The group, or one volume of it
     #[arg(value_name = "GROUP[/VOLUME]")]
-    pub pair: PairName,
+    pub pair: Scope,
+    /// Set a marker of this name, and suspend there
+    #[arg(long, value_name = "marker:NAME", value_parser = marker_name)]
+    pub at: Option<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ResyncArgs {
+    /// The group, or one volume of it
+    #[arg(value_name = "GROUP[/VOLUME]")]
+    pub pair: Scope,
+    /// All that is there, whatever changed
+    #[arg(long)]
+    pub full: bool,
+}
+
+/// The name of a point that is to be set.
+fn marker_name(text: &str) -> std::result::Result<String, String> {
+    let name = text.strip_prefix("marker:").ok_or("a split sets its marker itself: write marker:NAME")?;
+    crate::point::check_marker_name(name).map_err(|error| error.to_string())?;
+    Ok(name.to_owned())
 }
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct CreateArgs {
     /// What to call it
     #[arg(value_name = "GROUP/VOLUME")]
-    pub pair: PairName,
+    pub pair: Scope,
     /// The directory to protect
     #[arg(long, value_name = "DIR")]
     pub pvol: PathBuf,
@@ -81,7 +108,7 @@ pub(crate) struct CreateArgs {
 pub(crate) struct DeleteArgs {
     /// Which
     #[arg(value_name = "GROUP/VOLUME")]
-    pub pair: PairName,
+    pub pair: Scope,
 }
 
 #[derive(Serialize)]
@@ -98,8 +125,8 @@ pub(crate) fn run(verb: &PairVerb, context: &Context) -> Result<()> {
     match verb {
         PairVerb::Create(arguments) => create(arguments, context),
         PairVerb::Delete(arguments) => delete(&arguments.pair, context),
-        PairVerb::Split(arguments) => split(&arguments.pair, context),
-        PairVerb::Resync(arguments) => resync(&arguments.pair, context),
+        PairVerb::Split(arguments) => split(arguments, context),
+        PairVerb::Resync(arguments) => resync(arguments, context),
         PairVerb::Show(arguments) => show(arguments, context),
         PairVerb::List(ListArgs {}) => list(context),
     }
@@ -178,7 +205,7 @@ struct Rows {
 }
 
 /// The volume, which must be named: a group may have several.
-fn named(pair: &PairName) -> Result<VolumeName> {
+fn named(pair: &Scope) -> Result<VolumeName> {
     pair.volume.clone().ok_or_else(|| {
         let group = &pair.group;
         Error::usage(format!("`{group}` names no volume"))
@@ -205,7 +232,7 @@ fn create(arguments: &CreateArgs, context: &Context) -> Result<()> {
     context.output.confirm(format!("  next: reelfs mount {pair} MOUNTPOINT     ({pvol} itself, or an empty directory)"))
 }
 
-fn delete(pair: &PairName, context: &Context) -> Result<()> {
+fn delete(pair: &Scope, context: &Context) -> Result<()> {
     let volume = named(pair)?;
     let group = context.state.existing(&pair.group)?;
     let request = Request::RemoveVolume { volume };
@@ -214,36 +241,54 @@ fn delete(pair: &PairName, context: &Context) -> Result<()> {
     context.output.confirm(format!("{pair} has left its group; its directory and the tapes stay as they are"))
 }
 
-fn split(pair: &PairName, context: &Context) -> Result<()> {
+fn split(arguments: &SplitArgs, context: &Context) -> Result<()> {
+    let pair = &arguments.pair;
     let group = context.state.existing(&pair.group)?;
-    let split: Done =
-        request::run(&group, &Request::Split { volume: pair.volume.clone() }, &context.output, &mut |_| {})?;
+    let request = Request::Split { volume: pair.volume.clone(), marker: arguments.at.clone() };
+    let split: Parted = request::run(&group, &request, &context.output, &mut |_| {})?;
     context.output.document(&Report {
         group: &pair.group,
         volume: pair.volume.as_ref(),
         state: "SUSP",
         what: split,
     })?;
-    context.output.confirm(match split.already {
-        true => format!("{pair} is suspended already"),
-        false => {
-            format!("{pair}: PAIR -> SUSP (user); what changes is noted, bring it back: reelfs pair resync {pair}")
-        }
-    })
+    if split.already {
+        return context.output.confirm(format!("{pair} is suspended already"));
+    }
+    if let (Some(marked), Some(name)) = (split.marker, &arguments.at) {
+        let (seq, time) = (marked.seq, context.output.zone.text(marked.time));
+        context.output.confirm(format!("marker {name} at seq {seq}, {time}: the last point that can be restored"))?;
+    }
+    context.output.confirm(format!(
+        "{pair}: PAIR -> SUSP (user); what changes is noted, bring it back: reelfs pair resync {pair}"
+    ))
 }
 
-fn resync(pair: &PairName, context: &Context) -> Result<()> {
+fn resync(arguments: &ResyncArgs, context: &Context) -> Result<()> {
+    let pair = &arguments.pair;
     let group = context.state.existing(&pair.group)?;
     let mut progress = Progress::new(&context.output, "resync");
     let mut step = |step: Step| progress.set(step.done, step.total, "");
-    let request = Request::Resync { volume: pair.volume.clone() };
-    let resynced: Resynced = request::run(&group, &request, &context.output, &mut step)?;
+    let request = Request::Resync { volume: pair.volume.clone(), full: arguments.full };
+    let brought: Brought = request::run(&group, &request, &context.output, &mut step)?;
     drop(progress);
     let volume = pair.volume.as_ref();
-    context.output.document(&Report { group: &pair.group, volume, state: "PAIR", what: resynced })?;
+    context.output.document(&Report { group: &pair.group, volume, state: "PAIR", what: brought })?;
+    let resynced = brought.told;
+    if let Some(epoch) = resynced.new_epoch {
+        return context.output.confirm(format!(
+            "{pair}: the journal had lost what it held; epoch {epoch} begins, with a new base in every directory of tapes"
+        ));
+    }
     let (directories, objects) = (count(resynced.directories, "directory"), count(resynced.objects, "object"));
-    if resynced == Resynced::default() {
+    if brought == Brought::default() {
         return context.output.confirm(format!("{pair} is PAIR; nothing had to be told again"));
+    }
+    if let Some(seq) = brought.base {
+        return context.output.confirm(format!(
+            "{pair}: COPY -> PAIR; through the journal: {directories}, {objects}, {}; from seq {seq} on no earlier base is needed",
+            Size(resynced.bytes)
+        ));
     }
     context.output.confirm(format!(
         "{pair}: SUSP -> COPY -> PAIR; told again: the names in {directories}, {objects}, {}",

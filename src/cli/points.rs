@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use reelfs_journal::{GroupName, Seq, Tags, Timestamp};
+use reelfs_journal::{Seq, Tags, Timestamp};
 use serde::Serialize;
 
 use crate::cli::Context;
@@ -12,16 +12,20 @@ use crate::output::Tone;
 use crate::points::{History, Uncertain};
 use crate::progress::Progress;
 use crate::restore::{self, Deck, Live};
+use crate::scope::Scope;
 use crate::size::Size;
 use crate::when::rfc3339;
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  reelfs points docs\n  reelfs points --tapes /media/disk")]
-#[command(group(clap::ArgGroup::new("where").required(true).args(["group", "tapes"])))]
+#[command(
+    after_help = "Examples:\n  reelfs points docs\n  reelfs points docs/web\n  reelfs points --tapes /media/disk"
+)]
+#[command(group(clap::ArgGroup::new("where").required(true).multiple(true).args(["group", "tapes"])))]
 pub(crate) struct PointsArgs {
-    /// The group: its journal, and the directories it was exported to
-    pub group: Option<GroupName>,
-    /// A directory of tapes instead: nothing else is needed
+    /// The group, or one volume of it: its journal, and the directories it was exported to
+    #[arg(value_name = "GROUP[/VOLUME]")]
+    pub group: Option<Scope>,
+    /// A directory of tapes instead: nothing else is needed. The group is named only to choose among several
     #[arg(long, value_name = "DIR")]
     pub tapes: Vec<PathBuf>,
 }
@@ -43,15 +47,16 @@ pub(crate) fn run(arguments: &PointsArgs, context: &Context) -> Result<()> {
 }
 
 /// The tapes in directories, or everything that this machine knows of a group.
-pub(super) fn open_deck(group: Option<&GroupName>, tapes: &[PathBuf], context: &Context) -> Result<Deck> {
+pub(super) fn open_deck(scope: Option<&Scope>, tapes: &[PathBuf], context: &Context) -> Result<Deck> {
     let mut progress = Progress::new(&context.output, "read tapes");
-    let Some(group) = group.filter(|_| tapes.is_empty()) else {
-        return Deck::open(tapes, group.map(GroupName::as_str), &mut |done, total| progress.set(done, total, ""));
+    let Some(scope) = scope.filter(|_| tapes.is_empty()) else {
+        return Deck::open(tapes, scope, &mut |done, total| progress.set(done, total, ""));
     };
-    let file = GroupFile::load(&context.state.existing(group)?)?;
+    let file = GroupFile::load(&context.state.existing(&scope.group)?)?;
     let live = Live::open(&file.journal, file.uuid, file.epoch)?;
     let directories: Vec<PathBuf> = file.targets.iter().map(|target| target.dir.clone()).collect();
-    Deck::of_group(&directories, file.name, file.uuid, live, &mut |done, total| progress.set(done, total, ""))
+    let (whose, volumes) = ((scope.clone(), file.uuid), file.label_volumes());
+    Deck::of_group(&directories, whose, &volumes, live, &mut |done, total| progress.set(done, total, ""))
 }
 
 /// One line of the list, in JSON as it is.
@@ -66,6 +71,8 @@ struct Line {
     #[serde(skip_serializing_if = "Option::is_none")]
     to_time: Option<String>,
     name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    volume: Option<String>,
     note: String,
     #[serde(skip_serializing_if = "Tags::is_empty", serialize_with = "Tags::as_object")]
     tags: Tags,
@@ -87,10 +94,11 @@ impl Line {
             to_seq: None,
             to_time: None,
             name: String::new(),
+            volume: None,
             note: String::new(),
             tags: Tags::default(),
             tape: history.stretch(seq).map_or_else(String::new, |stretch| stretch.name.clone()),
-            reachable: history.base_for(seq).is_some() && history.bracket(seq).is_none() && !in_journal(history, seq),
+            reachable: history.is_reached(seq) && history.bracket(seq).is_none() && !in_journal(history, seq),
             at: time,
             until: None,
         }
@@ -109,6 +117,7 @@ fn in_journal(history: &History, seq: Seq) -> bool {
 /// Windows and gaps first, then everything else in order.
 fn lines(history: &History, deck: &Deck) -> Vec<Line> {
     let mut lines = Vec::new();
+    let called = |volume| deck.volumes.are_several().then(|| deck.volumes.name(volume).to_string());
     for run in history.windows() {
         if let Some((from, time)) = run.from {
             lines.push(Line::new("window", history, from, time).until(run.last, run.sealed));
@@ -126,8 +135,10 @@ fn lines(history: &History, deck: &Deck) -> Vec<Line> {
             tapes.into_iter().find(|tape| tape.name() == *name)
         });
         line.name = base.tape.clone().unwrap_or_default();
+        line.volume = called(base.volume);
         line.note = match size {
             Some(tape) => Size(tape.head.bytes).to_string(),
+            None if base.is_in_journal => format!("in the journal, from record {} on", base.began),
             None => "its tape is not here".to_owned(),
         };
         points.push(line);
@@ -137,14 +148,23 @@ fn lines(history: &History, deck: &Deck) -> Vec<Line> {
         (line.name, line.note, line.tags) = (mark.name.clone(), mark.note.clone(), mark.tags.clone());
         points.push(line);
     }
+    for step in &history.steps {
+        let mut line = Line::new("clock-step", history, step.seq, step.time);
+        line.note = format!("{}; it showed {}", step.note, rfc3339(step.shown));
+        points.push(line);
+    }
     for bracket in &history.brackets {
-        let first = Line::new("uncertain", history, bracket.first, bracket.since);
+        let kind = if bracket.why.is_out_of_reach() { "unreachable" } else { "uncertain" };
+        let first = Line::new(kind, history, bracket.first, bracket.since);
         let mut line = if bracket.end == Seq(u64::MAX) { first } else { first.until(bracket.end, bracket.until) };
         line.note = match bracket.why {
             Uncertain::Adopted => "changed behind the mount".to_owned(),
             Uncertain::Recovered => "read back after an unclean stop".to_owned(),
             Uncertain::Suspended => "suspended: changed while nothing was journaled".to_owned(),
+            Uncertain::NoBase => "no base copy leads there".to_owned(),
+            Uncertain::Left => "no volume is left".to_owned(),
         };
+        line.volume = called(bracket.volume);
         points.push(line);
     }
     points.sort_by_key(|line| line.seq);
@@ -157,7 +177,7 @@ fn tell(deck: &Deck, lines: &[Line], context: &Context) -> Result<()> {
     let (ranges, points): (Vec<&Line>, Vec<&Line>) =
         lines.iter().partition(|line| matches!(line.kind, "window" | "gap"));
     if !ranges.iter().any(|line| line.kind == "window") {
-        output.say(format!("{}: nothing can be restored yet: no base copy is complete", deck.group))?;
+        output.say(format!("{}: nothing can be restored yet: no base copy is complete", deck.scope))?;
     }
     let gaps = if ranges.iter().any(|line| line.kind == "gap") { "" } else { "; no gaps" };
     for line in ranges {
@@ -173,7 +193,7 @@ fn tell(deck: &Deck, lines: &[Line], context: &Context) -> Result<()> {
         return Ok(());
     }
     let width = points.iter().map(|line| line.name.len()).max().unwrap_or(0).max(4);
-    let heading = format!("{:36}  {:>10}  {:9}  {:width$}  NOTE", "TIME", "SEQ", "KIND", "NAME");
+    let heading = format!("{:36}  {:>10}  {:11}  {:width$}  NOTE", "TIME", "SEQ", "KIND", "NAME");
     output.say(output.paint(Tone::Strong, &heading))?;
     for line in points {
         let remark = match (line.tape.as_str(), line.reachable, line.kind) {
@@ -182,10 +202,12 @@ fn tell(deck: &Deck, lines: &[Line], context: &Context) -> Result<()> {
             _ => "",
         };
         let until = line.to_seq.map_or_else(String::new, |to| format!(", to seq {to}"));
-        let said: Vec<String> =
-            [line.note.clone(), line.tags.to_string()].into_iter().filter(|part| !part.is_empty()).collect();
+        let said: Vec<String> = [line.volume.clone().unwrap_or_default(), line.note.clone(), line.tags.to_string()]
+            .into_iter()
+            .filter(|part| !part.is_empty())
+            .collect();
         let text = format!(
-            "{:36}  {:>10}  {:9}  {:width$}  {}{until}{remark}",
+            "{:36}  {:>10}  {:11}  {:width$}  {}{until}{remark}",
             zone.text(line.at),
             line.seq,
             line.kind,

@@ -3,14 +3,14 @@
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-use reelfs_journal::GroupName;
 use serde::Serialize;
 
 use crate::cli::Context;
 use crate::error::{Error, ErrorKind, Result};
 use crate::point::SPELLINGS;
 use crate::progress::Progress as Shown;
-use crate::restore::{self, Deck, Phase, Plan, Progress, Request, Summary, Tape};
+use crate::restore::{self, Deck, Part, Phase, Plan, Progress, Request, Summary, Tape};
+use crate::scope::Scope;
 use crate::size::Size;
 use crate::when::rfc3339;
 
@@ -26,16 +26,16 @@ pub(crate) struct RestoreArgs {
     /// A directory of tapes; may be given more than once
     #[arg(long, value_name = "DIR", required = true)]
     pub tapes: Vec<PathBuf>,
-    /// Which group, when the tapes are of several
-    #[arg(long, value_name = "NAME")]
-    pub group: Option<GroupName>,
+    /// Which group, when the tapes are of several; or one volume of it
+    #[arg(long, value_name = "NAME[/VOLUME]")]
+    pub group: Option<Scope>,
     /// Which moment; see --help for every spelling
     #[arg(long, value_name = "POINT", default_value = "latest", allow_hyphen_values = true)]
     pub at: String,
-    /// Only these files and directories
+    /// Only these files and directories; when there are several volumes, each begins with the name of its volume
     #[arg(long, value_name = "PATH", num_args = 1..)]
     pub path: Vec<PathBuf>,
-    /// The directory to restore into: empty, or not there yet
+    /// The directory to restore into: empty, or not there yet; several volumes each get a directory of their name in it
     #[arg(long, value_name = "DIR")]
     pub to: PathBuf,
     /// Print the plan and stop
@@ -56,7 +56,7 @@ pub(crate) fn run(arguments: &RestoreArgs, context: &Context) -> Result<()> {
     let point = context.point(&arguments.at)?;
     let output = &context.output;
     let mut watch = watcher(context);
-    let deck = Deck::open(&arguments.tapes, arguments.group.as_ref().map(GroupName::as_str), &mut |done, total| {
+    let deck = Deck::open(&arguments.tapes, arguments.group.as_ref(), &mut |done, total| {
         watch(Progress { phase: Phase::Read, done, total, reached: None })
     })?;
     let request = Request {
@@ -138,8 +138,18 @@ struct TapeJson {
 }
 
 #[derive(Serialize)]
+struct VolumeJson {
+    volume: String,
+    to: String,
+    /// Its base tape; absent when the base is in the records.
+    base: Option<String>,
+    records: u64,
+}
+
+#[derive(Serialize)]
 struct PlanJson {
     group: String,
+    volumes: Vec<VolumeJson>,
     at: AtJson,
     tapes: Vec<TapeJson>,
     bytes: u64,
@@ -149,6 +159,24 @@ struct PlanJson {
 fn at_json(plan: &Plan) -> AtJson {
     let target = &plan.target;
     AtJson { epoch: target.epoch.0, seq: target.seq.0, time: rfc3339(target.time), tape: target.tape.clone() }
+}
+
+fn volumes_json(plan: &Plan, request: &Request) -> Vec<VolumeJson> {
+    let volume = |part: &Part| {
+        let to = if plan.is_split { request.to.join(part.name.as_str()) } else { request.to.clone() };
+        let (volume, base) = (part.name.to_string(), part.base_tape.as_ref().map(Tape::name));
+        VolumeJson { volume, to: to.display().to_string(), base, records: part.records() }
+    };
+    plan.parts.iter().map(volume).collect()
+}
+
+/// Which volumes go where, when that is worth a word.
+fn volumes_text(plan: &Plan) -> String {
+    if !plan.is_split {
+        return String::new();
+    }
+    let names: Vec<&str> = plan.parts.iter().map(|part| part.name.as_str()).collect();
+    format!(", {} to directories of their own: {}", count(names.len() as u64, "volume"), names.join(", "))
 }
 
 fn tape_json(tape: &Tape) -> TapeJson {
@@ -174,16 +202,18 @@ fn tell_plan(plan: &Plan, request: &Request, context: &Context) -> Result<()> {
         output.say(format!("{:6} {size:>11}  {from} to {to}  {}", tape.head.label.kind.to_string(), tape.name()))?;
     }
     output.say(format!(
-        "would restore to {}: reads {}, {}, and {} after the base",
+        "would restore to {}: reads {}, {}, and {} after the base{}",
         request.to.display(),
-        count(plan.tapes().count() as u64, "tape"),
+        count(plan.tapes().len() as u64, "tape"),
         Size(plan.bytes()),
-        count(plan.records(), "record")
+        count(plan.records(), "record"),
+        volumes_text(plan)
     ))?;
     output.document(&PlanJson {
         group: plan.group.to_string(),
+        volumes: volumes_json(plan, request),
         at: at_json(plan),
-        tapes: plan.tapes().map(tape_json).collect(),
+        tapes: plan.tapes().into_iter().map(tape_json).collect(),
         bytes: plan.bytes(),
         records: plan.records(),
     })
@@ -192,6 +222,7 @@ fn tell_plan(plan: &Plan, request: &Request, context: &Context) -> Result<()> {
 #[derive(Serialize)]
 struct SummaryJson {
     group: String,
+    volumes: Vec<VolumeJson>,
     at: AtJson,
     to: String,
     tapes: u64,
@@ -208,18 +239,20 @@ fn tell_summary(plan: &Plan, request: &Request, summary: &Summary, context: &Con
         output.note(format!("an interrupted restore was cleared from {} first", request.to.display()));
     }
     output.confirm(format!(
-        "restored {}, {}, to {} ({} and {})",
+        "restored {}, {}, to {} ({} and {}){}",
         count(summary.files, "object"),
         Size(summary.bytes),
         request.to.display(),
         count(summary.tapes, "tape"),
-        count(summary.records, "record")
+        count(summary.records, "record"),
+        volumes_text(plan)
     ))?;
     let &Summary { tapes, records, files, bytes, owners_changed, again } = summary;
     output.event(
         "summary",
         &SummaryJson {
             group: plan.group.to_string(),
+            volumes: volumes_json(plan, request),
             at: at_json(plan),
             to: request.to.display().to_string(),
             tapes,

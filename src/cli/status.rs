@@ -8,6 +8,7 @@ use crate::cli::Context;
 use crate::daemon::{Live, LiveMount};
 use crate::error::Result;
 use crate::group_file::VolumeEntry;
+use crate::group_table::GroupTable;
 use crate::output::{Output, Tone, count};
 use crate::pair;
 use crate::pair_state::PairState;
@@ -59,6 +60,11 @@ fn print(status: &GroupStatus, output: &Output) -> Result<()> {
     };
     let (name, word) = (output.paint(Tone::Strong, &format!("{:15}", file.name.as_str())), status.state().word());
     output.say(format!("{name} {}    {}", output.paint(tone, word), status.plain()))?;
+    let table = GroupTable::of(status);
+    let number = table.number.map_or_else(|| "no number".to_owned(), |number| format!("number {number}"));
+    let (volumes, journals) = (table.data_volumes.len() as u64, table.journal_volumes.len() as u64);
+    let volumes = (count(volumes, "data volume"), count(journals, "journal volume"));
+    output.say(format!("  group         {number}, {}, {}, {}", table.attribute, volumes.0, volumes.1))?;
     for volume in &file.volumes {
         output.say(place(status, volume))?;
     }
@@ -132,8 +138,11 @@ struct Row {
     targets: Vec<Target>,
     base: Option<Base>,
     last_marker: Option<Marker>,
+    clock: Option<Clock>,
     busy: Option<String>,
     troubles: Vec<String>,
+    #[serde(flatten)]
+    table: GroupTable,
 }
 
 #[derive(Serialize)]
@@ -171,6 +180,8 @@ impl Mount {
             since: rfc3339(mount.since),
             open_files: mount.open_files,
             writers_waiting: mount.waiting,
+            writers_slowed: mount.slowed,
+            delay_ms: mount.delay_ms,
         }
     }
 }
@@ -186,6 +197,8 @@ struct Mount {
     since: String,
     open_files: u64,
     writers_waiting: u64,
+    writers_slowed: u64,
+    delay_ms: f64,
 }
 
 #[derive(Serialize)]
@@ -212,6 +225,13 @@ struct Target {
 struct Base {
     uuid: String,
     seq: u64,
+}
+
+#[derive(Serialize)]
+struct Clock {
+    shown: String,
+    believed: String,
+    ahead_seconds: Option<i64>,
 }
 
 #[derive(Serialize)]
@@ -254,8 +274,14 @@ impl Row {
                 seq: marker.seq.0,
                 time: rfc3339(marker.time),
             }),
+            clock: live.map(|live| Clock {
+                shown: rfc3339(live.clock.shown),
+                believed: rfc3339(live.clock.believed),
+                ahead_seconds: live.clock.ahead_ns.map(|ahead| ahead / 1_000_000_000),
+            }),
             busy: activity.or_else(|| status.busy.clone()),
             troubles: status.troubles.clone(),
+            table: GroupTable::of(status),
         }
     }
 }

@@ -1,18 +1,24 @@
 //! `reelfs tape`: write, list, show and verify tapes.
 
+mod ack;
 mod export;
 mod list;
+mod prune;
 mod show;
 mod verify;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use clap::Subcommand;
-use reelfs_archive::{Catalog, TapeError};
+use reelfs_archive::{Catalog, Label, LabelVolume, TapeError};
 use reelfs_journal::GroupName;
+use serde::Serialize;
+use uuid::Uuid;
 
 use crate::cli::Context;
 use crate::error::{Error, ErrorKind, Result};
+use crate::volumes::Volumes;
 
 pub(super) use export::{MadeTape, line, made_tape, report};
 
@@ -23,12 +29,20 @@ pub(crate) enum TapeVerb {
         after_help = "Prints each tape made. Nothing new is not an error.\n\nExample:\n  reelfs tape export docs --to /media/disk"
     )]
     Export(TapeExportArgs),
+    /// A far site says up to where it has applied the tapes of a directory
+    #[command(after_help = "Never goes back.\n\nExample:\n  reelfs tape ack docs --upto seq:918244 --from /media/disk")]
+    Ack(ack::TapeAckArgs),
     /// The tapes of directories, in order, with gaps
     #[command(after_help = "Example:\n  reelfs tape list /media/disk")]
     List(TapePathsArgs),
     /// What is on one tape
     #[command(after_help = "Example:\n  reelfs tape show /media/disk/docs-*.upd.reel.tar.zst")]
     Show(TapeShowArgs),
+    /// Remove tapes that the settings of their group no longer keep; what a kept tape stands on stays
+    #[command(
+        after_help = "What to keep is a setting: reelfs group set docs --keep-tapes 100\n\nExample:\n  reelfs tape prune docs -n"
+    )]
+    Prune(prune::TapePruneArgs),
     /// Read tapes whole and check every digest
     #[command(
         after_help = "Exit code 19 when one is truncated or altered.\n\nExample:\n  reelfs tape verify /media/disk"
@@ -61,8 +75,10 @@ pub(crate) struct TapeShowArgs {
 pub(crate) fn run(verb: &TapeVerb, context: &Context) -> Result<()> {
     match verb {
         TapeVerb::Export(arguments) => export::run(arguments, context),
+        TapeVerb::Ack(arguments) => ack::run(arguments, context),
         TapeVerb::List(arguments) => list::run(arguments, context),
         TapeVerb::Show(arguments) => show::run(arguments, context),
+        TapeVerb::Prune(arguments) => prune::run(arguments, context),
         TapeVerb::Verify(arguments) => verify::run(arguments, context),
     }
 }
@@ -84,6 +100,34 @@ fn scan(paths: &[PathBuf]) -> Result<Catalog> {
         return Err(Error::new(ErrorKind::NotFound, format!("there is no tape in {}", shown.join(", "))));
     }
     Ok(catalog)
+}
+
+/// A volume that a tape holds records of, in JSON.
+#[derive(Debug, Serialize)]
+struct VolumeJson {
+    index: u16,
+    name: String,
+}
+
+fn volumes_json(label: &Label) -> Vec<VolumeJson> {
+    let volume = |volume: &LabelVolume| VolumeJson { index: volume.index.0, name: volume.called().to_string() };
+    label.volumes.iter().map(volume).collect()
+}
+
+/// The names of the volumes that a tape holds records of.
+fn volumes_text(label: &Label) -> String {
+    let names: Vec<String> = label.volumes.iter().map(|volume| volume.called().to_string()).collect();
+    names.join(", ")
+}
+
+/// The groups of which these tapes know several volumes: each of their tapes must say which ones it holds.
+fn of_several_volumes(catalog: &Catalog) -> BTreeSet<Uuid> {
+    let mut groups: BTreeMap<Uuid, Volumes> = BTreeMap::new();
+    for label in catalog.tapes().iter().map(|tape| &tape.head.label) {
+        let volumes = groups.entry(label.group_uuid).or_default();
+        label.volumes.iter().for_each(|volume| volumes.add(volume));
+    }
+    groups.into_iter().filter(|(_, volumes)| volumes.are_several()).map(|(group, _)| group).collect()
 }
 
 /// What is wrong with a tape, as an error of the command line.

@@ -7,8 +7,8 @@ use serde::Serialize;
 use crate::cli::Context;
 use crate::error::{Error, ErrorKind, Result};
 use crate::mounts::{self, MountEntry};
-use crate::pair_name::PairName;
 use crate::request::{self, Request};
+use crate::scope::Scope;
 use crate::served::unmount_error;
 
 #[derive(Debug, clap::Args)]
@@ -52,7 +52,7 @@ pub(crate) fn run(arguments: &UmountArgs, context: &Context) -> Result<()> {
 
 /// Asks the process behind a mount to end; `None` when it does not answer for this place.
 fn ask_its_process(entry: &MountEntry, point: &Path, context: &Context) -> Result<Option<()>> {
-    let Ok(pair) = entry.source.parse::<PairName>() else {
+    let Ok(pair) = entry.source.parse::<Scope>() else {
         return Ok(None);
     };
     let group = context.state.group(&pair.group);

@@ -1,10 +1,11 @@
 //! From a point as written to one record: where it is, whether it can be restored, and what is nearest when it cannot.
 
-use reelfs_journal::{Epoch, Seq, Timestamp};
+use reelfs_journal::{Epoch, Seq, Timestamp, VolumeIndex};
 
-use super::{Base, Bracket, Glance, Glances, History, Mark, Run, Stretch, Uncertain};
+use super::{Base, Bracket, Glance, Glances, History, Mark, Run, Stretch, Uncertain, usable};
 use crate::error::{Error, ErrorKind, Result};
 use crate::point::Point;
+use crate::volumes::Volumes;
 use crate::when::Zone;
 
 /// A point that can be restored.
@@ -22,8 +23,10 @@ pub struct Target {
 
 /// Looks points up in all epochs of a group.
 pub struct Resolver<'h> {
-    /// The group's name, for sentences.
+    /// The group's name, for sentences; `G/VOL` when the histories are about one volume of it.
     pub group: &'h str,
+    /// The volumes that the histories are about.
+    pub volumes: &'h Volumes,
     /// In order of epochs.
     pub histories: &'h [History],
     /// Where records are looked up.
@@ -68,7 +71,8 @@ impl Resolver<'_> {
     fn last_base(&self) -> Option<&Base> {
         let usable = |history: &&History| history.windows().next().is_some();
         let history = self.histories.iter().rev().find(usable)?;
-        history.bases.iter().rev().find(|base| history.base_for(base.ended).is_some_and(|found| found == *base))
+        let leads = |base: &&Base| history.base_for(base.volume, base.ended).is_some_and(|found| found == *base);
+        history.bases.iter().rev().find(|base| leads(base) && history.is_reached(base.ended))
     }
 
     fn latest(&self) -> Result<Target> {
@@ -78,6 +82,10 @@ impl Resolver<'_> {
         let Some((from, _)) = run.from else {
             return Err(self.unreachable_run(history, run, "the latest point"));
         };
+        let out_of_reach = |bracket: &&Bracket| bracket.why.is_out_of_reach() && bracket.holds(run.last);
+        if let Some(bracket) = history.brackets.iter().find(out_of_reach) {
+            return Err(self.uncertain(history, "the latest point", bracket));
+        }
         match self.before(history, run.last, Timestamp(i64::MAX))? {
             Some(target) if target.seq >= from => Ok(target),
             _ => Err(self.outside(history, "the latest point", "is not a state that the volume ever had", run.last)),
@@ -241,7 +249,7 @@ impl Resolver<'_> {
     }
 
     fn reachable(&self, history: &History, target: &Target) -> bool {
-        history.base_for(target.seq).is_some()
+        history.is_reached(target.seq)
     }
 
     /// Exit code 13 with the nearest points before and after.
@@ -262,18 +270,56 @@ impl Resolver<'_> {
     }
 
     fn uncertain(&self, history: &History, asked: &str, bracket: &Bracket) -> Error {
+        let volume = match self.volumes.are_several() {
+            true => format!("volume {}", self.volumes.name(bracket.volume)),
+            false => "the volume".to_owned(),
+        };
+        let suspended = if self.volumes.are_several() { volume.as_str() } else { "the group" };
         let why = match bracket.why {
             Uncertain::Adopted => {
-                "lies where the volume was changed behind the mount: the order of those changes is not known"
+                format!("lies where {volume} was changed behind the mount: the order of those changes is not known")
             }
             Uncertain::Recovered => {
-                "lies where the volume was read back after an unclean stop: no such state ever existed"
+                format!("lies where {volume} was read back after an unclean stop: no such state ever existed")
             }
             Uncertain::Suspended => {
-                "lies where the group was suspended: the order of the changes made then is not known"
+                format!("lies where {suspended} was suspended: the order of the changes made then is not known")
             }
+            Uncertain::NoBase => format!("lies where no base copy of {volume} leads"),
+            Uncertain::Left => format!("is after {volume} left the group"),
         };
-        self.outside(history, asked, why, bracket.first)
+        let error = self.outside(history, asked, &why, bracket.first);
+        if bracket.why == Uncertain::NoBase { self.with_others(error, history, bracket.first) } else { error }
+    }
+
+    /// Adds to the hint which volumes can be had alone at a record that not all of them can be had at.
+    fn with_others(&self, error: Error, history: &History, seq: Seq) -> Error {
+        let run = history.run(seq);
+        let has_base = |volume: &VolumeIndex| {
+            run.is_some_and(|run| history.bases.iter().any(|base| base.volume == *volume && usable(base, run)))
+        };
+        let alone: Vec<String> = history
+            .alive(seq)
+            .filter(has_base)
+            .map(|volume| format!("{}/{}", self.group, self.volumes.name(volume)))
+            .collect();
+        if alone.is_empty() || !self.volumes.are_several() {
+            return error;
+        }
+        let before = error.hint_text().map_or_else(String::new, |hint| format!("{hint}; "));
+        let hint = format!("{before}a volume alone may be reached there: {}", alone.join(", "));
+        error.hint(hint)
+    }
+
+    /// A volume that lives in this run and has no base in it, when there are several.
+    fn lacking(&self, history: &History, run: &Run) -> Option<VolumeIndex> {
+        let lives = |volume: &VolumeIndex| {
+            let holds = |life: &super::Life| life.holds(run.last) || life.from >= run.first && life.from <= run.last;
+            history.lives.iter().any(|life| life.volume == *volume && holds(life))
+        };
+        let based = |volume: &VolumeIndex| history.bases.iter().any(|base| base.volume == *volume && usable(base, run));
+        let volumes = history.lives.iter().map(|life| life.volume);
+        volumes.into_iter().find(|volume| self.volumes.are_several() && lives(volume) && !based(volume))
     }
 
     fn before_everything(&self, asked: &str) -> Error {
@@ -297,25 +343,40 @@ impl Resolver<'_> {
 
     /// Nothing leads to this run: because of a gap before it, or because there is no base at all.
     fn unreachable_run(&self, history: &History, run: &Run, asked: &str) -> Error {
+        let lacking = self.lacking(history, run);
+        let mut bases = history.bases.iter().filter(|base| lacking.is_none_or(|volume| base.volume == volume));
         let gap = history.gaps().into_iter().rev().find(|(_, to)| *to < run.first);
-        let earlier_base = history.bases.iter().any(|base| base.ended < run.first && base.tape.is_some());
+        let earlier_base = bases.clone().any(|base| base.ended < run.first && base.is_at_hand());
         if let Some((from, to)) = gap.filter(|_| earlier_base) {
             return self.in_gap(asked, from, to);
         }
-        let Some(base) = history.bases.iter().find(|base| run.first <= base.ended) else {
-            return match gap {
-                Some((from, to)) => self.in_gap(asked, from, to),
-                None => self.no_base(),
+        let Some(base) = bases.find(|base| run.first <= base.ended) else {
+            return match (gap, lacking) {
+                (Some((from, to)), _) => self.in_gap(asked, from, to),
+                (None, None) => self.no_base(),
+                (None, Some(volume)) => {
+                    let name = self.volumes.name(volume);
+                    let message = format!(
+                        "{asked} of {group} cannot be restored: volume {name} has no base copy",
+                        group = self.group
+                    );
+                    let hint = format!("reelfs base copy {}/{name} --to DIR", self.group);
+                    let error = Error::new(ErrorKind::OutsideWindow, message).hint(hint);
+                    self.with_others(error, history, run.last)
+                }
             };
         };
-        if base.tape.is_some() {
-            return self.in_gap(asked, base.began.next(), run.first.previous());
+        if base.is_at_hand() {
+            return self.in_gap(asked, base.first(), run.first.previous());
         }
-        let message = format!(
-            "a tape is missing: {asked} needs the base tape of {} that began at record {}",
-            self.group, base.began
-        );
-        Error::new(ErrorKind::TapeNeeded, message).hint("add the base tape to the directory")
+        let of = match lacking {
+            Some(volume) => format!("{}/{}", self.group, self.volumes.name(volume)),
+            None => self.group.to_owned(),
+        };
+        let message =
+            format!("a tape is missing: {asked} needs the base tape of {of} that began at record {}", base.began);
+        let error = Error::new(ErrorKind::TapeNeeded, message).hint("add the base tape to the directory");
+        self.with_others(error, history, run.last)
     }
 
     fn no_base(&self) -> Error {

@@ -1,9 +1,11 @@
-use reelfs_journal::{Epoch, MarkerKind, Seq, Tags, Timestamp};
+use proptest::prelude::*;
+use reelfs_journal::{Epoch, MarkerKind, Seq, Tags, Timestamp, VolumeIndex};
 use uuid::Uuid;
 
 use super::{BaseTape, Glance, Glances, Happening, History, Resolver, Stretch, What};
 use crate::error::Result;
 use crate::point::Point;
+use crate::volumes::Volumes;
 use crate::when::Zone;
 
 const EPOCH: Epoch = Epoch(1);
@@ -33,19 +35,24 @@ fn stretch(first: u64, last: u64) -> Stretch {
 }
 
 fn base_tape() -> BaseTape {
-    BaseTape { base: BASE, began: Seq(3), digest: [1; 32], name: "base".to_owned() }
+    BaseTape { volume: VolumeIndex(0), base: BASE, began: Seq(3), digest: [1; 32], name: "base".to_owned() }
 }
 
 fn base_end(seq: u64) -> Happening {
     let what = What::BaseEnd { base: BASE, began: Seq(3), digest: [1; 32] };
-    Happening { seq: Seq(seq), time: time(seq), what }
+    Happening { seq: Seq(seq), time: time(seq), volume: VolumeIndex(0), what }
 }
 
 fn marker(seq: u64, kind: MarkerKind, name: &str) -> Happening {
     let (name, note) = (name.to_owned(), String::new());
     // an adoption doubts everything since the record before it
     let since = Timestamp(time(seq).0 - 4);
-    Happening { seq: Seq(seq), time: time(seq), what: What::Marker { kind, name, note, tags: Tags::default(), since } }
+    Happening {
+        seq: Seq(seq),
+        time: time(seq),
+        volume: VolumeIndex(0),
+        what: What::Marker { kind, name, note, tags: Tags::default(), since },
+    }
 }
 
 fn history(stretches: Vec<Stretch>) -> History {
@@ -61,7 +68,7 @@ fn history(stretches: Vec<Stretch>) -> History {
 
 fn resolve(history: &History, point: Point) -> std::result::Result<u64, u8> {
     let histories = std::slice::from_ref(history);
-    let resolver = Resolver { group: "docs", histories, glances: &Records, zone: Zone::UTC };
+    let resolver = Resolver { group: "docs", volumes: &Volumes::only(), histories, glances: &Records, zone: Zone::UTC };
     resolver.resolve(&point).map(|target| target.seq.0).map_err(|error| error.code())
 }
 
@@ -148,11 +155,14 @@ fn a_gap_asks_for_the_tape_only_where_it_is_needed() {
 #[test]
 fn the_newest_usable_base_is_taken() {
     let second = Uuid::from_u128(10);
-    let tapes = [base_tape(), BaseTape { base: second, began: Seq(12), digest: [2; 32], name: "second".to_owned() }];
+    let tapes = [
+        base_tape(),
+        BaseTape { base: second, began: Seq(12), digest: [2; 32], name: "second".to_owned(), ..base_tape() },
+    ];
     let what = What::BaseEnd { base: second, began: Seq(12), digest: [2; 32] };
-    let told = vec![base_end(6), Happening { seq: Seq(15), time: time(15), what }];
+    let told = vec![base_end(6), Happening { what, ..base_end(15) }];
     let history = History::new(EPOCH, vec![stretch(1, 30)], &tapes, told.clone());
-    let base = |seq| history.base_for(Seq(seq)).map(|base| base.base);
+    let base = |seq| history.base_for(VolumeIndex(0), Seq(seq)).map(|base| base.base);
     assert_eq!((base(5), base(6), base(14), base(15)), (None, Some(BASE), Some(BASE), Some(second)));
     // and after a gap it is the only way
     let history = History::new(EPOCH, vec![stretch(1, 8), stretch(12, 30)], &tapes, told);
@@ -160,4 +170,79 @@ fn the_newest_usable_base_is_taken() {
     assert_eq!(resolve(&history, Point::Seq(Seq(14))), Err(13));
     assert_eq!(resolve(&history, Point::LastBase), Ok(15));
     assert_eq!(history.windows().count(), 2);
+}
+
+#[test]
+fn a_base_in_the_journal_needs_the_records_from_its_beginning_on_and_no_tape() {
+    let told = || {
+        let what = What::BaseEnd { base: BASE, began: Seq(5), digest: [0; 32] };
+        vec![Happening { seq: Seq(9), time: time(9), volume: VolumeIndex(0), what }]
+    };
+    let whole = History::new(EPOCH, vec![stretch(5, 20)], &[], told());
+    assert_eq!(resolve(&whole, Point::Oldest), Ok(9));
+    assert_eq!(resolve(&whole, Point::Seq(Seq(8))), Err(13));
+    assert_eq!(resolve(&whole, Point::Latest), Ok(20));
+    let cut = History::new(EPOCH, vec![stretch(6, 20)], &[], told());
+    assert_eq!(cut.windows().count(), 0, "its first record says what the root is");
+    let gap = History::new(EPOCH, vec![stretch(1, 5), stretch(7, 20)], &[], told());
+    assert_eq!(resolve(&gap, Point::Latest), Err(15), "record 6 is missing");
+}
+
+/// What happens to a volume: the record at which it joins, where base copies of it begin and end, whether their tapes are
+/// here, and where it leaves.
+type Fate = (u64, Vec<(u64, u64, bool)>, Option<u64>);
+
+fn fate() -> impl Strategy<Value = Fate> {
+    let bases = proptest::collection::vec((0..40_u64, 1..6_u64, proptest::bool::weighted(0.8)), 0..4);
+    (1..40_u64, bases, proptest::option::of(1..30_u64))
+}
+
+/// The history of these volumes: record numbers are made unique by giving each volume its own last digit.
+fn history_of(fates: &[Fate], runs: Vec<Stretch>) -> History {
+    let (mut told, mut tapes) = (Vec::new(), Vec::new());
+    for (index, (joins, bases, stays)) in fates.iter().enumerate() {
+        let volume = VolumeIndex(u16::try_from(index).expect("few"));
+        let at = |step: u64| step * 10 + index as u64;
+        let happens = |step, what| Happening { seq: Seq(at(step)), time: time(at(step)), volume, what };
+        told.push(happens(*joins, What::Lives));
+        let leaves = stays.map(|stays| joins + stays);
+        for &(begins, lasts, is_here) in bases {
+            let (began, ended) = (joins + begins, joins + begins + lasts);
+            if leaves.is_some_and(|leaves| ended >= leaves) {
+                continue;
+            }
+            let (base, digest) = (Uuid::from_u128(u128::from(at(began))), [1; 32]);
+            told.push(happens(ended, What::BaseEnd { base, began: Seq(at(began)), digest }));
+            let name = format!("base-{}", at(began));
+            tapes.extend(is_here.then(|| BaseTape { volume, base, began: Seq(at(began)), digest, name }));
+        }
+        told.extend(leaves.map(|leaves| Happening { volume, ..marker(at(leaves), MarkerKind::VolumeLeft, "") }));
+    }
+    History::new(EPOCH, runs, &tapes, told)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_is_open_is_what_bases_of_all_volumes_lead_to(
+        fates in proptest::collection::vec(fate(), 1..4),
+        gap in 1..90_u64,
+    ) {
+        let history = history_of(&fates, vec![stretch(1, gap * 10), stretch(gap * 10 + 20, 1000)]);
+        for (seq, at) in history.runs.iter().filter_map(|run| run.from) {
+            prop_assert_eq!(at, time(seq.0), "{:?}", history);
+        }
+        for seq in (1..=gap * 10).chain(gap * 10 + 20..=1000).map(Seq) {
+            let run = history.run(seq).expect("a run");
+            let shut = history.brackets.iter().any(|bracket| bracket.why.is_out_of_reach() && bracket.holds(seq));
+            let is_open = run.from.is_some_and(|(from, _)| from <= seq) && !shut;
+            prop_assert_eq!(is_open, history.is_reached(seq), "{}: {:?}", seq, history);
+            // the same by time, which the brackets tell as well
+            let by_time = history.brackets.iter().any(|bracket| bracket.holds_time(time(seq.0)));
+            if run.from.is_some_and(|(from, _)| from <= seq) {
+                prop_assert_eq!(!by_time, is_open, "{} by time: {:?}", seq, history);
+            }
+        }
+    }
 }

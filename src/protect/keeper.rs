@@ -8,6 +8,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 use reelfs_archive::Catalog;
+use reelfs_volume::Reason;
 use serde_json::Value;
 
 use super::{Protection, absence};
@@ -20,6 +21,7 @@ use crate::open_group::OpenGroup;
 use crate::output::Output;
 use crate::progress::Progress;
 use crate::request::{self, Request, Step};
+use crate::triggers::{LOOK_INTERVAL, Triggers};
 
 /// Does a request, here or in the mount's own thread, telling its steps.
 type Perform<'p> = dyn FnMut(&Request, &mut dyn FnMut(Step)) -> Result<Value> + 'p;
@@ -129,7 +131,7 @@ impl<T: FnMut(&News<'_>)> Keeper<T> {
     }
 
     fn serve(&mut self, worker: &Worker, hints: &Sender<Wake>, woken: &Receiver<Wake>) {
-        let mut is_first = true;
+        let (mut is_first, mut triggers) = (true, Triggers::new(worker.group()));
         loop {
             let outcome = self.attempt(worker.group(), &mut |request, step| worker.perform(request, step));
             match outcome {
@@ -142,14 +144,34 @@ impl<T: FnMut(&News<'_>)> Keeper<T> {
                 Err(error) => self.failed(worker.group(), &error),
             }
             is_first = false;
-            if !self.rest(hints, woken) {
+            triggers.tried(worker.group(), &self.to, self.failing.is_none());
+            self.bring_back(worker);
+            if !self.rest(worker, &triggers, hints, woken) {
                 return;
             }
         }
     }
 
+    /// A journal that filled while no tape could be written: now there is room, and what changed meanwhile is told.
+    fn bring_back(&mut self, worker: &Worker) {
+        let (group, file) = (worker.group(), worker.group().file());
+        let is_full = file.volumes.iter().any(|entry| {
+            group.suspension(entry.index).is_some_and(|(suspension, _)| suspension.reason != Reason::User)
+        });
+        if self.failing.is_some() || !is_full || worker.has_ended() {
+            return;
+        }
+        match worker.perform(&Request::Resync { volume: None, full: false }, &mut |_| {}) {
+            Ok(_) => self.warn(
+                "the journal was full: what changed meanwhile has been told again, and every change is journaled",
+            ),
+            Err(_) if worker.has_ended() => {}
+            Err(error) => self.warn(&format!("the group stays suspended: {}", error.chain())),
+        }
+    }
+
     /// Until the next attempt; false when it was the last.
-    fn rest(&self, hints: &Sender<Wake>, woken: &Receiver<Wake>) -> bool {
+    fn rest(&self, worker: &Worker, triggers: &Triggers, hints: &Sender<Wake>, woken: &Receiver<Wake>) -> bool {
         let begin = now();
         let mut watch = None;
         loop {
@@ -164,11 +186,13 @@ impl<T: FnMut(&News<'_>)> Keeper<T> {
                     return true;
                 }
             }
-            match woken.recv_timeout(self.every.saturating_sub(begin.elapsed())) {
+            match woken.recv_timeout(self.every.saturating_sub(begin.elapsed()).min(LOOK_INTERVAL)) {
                 Ok(Wake::End) | Err(RecvTimeoutError::Disconnected) => return false,
                 Ok(Wake::Hint) if watch.is_some() && self.to.is_dir() => return true,
                 Ok(Wake::Hint) => {}
-                Err(RecvTimeoutError::Timeout) => return true,
+                Err(RecvTimeoutError::Timeout) if begin.elapsed() >= self.every => return true,
+                Err(RecvTimeoutError::Timeout) if triggers.due_one(worker.group(), &self.to).is_some() => return true,
+                Err(RecvTimeoutError::Timeout) => {}
             }
         }
     }
@@ -251,7 +275,7 @@ impl<T: FnMut(&News<'_>)> Keeper<T> {
         }
         let advice = self.advice(error);
         let advice = if advice.is_empty() { advice } else { format!("{advice}; ") };
-        let used = JournalState::of(group.journal().jvol(), &group.file())
+        let used = JournalState::of(group.journal().jvol(), &group.file(), None)
             .map_or_else(|_| String::new(), |state| format!(" ({:.0} % full)", state.used * 100.0));
         let sentence = format!(
             "no tape was made: {reason}; {advice}until then the changes wait in the journal{used}, tried again every {}",

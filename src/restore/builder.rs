@@ -141,7 +141,7 @@ impl Builder<'_> {
         bytes: &mut u64,
         progress: &mut dyn FnMut(u64, Option<&Step<'_>>),
     ) -> Result<()> {
-        let mut source = reel.base_bytes()?;
+        let Some(mut source) = reel.base_bytes()? else { return Ok(()) };
         for (file, extent) in &survey.extents {
             let Some(place) = first_places.get(file) else { continue };
             let node = self.node(*file)?;

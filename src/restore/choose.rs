@@ -10,20 +10,20 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// A file that has the name of a tape and cannot be read as one.
 #[derive(Debug)]
-pub(super) struct Broken {
-    pub(super) error: Error,
+pub(crate) struct Broken {
+    pub(crate) error: Error,
     pub(super) name: Option<TapeName>,
 }
 
 impl Broken {
-    pub(super) fn may_belong_to(&self, group: Option<&str>) -> bool {
+    pub(crate) fn may_belong_to(&self, group: Option<&str>) -> bool {
         match (&self.name, group) {
             (Some(name), Some(group)) => name.group.as_str() == group,
             _ => true,
         }
     }
 
-    pub(super) fn may_hold_after(&self, end: Seq) -> bool {
+    pub(crate) fn may_hold_after(&self, end: Seq) -> bool {
         self.name.as_ref().is_none_or(|name| name.last > end)
     }
 
@@ -42,7 +42,7 @@ impl Broken {
 }
 
 /// Files that are named like tapes, or were given as tapes, and of which no other copy reads well.
-pub(super) fn broken_tapes(catalog: &Catalog) -> Vec<Broken> {
+pub(crate) fn broken_tapes(catalog: &Catalog) -> Vec<Broken> {
     let same_as_good = |name: &TapeName| catalog.tapes().iter().any(|tape| tape.head.name() == *name);
     let broken = catalog.damaged().iter().map(|damaged| {
         let name =

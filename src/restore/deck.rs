@@ -5,17 +5,20 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::rc::Rc;
 
-use reelfs_archive::{Catalog, Chain, Depth, Overlap, VerifiedTape};
-use reelfs_journal::{Change, Epoch, GroupName, Record, Seq, Timestamp};
+use reelfs_archive::{Catalog, Chain, Depth, LabelVolume, Overlap, VerifiedTape};
+use reelfs_journal::{Change, Epoch, GroupName, Record, Seq, Timestamp, VolumeIndex};
 use uuid::Uuid;
 
 use super::choose::{Broken, broken_tapes, choose_group};
 use super::live::Live;
 use super::tape::{Tape, raise_descriptor_limit, tape_error};
 use super::told::{self, Told};
+use super::whose::{narrow, quiet_volumes, volumes_of};
 use crate::error::{Error, ErrorKind, Result};
 use crate::point::Point;
 use crate::points::{BaseTape, Glance, Glances, Happening, History, Resolver, Stretch, Target};
+use crate::scope::Scope;
+use crate::volumes::Volumes;
 use crate::when::Zone;
 
 /// The tapes of one epoch.
@@ -41,6 +44,8 @@ pub struct Who {
     pub seq: Seq,
     /// Its hybrid time.
     pub time: Timestamp,
+    /// The volume that it concerns; none when it is of the whole group.
+    pub volume: Option<VolumeIndex>,
     /// The requester's user.
     pub uid: u32,
     /// The requester's process, 0 if unknown.
@@ -51,7 +56,8 @@ impl Who {
     /// Of this record.
     #[must_use]
     pub fn of(record: &Record<'_>) -> Who {
-        Who { seq: record.seq, time: record.time, uid: record.uid, pid: record.pid }
+        let volume = Some(record.volume).filter(|_| !record.is_of_group());
+        Who { seq: record.seq, time: record.time, volume, uid: record.uid, pid: record.pid }
     }
 }
 
@@ -64,9 +70,13 @@ pub struct Deck {
     pub group: GroupName,
     /// The group.
     pub uuid: Uuid,
+    /// The group, or the one volume of it that was asked for.
+    pub scope: Scope,
+    /// The volumes that were asked for: all of the group, or those of one name.
+    pub volumes: Volumes,
     /// In order.
     pub epochs: Vec<EpochTapes>,
-    /// In the same order.
+    /// In the same order; of the volumes that were asked for.
     pub histories: Vec<History>,
     /// What a person should know, and what does not stop anything.
     pub warnings: Vec<String>,
@@ -77,11 +87,11 @@ pub struct Deck {
 }
 
 impl Deck {
-    /// Looks at all tapes of directories (and single tapes), and chooses the group.
+    /// Looks at all tapes of directories (and single tapes), and chooses the group and, if one is named, its volume.
     ///
     /// # Errors
-    /// No tape (10), several groups and no choice (2), two groups of one name (21), nothing but damaged tapes (19).
-    pub fn open(paths: &[PathBuf], group: Option<&str>, progress: &mut Watch<'_>) -> Result<Deck> {
+    /// No tape or no such volume (10), several groups and no choice (2), two groups of one name (21), nothing but damaged tapes (19).
+    pub fn open(paths: &[PathBuf], wanted: Option<&Scope>, progress: &mut Watch<'_>) -> Result<Deck> {
         for path in paths {
             std::fs::metadata(path).map_err(|error| match error.kind() {
                 std::io::ErrorKind::NotFound => {
@@ -92,26 +102,30 @@ impl Deck {
         }
         let catalog = Catalog::scan(paths).map_err(|error| tape_error(&place(paths), error))?;
         let broken = broken_tapes(&catalog);
+        let group = wanted.map(|scope| scope.group.as_str());
         let chosen = choose_group(&catalog.groups(), group, &broken, paths)?;
-        Ok(Deck::fill(catalog, broken, chosen.name, chosen.uuid, None, progress))
+        let scope = Scope { group: chosen.name, volume: wanted.and_then(|scope| scope.volume.clone()) };
+        let volumes = volumes_of(&catalog, chosen.uuid, &[]);
+        Deck::fill(catalog, broken, (scope, chosen.uuid), volumes, None, progress)
     }
 
     /// Looks at everything of a group that lives on this machine: its journal, and the tapes in these directories as far as
-    /// they are there.
+    /// they are there. `volumes` are those that the group has, or had.
     ///
     /// # Errors
-    /// A directory cannot be read.
+    /// A directory cannot be read, or there is no such volume (10).
     pub fn of_group(
         paths: &[PathBuf],
-        group: GroupName,
-        uuid: Uuid,
+        (scope, uuid): (Scope, Uuid),
+        volumes: &[LabelVolume],
         live: Live,
         progress: &mut Watch<'_>,
     ) -> Result<Deck> {
         let present: Vec<&PathBuf> = paths.iter().filter(|path| path.is_dir()).collect();
         let catalog = Catalog::scan(&present).map_err(|error| tape_error(&place(paths), error))?;
         let broken = broken_tapes(&catalog);
-        let mut deck = Deck::fill(catalog, broken, group, uuid, Some(live), progress);
+        let volumes = volumes_of(&catalog, uuid, volumes);
+        let mut deck = Deck::fill(catalog, broken, (scope, uuid), volumes, Some(live), progress)?;
         for absent in paths.iter().filter(|path| !path.is_dir()) {
             deck.warnings.push(format!("the tapes in {} are not at hand", absent.display()));
         }
@@ -121,12 +135,14 @@ impl Deck {
     fn fill(
         mut catalog: Catalog,
         broken: Vec<Broken>,
-        group: GroupName,
-        uuid: Uuid,
+        (scope, uuid): (Scope, Uuid),
+        mut volumes: Volumes,
         live: Option<Live>,
         progress: &mut Watch<'_>,
-    ) -> Deck {
+    ) -> Result<Deck> {
         raise_descriptor_limit();
+        narrow(&mut volumes, &scope)?;
+        let group = scope.group.clone();
         let mut epochs: Vec<Epoch> =
             catalog.groups().into_iter().filter(|known| known.uuid == uuid).flat_map(|known| known.epochs).collect();
         epochs.extend(live.as_ref().map(|live| live.epoch));
@@ -136,6 +152,8 @@ impl Deck {
         let mut deck = Deck {
             group,
             uuid,
+            scope,
+            volumes,
             epochs: Vec::new(),
             histories: Vec::new(),
             warnings: Vec::new(),
@@ -149,7 +167,12 @@ impl Deck {
             deck.add_epoch(epoch, &catalog.chain(uuid, epoch));
         }
         deck.warnings.extend(deck.broken.iter().map(|broken| broken.error.to_string()));
-        deck
+        Ok(deck)
+    }
+
+    /// A volume was asked for, and this is another one.
+    fn is_outside(&self, volume: VolumeIndex) -> bool {
+        self.scope.volume.is_some() && !self.volumes.indexes().any(|own| own == volume)
     }
 
     /// Reads the update tapes that the history is made of. One that does not read is left out, and what others hold of its
@@ -191,6 +214,8 @@ impl Deck {
                 Err(error) => self.warnings.push(error.to_string()),
             }
         }
+        told.extend(quiet_volumes(&updates, &told));
+        told.retain(|happening| happening.is_of_group() || !self.is_outside(happening.volume));
         let known_bases: Vec<BaseTape> = bases.iter().filter_map(base_tape).collect();
         self.histories.push(History::new(epoch, stretches, &known_bases, told));
         let diverged = self.find_fork(chain);
@@ -257,13 +282,17 @@ impl Deck {
         Ok((tapes, &self.histories[index]))
     }
 
-    /// Visits the records of an epoch from `from` on that are at hand, over gaps, with what each really did (`None` when that
-    /// was nothing), until the visitor says no.
+    /// Visits the records of an epoch from `from` on that are at hand and concern the volumes that were asked for, over gaps,
+    /// with what each really did (`None` when that was nothing), until the visitor says no.
     ///
     /// # Errors
     /// A tape does not read back (19), or the visitor's.
     pub fn records(&self, epoch: Epoch, from: Seq, visit: &mut Visit<'_>) -> Result<()> {
         let (tapes, history) = self.epoch(epoch)?;
+        let visit: &mut Visit<'_> = &mut |who, change| match who.volume {
+            Some(volume) if self.is_outside(volume) => Ok(true),
+            _ => visit(who, change),
+        };
         for stretch in history.stretches.iter().filter(|stretch| stretch.last >= from) {
             let first = stretch.first.max(from);
             let tape = tapes.updates.iter().find(|tape| tape.name() == stretch.name);
@@ -321,7 +350,8 @@ impl Deck {
         for tapes in &self.epochs {
             self.epoch(tapes.epoch)?;
         }
-        let resolver = Resolver { group: self.group.as_str(), histories: &self.histories, glances: self, zone };
+        let (group, volumes) = (self.scope.to_string(), &self.volumes);
+        let resolver = Resolver { group: &group, volumes, histories: &self.histories, glances: self, zone };
         let found = resolver.resolve(point);
         let blocking =
             self.broken.iter().find(|broken| !self.is_made_up_for(broken) && self.blocks(broken, point, &found));
@@ -410,8 +440,8 @@ fn stretches(updates: &[Tape]) -> Vec<Stretch> {
 }
 
 fn base_tape(tape: &Tape) -> Option<BaseTape> {
-    let base = tape.head.label.base?;
-    Some(BaseTape { base, began: tape.head.first(), digest: tape.head.root.0, name: tape.name() })
+    let (base, volume) = (tape.head.label.base?, tape.head.label.volumes.first()?.index);
+    Some(BaseTape { volume, base, began: tape.head.first(), digest: tape.head.root.0, name: tape.name() })
 }
 
 fn place(paths: &[PathBuf]) -> PathBuf {

@@ -49,8 +49,11 @@ impl Live {
             sealed: Timestamp(i64::MIN),
             name: JOURNAL.to_owned(),
         };
-        let mut happenings = Vec::new();
+        let mut happenings: Vec<Happening> = Vec::new();
         self.records(first, last, &mut |record| {
+            if !record.is_of_group() {
+                told::note_life(&mut happenings, record.encode().control());
+            }
             stretch.first_time = stretch.first_time.min(record.time);
             stretch.sealed = record.time;
             happenings.extend(Happening::of(record));

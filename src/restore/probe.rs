@@ -17,7 +17,7 @@ use crate::size::Size;
 /// Space that an object takes besides its bytes, in bytes: inode and name, rounded up.
 const OBJECT_OVERHEAD: u64 = 512;
 
-/// What a tree asks of a file system.
+/// What the trees of a restore ask of a file system.
 #[derive(Debug, Default)]
 pub struct Needs {
     bytes: u64,
@@ -35,10 +35,10 @@ pub struct Needs {
 }
 
 impl Needs {
-    /// Looks through everything that is to be made.
-    #[must_use]
-    pub fn new(survey: &Survey, selection: &Selection<'_>, restraint: Restraint) -> Needs {
-        let mut needs = Needs { caller: caller(), ..Needs::default() };
+    /// Looks through everything that is to be made of one volume.
+    pub fn add(&mut self, survey: &Survey, selection: &Selection<'_>, restraint: Restraint) {
+        let needs = self;
+        needs.caller = caller();
         for file in &selection.objects {
             if let Some(node) = survey.names.node(*file) {
                 needs.object(*file, node, survey, restraint);
@@ -54,7 +54,6 @@ impl Needs {
                 needs.odd_name.get_or_insert_with(|| name.to_vec());
             }
         }
-        needs
     }
 
     /// Objects whose owner is not the caller.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use reelfs_archive::{BaseBytes, TapeError, VerifiedTape};
-use reelfs_journal::{Change, Record, Seq, Timestamp};
+use reelfs_journal::{Change, Record, Seq, Timestamp, VolumeIndex};
 
 use super::tape::tape_error;
 use super::told::Told;
@@ -72,18 +72,18 @@ impl Winding {
     }
 }
 
-/// Everything that a restore reads.
+/// Everything that a restore of one volume reads.
 pub struct Reel {
-    base: Rc<VerifiedTape>,
-    base_path: PathBuf,
+    volume: VolumeIndex,
+    base: Option<(Rc<VerifiedTape>, PathBuf)>,
     windings: Vec<Winding>,
 }
 
 impl Reel {
-    /// A base tape and the update tapes that follow it.
+    /// A volume's base tape with its path, if the base is not in the records, and the update tapes that follow it.
     #[must_use]
-    pub fn new(base: Rc<VerifiedTape>, base_path: &Path, windings: Vec<Winding>) -> Reel {
-        Reel { base, base_path: base_path.to_owned(), windings }
+    pub fn new(volume: VolumeIndex, base: Option<(Rc<VerifiedTape>, PathBuf)>, windings: Vec<Winding>) -> Reel {
+        Reel { volume, base, windings }
     }
 
     /// Visits the records of the base tape: entries, and where the bytes are.
@@ -91,28 +91,34 @@ impl Reel {
     /// # Errors
     /// The tape does not read back (19), or the visitor's.
     pub fn base_records(&self, visit: &mut dyn FnMut(Change<'_>) -> Result<()>) -> Result<()> {
-        let fail = |error| tape_error(&self.base_path, error);
-        let mut records = self.base.records(self.base.head().first()).map_err(fail)?;
+        let Some((base, path)) = &self.base else { return Ok(()) };
+        let fail = |error| tape_error(path, error);
+        let mut records = base.records(base.head().first()).map_err(fail)?;
         while let Some(raw) = records.next().map_err(fail)? {
             visit(raw.decode().map_err(fail)?.change)?;
         }
         Ok(())
     }
 
-    /// The bytes on the base tape.
+    /// The bytes on the base tape, if there is one.
     ///
     /// # Errors
     /// The tape cannot be read.
-    pub fn base_bytes(&self) -> Result<BaseBytes> {
-        self.base.base_bytes().map_err(|error| tape_error(&self.base_path, error))
+    pub fn base_bytes(&self) -> Result<Option<BaseBytes>> {
+        let bytes = self.base.as_ref().map(|(base, path)| base.base_bytes().map_err(|error| tape_error(path, error)));
+        bytes.transpose()
     }
 
     /// An error of the base tape with its path.
     pub(super) fn base_error(&self, error: TapeError) -> Error {
-        tape_error(&self.base_path, error)
+        match &self.base {
+            Some((_, path)) => tape_error(path, error),
+            None => Error::failed(error.to_string()),
+        }
     }
 
-    /// Visits the records `from` to `to` in order, each as it really was; those that came to nothing are left out.
+    /// Visits the records `from` to `to` that concern the volume in order, each as it really was; those that came to nothing
+    /// are left out, and so are those of the group's other volumes: nobody who applies records sees them.
     ///
     /// # Errors
     /// A tape does not read back (19), or the visitor's.
@@ -133,7 +139,8 @@ impl Reel {
                 if seq != next {
                     return Err(fail(missing()));
                 }
-                if let Some(change) = winding.told.amends.real(record) {
+                let concerns = record.concerns(self.volume);
+                if let Some(change) = winding.told.amends.real(record).filter(|_| concerns) {
                     visit(Step { seq, time, change })?;
                 }
                 next = seq.next();

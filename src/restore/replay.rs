@@ -23,55 +23,92 @@ pub fn replay(
     if from > to {
         return Ok(0);
     }
-    let mut bracket: Option<Bracket<'_>> = None;
+    let mut player = Player::new(volume, scratch.clone(), Stage::Outside);
     reel.records(from, to, &mut |step| {
         progress(bytes, Some(&step));
-        let fail = |errno| misfit(&step, errno);
-        if let Change::Marker { kind, .. } = &step.change {
-            match kind {
-                kind if kind.begins_bracket() && bracket.is_none() => {
-                    bracket = Some(volume.bracket(scratch.clone()).map_err(fail)?);
-                }
-                MarkerKind::ResyncBegin | MarkerKind::RecoveryBegin => {
-                    if let Some(open) = &mut bracket {
-                        open.again();
-                    }
-                }
-                kind if kind.ends_bracket() => {
-                    if let Some(open) = bracket.take() {
-                        open.end().map_err(fail)?;
-                    }
-                }
-                _ => {}
-            }
-            return Ok(());
+        bytes += player.step(step.seq, &step.change)?;
+        Ok(())
+    })?;
+    match player.stage {
+        Stage::Outside => Ok(bytes),
+        _ => Err(Error::new(ErrorKind::OutsideWindow, format!("record {to} lies inside a bracket"))),
+    }
+}
+
+/// Where a tree stands with respect to brackets.
+#[derive(Debug)]
+pub enum Stage<'v> {
+    /// In a state that the primary had.
+    Outside,
+    /// A bracket has begun, and nothing of it was applied: still a state that the primary had.
+    Begun,
+    /// In the middle of a bracket.
+    Inside(Bracket<'v>),
+}
+
+/// Applies records to a tree, one after the other.
+pub struct Player<'v> {
+    volume: &'v Volume,
+    scratch: Name,
+    stage: Stage<'v>,
+}
+
+impl<'v> Player<'v> {
+    /// For a tree that stands there; `scratch` as for [`replay`].
+    #[must_use]
+    pub fn new(volume: &'v Volume, scratch: Name, stage: Stage<'v>) -> Player<'v> {
+        Player { volume, scratch, stage }
+    }
+
+    /// Applies the next record; gives the bytes written.
+    ///
+    /// # Errors
+    /// The disk is full (22), or the tree is not what the records say it is (19).
+    pub fn step(&mut self, seq: Seq, change: &Change<'_>) -> Result<u64> {
+        let fail = |errno| misfit(seq, change, errno);
+        if let Change::Marker { kind, .. } = change {
+            self.marker(*kind).map_err(fail)?;
+            return Ok(0);
         }
-        if let Some(open) = &mut bracket {
-            return open.change(&step.change).map_err(fail);
+        if matches!(self.stage, Stage::Begun) && !matches!(change, Change::Sync { .. } | Change::Active { .. }) {
+            self.stage = Stage::Inside(self.volume.bracket(self.scratch.clone()).map_err(fail)?);
         }
-        let written = volume.apply(&step.change).map_err(fail)?;
-        if let Change::Write { data, .. } = &step.change
+        if let Stage::Inside(open) = &mut self.stage {
+            open.change(change).map_err(fail)?;
+            return Ok(0);
+        }
+        let written = self.volume.apply(change).map_err(fail)?;
+        if let Change::Write { data, .. } = change
             && written < data.len() as u64
         {
             return Err(fail(Errno::NOSPC));
         }
-        bytes += written;
+        Ok(written)
+    }
+
+    fn marker(&mut self, kind: MarkerKind) -> rustix::io::Result<()> {
+        match (kind, &mut self.stage) {
+            (kind, stage @ Stage::Outside) if kind.begins_bracket() => *stage = Stage::Begun,
+            (MarkerKind::ResyncBegin | MarkerKind::RecoveryBegin, Stage::Inside(open)) => open.again(),
+            (kind, stage) if kind.ends_bracket() => {
+                if let Stage::Inside(open) = std::mem::replace(stage, Stage::Outside) {
+                    open.end()?;
+                }
+            }
+            _ => {}
+        }
         Ok(())
-    })?;
-    match bracket {
-        None => Ok(bytes),
-        Some(_) => Err(Error::new(ErrorKind::OutsideWindow, format!("record {to} lies inside a bracket"))),
     }
 }
 
 /// The error of a record that cannot be applied: the disk's fault, or the tree is not what it should be.
-fn misfit(step: &Step<'_>, errno: Errno) -> Error {
+pub(crate) fn misfit(seq: Seq, change: &Change<'_>, errno: Errno) -> Error {
     let kind = match errno {
         Errno::STALE | Errno::NOENT | Errno::EXIST | Errno::NOTDIR | Errno::ISDIR | Errno::NOTEMPTY => {
             ErrorKind::Damaged
         }
         errno => io_kind(&errno.into()),
     };
-    let message = format!("record {} ({}) cannot be applied", step.seq, step.change.verb());
+    let message = format!("record {seq} ({}) cannot be applied", change.verb());
     Error::new(kind, message).because(std::io::Error::from(errno))
 }

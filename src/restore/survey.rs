@@ -8,6 +8,7 @@ use reelfs_journal::{Change, FileId, NodeKind, Seq};
 use super::reel::{Reel, Step};
 use crate::error::{Error, ErrorKind, Result};
 use crate::namespace::{Namespace, NamespaceError, Place};
+use crate::points::Base;
 
 /// What the tapes say about the tree.
 #[derive(Debug)]
@@ -23,12 +24,12 @@ pub struct Survey {
 }
 
 impl Survey {
-    /// Reads the base tape's control data, then all records from after its `BaseBegin` (`began`) up to `to`. Up to the
-    /// `BaseEnd` (`ended`) they are assignments, from there on exact.
+    /// Reads the base tape's control data, if the base has one, then all records from its first one up to `to`. Up to the
+    /// `BaseEnd` they are assignments, from there on exact.
     ///
     /// # Errors
     /// A tape does not read back (19).
-    pub fn new(reel: &Reel, began: Seq, ended: Seq, to: Seq, progress: &mut dyn FnMut(&Step<'_>)) -> Result<Survey> {
+    pub fn new(reel: &Reel, base: &Base, to: Seq, progress: &mut dyn FnMut(&Step<'_>)) -> Result<Survey> {
         let mut survey = Survey {
             names: Namespace::new(FileId::NONE),
             extents: Vec::new(),
@@ -40,13 +41,16 @@ impl Survey {
             Ok(())
         })?;
         survey.extents.sort_by_key(|(_, extent)| extent.stream_offset);
-        reel.records(began.next(), to, &mut |step| {
+        reel.records(base.first(), to, &mut |step| {
             progress(&step);
             if let Change::Write { file, data, .. } = &step.change {
                 *survey.told.entry(*file).or_default() += data.len() as u64;
             }
-            survey.names.apply(&step.change);
-            if step.seq == ended {
+            match &step.change {
+                Change::BaseBegin { root, .. } if step.seq == base.began => survey.names.set_root(*root),
+                change => survey.names.apply(change),
+            }
+            if step.seq == base.ended {
                 survey.find_root();
                 survey.names.settle();
             }

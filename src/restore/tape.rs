@@ -19,7 +19,7 @@ pub struct Tape {
 }
 
 impl Tape {
-    pub(super) fn new(tape: &CatalogTape) -> Tape {
+    pub(crate) fn new(tape: &CatalogTape) -> Tape {
         Tape { path: tape.path.clone(), copies: tape.copies.clone(), head: tape.head.clone() }
     }
 
@@ -57,7 +57,7 @@ impl Tape {
 }
 
 /// The error of a tape, with its path and its exit code.
-pub(super) fn tape_error(path: &Path, error: TapeError) -> Error {
+pub(crate) fn tape_error(path: &Path, error: TapeError) -> Error {
     let kind = match &error {
         TapeError::Version { .. } | TapeError::NotATape => ErrorKind::Damaged,
         TapeError::Io { source, .. } => match crate::error::io_kind(source) {

@@ -160,18 +160,20 @@ impl Destination {
         Ok(())
     }
 
-    /// The tree is complete and on disk: takes the mark away and gives the root its modification time.
+    /// The tree is complete and on disk: takes the mark away and gives the root its modification time, if it is a volume's.
     ///
     /// # Errors
     /// What the file system says.
-    pub fn finish(self, mtime: FileTime) -> Result<()> {
+    pub fn finish(self, mtime: Option<FileTime>) -> Result<()> {
         let done = || -> rustix::io::Result<()> {
             rustix::fs::unlinkat(&self.root, self.mark.as_str(), AtFlags::empty())?;
-            let times = Timestamps {
-                last_access: Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_OMIT },
-                last_modification: Timespec { tv_sec: mtime.seconds, tv_nsec: mtime.nanos.into() },
-            };
-            rustix::fs::futimens(&self.root, &times)?;
+            if let Some(mtime) = mtime {
+                let times = Timestamps {
+                    last_access: Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_OMIT },
+                    last_modification: Timespec { tv_sec: mtime.seconds, tv_nsec: mtime.nanos.into() },
+                };
+                rustix::fs::futimens(&self.root, &times)?;
+            }
             rustix::fs::fsync(&self.root)
         };
         done().map_err(|errno| self.fail("finish", errno.into()))
@@ -204,7 +206,7 @@ mod tests {
         destination.begin().expect("again");
         assert_eq!(fs::read_dir(&target).expect("list").count(), 1);
         let mtime = FileTime { seconds: -5, nanos: 7 };
-        destination.finish(mtime).expect("finished");
+        destination.finish(Some(mtime)).expect("finished");
         assert_eq!(check(&target, &tapes, group).expect("empty"), Standing::Empty);
         fs::write(target.join("file"), "data").expect("a file");
         assert_eq!(check(&target, &tapes, group).expect_err("not empty").code(), 14);

@@ -4,6 +4,8 @@ mod logs;
 mod model;
 mod random;
 mod refusals;
+mod through;
+mod volumes;
 mod world;
 
 use std::os::unix::fs::MetadataExt;
@@ -27,7 +29,16 @@ struct Bench {
 
 impl Bench {
     fn new() -> Bench {
-        let directory = tempfile::tempdir().expect("temporary directory");
+        Bench::in_directory(tempfile::tempdir().expect("temporary directory"))
+    }
+
+    /// In memory where that is possible: for those who restore a thousand times, and for whom no disk needs to hold it.
+    fn in_memory() -> Bench {
+        let directory = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
+        Bench::in_directory(directory.expect("temporary directory"))
+    }
+
+    fn in_directory(directory: TempDir) -> Bench {
         let tapes = directory.path().join("tapes");
         std::fs::create_dir(&tapes).expect("directory");
         let world = World::new(&tapes);

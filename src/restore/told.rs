@@ -2,13 +2,12 @@
 //! really did.
 
 use reelfs_archive::{TapeError, VerifiedTape};
-use reelfs_journal::VolumeIndex;
 use reelfs_journal::{
-    AmendOutcome, Amends, CONTROL_LEN, Change, Epoch, FLAG_MORE, MarkerKind, Record, Seq, Tags, Timestamp,
+    AmendOutcome, Amends, CONTROL_LEN, Change, Epoch, FLAG_MORE, MarkerKind, Record, Seq, Tags, Timestamp, VolumeIndex,
 };
 use uuid::Uuid;
 
-use crate::points::{Glance, Happening};
+use crate::points::{Glance, Happening, What};
 
 /// Where the kind and the flags stand in control data (`docs/FORMAT-journal.md`); the test below holds it to the encoder.
 const KIND_AT: usize = 0;
@@ -20,7 +19,7 @@ const JUMP: u64 = 4096;
 /// What a tape tells.
 #[derive(Debug, Default)]
 pub struct Told {
-    /// Markers and ends of base copies, in order.
+    /// Markers, ends of base copies, and the first record of each volume.
     pub happenings: Vec<Happening>,
     /// What records of this tape really did.
     pub amends: Amends,
@@ -63,19 +62,31 @@ fn wanted_kinds() -> [u8; 3] {
     ]
 }
 
+/// Notes that the volume of a record is part of the group, when that is not known yet. Markers tell so themselves, those of
+/// the whole group say nothing about a volume.
+pub(super) fn note_life(happenings: &mut Vec<Happening>, control: &[u8; CONTROL_LEN]) {
+    let ((seq, time), volume) = (Record::peek(control), Record::peek_volume(control));
+    if !happenings.iter().any(|known| known.what == What::Lives && known.volume == volume) {
+        happenings.push(Happening { seq, time, volume, what: What::Lives });
+    }
+}
+
 /// Reads what an update tape tells: its control data, and of its journal data only what belongs to it.
 ///
 /// # Errors
 /// The tape does not read back.
 pub fn read(tape: &VerifiedTape) -> Result<Told, TapeError> {
     let (kinds, mut wanted) = (wanted_kinds(), Vec::new());
+    let mut told = Told::default();
     for control in tape.controls() {
         let control = control?;
+        if !Record::is_marker(&control) {
+            note_life(&mut told.happenings, &control);
+        }
         if kinds.contains(&control[KIND_AT]) {
             wanted.push(glance(&control).seq);
         }
     }
-    let mut told = Told::default();
     let mut wanted = wanted.into_iter().peekable();
     while let Some(&from) = wanted.peek() {
         let mut records = tape.records(from)?;

@@ -101,6 +101,15 @@ impl Mount {
         (status.code(), self.log())
     }
 
+    /// Waits until the daemon has ended and gives its exit code; none when it was killed.
+    pub fn wait(mut self) -> Option<i32> {
+        let status = self.daemon.wait().expect("our child");
+        if is_mounted(&self.point) {
+            detach(&self.point);
+        }
+        status.code()
+    }
+
     /// SIGKILL, then takes the dead mount away as an administrator would; returns the log.
     pub fn kill(mut self) -> String {
         kill_process(self.pid(), Signal::KILL).expect("our daemon can be killed");

@@ -80,7 +80,7 @@ impl Sandbox {
         self.reelfs(
             [OsStr::new("group"), "create".as_ref(), name.as_ref(), "--pvol".as_ref(), pvol.as_ref()]
                 .into_iter()
-                .chain([OsStr::new("--size"), size.as_ref(), "--on-full".as_ref(), "block".as_ref()]),
+                .chain(["--size", size, "--on-full", "block", "--export-at", "never"].map(OsStr::new)),
         )
         .ok();
     }

@@ -80,6 +80,12 @@ impl Tree {
         &self.nodes
     }
 
+    /// The tree with the attributes that the root of another has.
+    pub fn with_root_of(mut self, other: &Tree) -> Tree {
+        self.nodes.extend(other.nodes.get(Path::new("")).map(|root| (PathBuf::new(), root.clone())));
+        self
+    }
+
     /// The tree without a path and all below it.
     pub fn without(mut self, path: &str) -> Tree {
         self.nodes.retain(|candidate, _| !candidate.starts_with(path));

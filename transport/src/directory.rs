@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use reelfs_journal::disk::{self, Label, Operation};
 use rustix::fs::{
     Advice, AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, RenameFlags, fadvise, flock, linkat, openat,
     renameat, renameat_with, statat, unlinkat,
@@ -125,7 +126,7 @@ impl DirectoryShelf {
         let path = self.path.join(&part.name);
         let content = |error| ShelfError::Content { path: path.clone(), error };
         let (name, value) = write(&file).map_err(content)?;
-        file.sync_all().map_err(|source| self.failed("sync", &part.name, source))?;
+        disk::sync(Label::TapeSync, &file).map_err(|source| self.failed("sync", &part.name, source))?;
         let bytes = file.metadata().map_err(|source| self.failed("look at", &part.name, source))?.len();
         // what is read back must come from the medium; where the page cache cannot be dropped it is read from there
         let _best_effort = fadvise(&file, 0, None, Advice::DontNeed);
@@ -135,7 +136,7 @@ impl DirectoryShelf {
         read_back(File::from(fresh), &value).map_err(content)?;
         self.give_name(&part.name, &name)?;
         part.is_published = true;
-        if let Err(source) = rustix::fs::fsync(&self.directory) {
+        if let Err(source) = disk::sync(Label::TapeNameSync, &self.directory) {
             // nobody can say whether the name would be there after a power cut
             let _already_failing = self.remove(&name);
             return Err(self.failed("sync the directory of", &name, source));
@@ -173,10 +174,13 @@ impl DirectoryShelf {
     fn create<E>(&self, name: String) -> Result<(File, Part<'_>), ShelfError<E>> {
         let fresh = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mode = Mode::RUSR | Mode::WUSR;
-        let mut opened = openat(&self.directory, name.as_str(), fresh, mode);
+        let operation =
+            || Operation::Create { directory: self.directory.as_fd(), name: name.as_bytes().to_vec().into() };
+        let make = || openat(&self.directory, name.as_str(), fresh, mode);
+        let mut opened = disk::call(Label::TapeCreate, operation, make);
         if matches!(opened, Err(Errno::EXIST)) {
             self.remove_stale(&name)?;
-            opened = openat(&self.directory, name.as_str(), fresh, mode);
+            opened = disk::call(Label::TapeCreate, operation, make);
         }
         let file = File::from(opened.map_err(|errno| self.failed("create", &name, errno))?);
         let part = Part { shelf: self, name, is_published: false };
@@ -204,7 +208,15 @@ impl DirectoryShelf {
     /// replace, a second link, a rename over an empty file that reserves the name.
     fn give_name<E>(&self, part: &str, name: &str) -> Result<(), ShelfError<E>> {
         let directory = self.directory.as_fd();
-        let mut given = renameat_with(directory, part, directory, name, RenameFlags::NOREPLACE);
+        let operation = || Operation::Rename {
+            from: directory,
+            name: part.as_bytes().into(),
+            to: directory,
+            new_name: name.as_bytes().into(),
+            exchange: false,
+        };
+        let rename = || renameat_with(directory, part, directory, name, RenameFlags::NOREPLACE);
+        let mut given = disk::call(Label::TapeName, operation, rename);
         if matches!(given, Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP)) {
             let linked = linkat(directory, part, directory, name, AtFlags::empty());
             given = linked.and_then(|()| self.remove(part));
@@ -224,7 +236,8 @@ impl DirectoryShelf {
     }
 
     fn remove(&self, name: &str) -> rustix::io::Result<()> {
-        unlinkat(&self.directory, name, AtFlags::empty())
+        let operation = || Operation::Remove { directory: self.directory.as_fd(), name: name.as_bytes().into() };
+        disk::call(Label::TapeRemove, operation, || unlinkat(&self.directory, name, AtFlags::empty()))
     }
 
     fn failed<E>(&self, operation: &'static str, name: &str, source: impl Into<io::Error>) -> ShelfError<E> {

@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use reelfs_journal::disk::{self, Label, Operation};
 use reelfs_journal::{Attributes, Change, FileId, FileTime, Name, NodeKind, RENAME_EXCHANGE, Xattr};
 use rustix::fs::{
     AtFlags, CWD, FallocateFlags, FileType, Gid, Mode, OFlags, RenameFlags, Timespec, Timestamps, Uid, XattrFlags,
@@ -35,7 +36,7 @@ impl Volume {
             }
             Change::SetSize { file, size, mtime } => {
                 let data = self.data(&self.node(*file)?, true)?;
-                rustix::fs::ftruncate(&data, *size)?;
+                disk::set_size(Label::ApplySetSize, &data, *size)?;
                 self.or_refused(set_mtime(&data, *mtime))?;
             }
             Change::Zero { file, offset, length, size, mtime } => {
@@ -70,9 +71,9 @@ impl Volume {
             Change::SetXattr { file, xattr } => {
                 let node = self.node(*file)?;
                 node.state.lock().harmless = false;
-                xattr::set(self.path(&node)?, xattr, XattrFlags::empty())?;
+                xattr::set(&*self.path(&node)?, xattr, XattrFlags::empty())?;
             }
-            Change::RemoveXattr { file, name } => match xattr::remove(self.path(&self.node(*file)?)?, name) {
+            Change::RemoveXattr { file, name } => match xattr::remove(&*self.path(&self.node(*file)?)?, name) {
                 Err(Errno::NODATA) if self.side == Side::Replica => {}
                 result => result?,
             },
@@ -97,7 +98,7 @@ impl Volume {
 
     fn apply_write(&self, file: FileId, offset: u64, bytes: &[u8], size: u64, mtime: FileTime) -> Result<u64> {
         let data = self.data(&self.node(file)?, true)?;
-        let written = write_all(&data, offset, bytes);
+        let written = write_all(Label::ApplyWrite, &data, offset, bytes);
         if !matches!(written, Ok(0)) {
             if self.converging.load(Ordering::Relaxed) {
                 enforce_size(&data, size)?;
@@ -117,7 +118,9 @@ impl Volume {
         mtime: FileTime,
     ) -> Result<()> {
         let data = self.data(&self.node(file)?, true)?;
-        match rustix::fs::fallocate(&data, flags, offset, length) {
+        let may_grow = !flags.contains(FallocateFlags::KEEP_SIZE);
+        let operation = || Operation::Allocate { file: data.as_fd(), offset, length, may_grow };
+        match disk::call(Label::ApplyAllocate, operation, || rustix::fs::fallocate(&data, flags, offset, length)) {
             Err(Errno::OPNOTSUPP) if self.side == Side::Replica => {
                 let present = rustix::fs::fstat(&data)?.st_size.unsigned_abs();
                 if flags.intersects(FallocateFlags::ZERO_RANGE | FallocateFlags::PUNCH_HOLE) {
@@ -139,7 +142,7 @@ impl Volume {
         let (directory, node) = (self.node(parent)?, self.node(file)?);
         let flags = if node.is_directory() { AtFlags::REMOVEDIR } else { AtFlags::empty() };
         self.pin_if_last(&node)?;
-        let result = rustix::fs::unlinkat(self.path(&directory)?, name.as_bytes(), flags);
+        let result = remove_at(Label::ApplyUnlink, &*self.path(&directory)?, name, flags);
         if result.is_err() {
             node.state.lock().nameless = false;
             return result;
@@ -159,13 +162,18 @@ impl Volume {
         if let Some(other) = other.as_ref().filter(|_| !exchange) {
             self.pin_if_last(other)?;
         }
-        let result = rustix::fs::renameat_with(
-            self.path(&from)?,
-            name.as_bytes(),
-            self.path(&to)?,
-            new_name.as_bytes(),
-            RenameFlags::from_bits_retain(*flags),
-        );
+        let (old, new) = (self.path(&from)?, self.path(&to)?);
+        let operation = || Operation::Rename {
+            from: old.as_fd(),
+            name: name.as_bytes().into(),
+            to: new.as_fd(),
+            new_name: new_name.as_bytes().into(),
+            exchange,
+        };
+        let flags = RenameFlags::from_bits_retain(*flags);
+        let result = disk::call(Label::ApplyRename, operation, || {
+            rustix::fs::renameat_with(&old, name.as_bytes(), &new, new_name.as_bytes(), flags)
+        });
         if let Err(error) = result {
             if let Some(other) = &other {
                 other.state.lock().nameless = false;
@@ -204,7 +212,7 @@ impl Volume {
         let mut state = node.state.lock();
         if nameless && node.file_type == FileType::RegularFile && state.opens == 0 {
             state.nameless = true;
-            state.ghost = Some(Stat { links: 0, ..stat });
+            state.ghost = Some(Box::new(Stat { links: 0, ..stat }));
             (state.path, state.data) = (None, None);
         } else if nameless || state.links.len() <= 1 {
             drop(state);
@@ -226,7 +234,7 @@ impl Volume {
     /// Sets an object's modification time alone.
     pub(crate) fn set_mtime_of(&self, file: FileId, mtime: FileTime) -> Result<()> {
         let path = self.path(&self.node(file)?)?;
-        self.or_refused(rustix::fs::utimensat(&*path, c"", &only_mtime(mtime), AtFlags::EMPTY_PATH))
+        self.or_refused(set_times(Label::ApplyParentTimes, &path, &only_mtime(mtime)))
     }
 
     /// Makes mode, owner and modification time be exactly these.
@@ -238,25 +246,25 @@ impl Volume {
         let object = self.descriptor(&node)?;
         let found = node.state.lock().found.take();
         let present = match found {
-            Some(found) => found,
+            Some(found) => *found,
             None => Stat::at(&*object, b"")?,
         };
         let owner_differs = (present.uid, present.gid) != (wanted.uid, wanted.gid);
         if owner_differs {
             let owner = (Some(Uid::from_raw(wanted.uid)), Some(Gid::from_raw(wanted.gid)));
-            rustix::fs::chownat(&*object, c"", owner.0, owner.1, AtFlags::EMPTY_PATH)?;
+            set_owner(Label::ApplyOwner, &object, owner)?;
         }
         if (owner_differs || present.mode != wanted.mode) && node.file_type != FileType::Symlink {
             node.state.lock().harmless = false;
             self.set_mode(&node, wanted.mode)?;
         }
-        rustix::fs::utimensat(&*object, c"", &only_mtime(wanted.mtime), AtFlags::EMPTY_PATH)
+        set_times(Label::ApplyAttributeTimes, &object, &only_mtime(wanted.mtime))
     }
 
     /// Sets the permission bits of anything but a symbolic link.
     pub(crate) fn set_mode(&self, node: &Arc<Node>, mode: u32) -> Result<()> {
         let object = self.descriptor(node)?;
-        rustix::fs::chmodat(CWD, proc_path(object.as_fd()), Mode::from_raw_mode(mode), AtFlags::empty())
+        set_mode_of(Label::ApplyMode, &object, mode)
     }
 
     /// Makes the extended attributes and ACLs be exactly these.
@@ -264,7 +272,7 @@ impl Volume {
     /// # Errors
     /// What the file system says; `ESTALE` for an object that is not known.
     pub fn set_xattrs_exact(&self, file: FileId, xattrs: &[Xattr]) -> Result<()> {
-        xattr::set_exact(self.path(&self.node(file)?)?, xattrs)
+        xattr::set_exact(&*self.path(&self.node(file)?)?, xattrs)
     }
 
     /// A further name for a known file; the directory's modification time is left to the caller.
@@ -275,7 +283,12 @@ impl Volume {
         let (node, directory) = (self.node(file)?, self.node(parent)?);
         let path = self.path(&node)?;
         let flags = AtFlags::SYMLINK_FOLLOW; // follows /proc, not the object
-        rustix::fs::linkat(CWD, proc_path(path.as_fd()), self.path(&directory)?, name.as_bytes(), flags)?;
+        let place = self.path(&directory)?;
+        let operation =
+            || Operation::Link { file: path.as_fd(), directory: place.as_fd(), name: name.as_bytes().into() };
+        disk::call(Label::ApplyLink, operation, || {
+            rustix::fs::linkat(CWD, proc_path(path.as_fd()), &place, name.as_bytes(), flags)
+        })?;
         node.add_link(&directory, name);
         Ok(())
     }
@@ -310,7 +323,7 @@ impl Volume {
         if self.side == Side::Replica {
             let inherits = xattr::list(&*directory).is_ok_and(|names| !names.is_empty());
             if inherits || !xattrs.is_empty() {
-                xattr::set_exact(self.path(&node)?, xattrs)?;
+                xattr::set_exact(&*self.path(&node)?, xattrs)?;
             }
         }
         if !matches!(kind, NodeKind::Symlink(_)) {
@@ -325,7 +338,7 @@ impl Volume {
     /// What the file system says; `ENOSPC` when it is full.
     pub fn put(&self, file: FileId, offset: u64, bytes: &[u8]) -> Result<()> {
         let data = self.data(&self.node(file)?, true)?;
-        match write_all(&data, offset, bytes)? {
+        match write_all(Label::ApplyWrite, &data, offset, bytes)? {
             written if written == bytes.len() as u64 => Ok(()),
             _ => Err(Errno::NOSPC),
         }
@@ -336,7 +349,7 @@ impl Volume {
     /// # Errors
     /// What the file system says.
     pub fn put_size(&self, file: FileId, size: u64) -> Result<()> {
-        rustix::fs::ftruncate(self.data(&self.node(file)?, true)?, size)
+        disk::set_size(Label::ApplySetSize, &*self.data(&self.node(file)?, true)?, size)
     }
 }
 
@@ -383,10 +396,10 @@ pub(crate) fn device_number(device: u64) -> rustix::fs::Dev {
 }
 
 /// Writes until all is written or an error comes; an error after the first byte is a short count.
-fn write_all(file: &OwnedFd, mut offset: u64, mut bytes: &[u8]) -> Result<u64> {
+fn write_all(label: Label, file: &OwnedFd, mut offset: u64, mut bytes: &[u8]) -> Result<u64> {
     let mut written = 0;
     while !bytes.is_empty() {
-        match rustix::io::pwrite(file, bytes, offset) {
+        match disk::write_at(label, file, bytes, offset) {
             Ok(0) => break,
             Ok(count) => {
                 (written, offset, bytes) = (written + count as u64, offset + count as u64, &bytes[count..]);
@@ -403,7 +416,9 @@ fn write_zeros(file: &OwnedFd, mut offset: u64, mut length: u64) -> Result<()> {
     let zeros = [0; 65_536];
     while length > 0 {
         let count = length.min(zeros.len() as u64);
-        if write_all(file, offset, &zeros[..usize::try_from(count).map_err(|_| Errno::INVAL)?])? < count {
+        if write_all(Label::ApplyZeros, file, offset, &zeros[..usize::try_from(count).map_err(|_| Errno::INVAL)?])?
+            < count
+        {
             return Err(Errno::NOSPC);
         }
         (offset, length) = (offset + count, length - count);
@@ -412,11 +427,42 @@ fn write_zeros(file: &OwnedFd, mut offset: u64, mut length: u64) -> Result<()> {
 }
 
 fn enforce_size(file: &OwnedFd, size: u64) -> Result<()> {
-    if rustix::fs::fstat(file)?.st_size.unsigned_abs() == size { Ok(()) } else { rustix::fs::ftruncate(file, size) }
+    if rustix::fs::fstat(file)?.st_size.unsigned_abs() == size {
+        Ok(())
+    } else {
+        disk::set_size(Label::ApplySetSize, file, size)
+    }
 }
 
 fn set_mtime(file: &OwnedFd, mtime: FileTime) -> Result<()> {
-    rustix::fs::futimens(file, &only_mtime(mtime))
+    let operation = || Operation::SetAttributes { file: file.as_fd() };
+    disk::call(Label::ApplyTimes, operation, || rustix::fs::futimens(file, &only_mtime(mtime)))
+}
+
+/// Sets times of any object; the descriptor may be `O_PATH`.
+pub(crate) fn set_times(label: Label, object: &OwnedFd, times: &Timestamps) -> Result<()> {
+    let operation = || Operation::SetAttributes { file: object.as_fd() };
+    disk::call(label, operation, || rustix::fs::utimensat(object, c"", times, AtFlags::EMPTY_PATH))
+}
+
+/// Sets the owner of any object.
+pub(crate) fn set_owner(label: Label, object: &OwnedFd, (uid, gid): (Option<Uid>, Option<Gid>)) -> Result<()> {
+    let operation = || Operation::SetAttributes { file: object.as_fd() };
+    disk::call(label, operation, || rustix::fs::chownat(object, c"", uid, gid, AtFlags::EMPTY_PATH))
+}
+
+/// Sets the permission bits of anything but a symbolic link.
+pub(crate) fn set_mode_of(label: Label, object: &OwnedFd, mode: u32) -> Result<()> {
+    let operation = || Operation::SetAttributes { file: object.as_fd() };
+    disk::call(label, operation, || {
+        rustix::fs::chmodat(CWD, proc_path(object.as_fd()), Mode::from_raw_mode(mode), AtFlags::empty())
+    })
+}
+
+/// Removes a name from a directory.
+pub(crate) fn remove_at(label: Label, directory: &OwnedFd, name: &Name, flags: AtFlags) -> Result<()> {
+    let operation = || Operation::Remove { directory: directory.as_fd(), name: name.as_bytes().into() };
+    disk::call(label, operation, || rustix::fs::unlinkat(directory, name.as_bytes(), flags))
 }
 
 pub(crate) fn only_mtime(mtime: FileTime) -> Timestamps {

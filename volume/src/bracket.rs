@@ -4,6 +4,8 @@
 //! gone. Objects move only from the parking place or from a place that no listing speaks of, so no move can make a cycle
 //! that the primary does not have.
 
+mod redo;
+
 use std::collections::{HashMap, HashSet};
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -11,6 +13,8 @@ use std::sync::Arc;
 use reelfs_journal::{Attributes, Change, FileId, Name, NodeKind, Xattr};
 use rustix::fs::{AtFlags, Dir, Mode, OFlags, RenameFlags};
 use rustix::io::{Errno, Result};
+
+pub use redo::Places;
 
 use crate::apply::only_mtime;
 use crate::node::{Link, Node};

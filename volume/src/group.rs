@@ -1,11 +1,14 @@
 //! What the volumes of a group share: one journal volume, one order of changes, one clock.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::time::Duration;
-use std::{collections::HashMap, path::PathBuf};
+mod anchor;
+mod throttle;
 
-use parking_lot::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+use std::{collections::BTreeMap, collections::HashMap, path::PathBuf};
+
+use parking_lot::{Mutex, MutexGuard};
 use reelfs_journal::{
     Appended, Change, Clock, EncodedRecord, Epoch, InFlight, JournalError, Jvol, MarkerKind, Record, Reserve, Seal,
     Seq, Slot, Tags, Timestamp, VolumeIndex,
@@ -13,7 +16,11 @@ use reelfs_journal::{
 use rustix::io::{Errno, Result};
 use uuid::Uuid;
 
-use crate::primary::{Committer, Held, OnFull, OpenError, Requester};
+pub use anchor::ClockState;
+pub(crate) use anchor::{STEP_MIN, boot_of_machine, distance};
+pub use throttle::{OnFull, WARN_PERCENT};
+
+use crate::primary::{Committer, Held, OpenError, Primary, Requester};
 
 /// What to open of a group.
 pub struct GroupOptions {
@@ -21,6 +28,8 @@ pub struct GroupOptions {
     pub jvol: PathBuf,
     /// The group's UUID.
     pub group: Uuid,
+    /// Where it keeps how it takes the clock.
+    pub state: PathBuf,
     /// The epoch of the last session.
     pub epoch: Epoch,
     /// What happens when the journal is full.
@@ -40,23 +49,29 @@ pub struct Group {
     jvol: Arc<Jvol>,
     committer: Committer,
     clock: Arc<dyn Clock>,
+    /// Boot of the machine.
+    boot: String,
+    anchors: Mutex<anchor::Anchors>,
+    state: PathBuf,
     epoch: AtomicU32,
     /// A new epoch began since this was opened, and what is true of it so far needs no second one.
     is_new_epoch: AtomicBool,
-    on_full: OnFull,
+    on_full: Mutex<OnFull>,
+    warning: throttle::Warning,
     /// The journal cannot be written.
     failed: AtomicBool,
     /// The last record that an [`Change::Amend`] followed up: a seal must not part the two.
     last_amend: AtomicU64,
-    /// Wall time of the last record when this was opened.
-    ended: Option<Timestamp>,
     members: Mutex<Members>,
+    /// Held while all volumes are suspended or brought back together.
+    together: Mutex<()>,
 }
 
 /// The volumes that are open.
 #[derive(Default)]
 struct Members {
     in_flight: HashMap<VolumeIndex, Arc<InFlight>>,
+    volumes: BTreeMap<VolumeIndex, Weak<Primary>>,
     /// The last record, and its time, that speaks of a volume that is suspended.
     sealed: HashMap<VolumeIndex, (Seq, Timestamp)>,
 }
@@ -78,20 +93,27 @@ impl Group {
             tracing::warn!(%seq, "the journal ends in a torn record: cut off");
             jvol.cut_tail()?;
         }
-        let ended = last_wall(&jvol)?;
+        let (boot, anchors) = (boot_of_machine(), anchor::Anchors::load(&options.state));
+        if let Some(believed) = anchors.believed(&boot, options.clock.read()) {
+            jvol.follow(believed);
+        }
         let jvol = Arc::new(jvol);
         let committer = Committer::new(jvol.clone());
         Ok(Arc::new(Group {
             committer: committer.map_err(|error| OpenError::volume("start threads", &error))?,
             jvol,
             clock: options.clock,
+            boot,
+            anchors: Mutex::new(anchors),
+            state: options.state,
             epoch: AtomicU32::new(options.epoch.0),
             is_new_epoch: AtomicBool::new(false),
-            on_full: options.on_full,
+            on_full: Mutex::new(options.on_full),
+            warning: throttle::Warning::default(),
             failed: AtomicBool::new(false),
             last_amend: AtomicU64::new(0),
-            ended,
             members: Mutex::default(),
+            together: Mutex::default(),
         }))
     }
 
@@ -118,7 +140,7 @@ impl Group {
     }
 
     pub(crate) fn on_full(&self) -> OnFull {
-        self.on_full
+        *self.on_full.lock()
     }
 
     /// The journal takes nothing more.
@@ -126,14 +148,11 @@ impl Group {
         self.failed.load(Ordering::Relaxed)
     }
 
-    /// Wall time of the last record when the group was opened; `None` when there was none.
-    pub(crate) fn ended(&self) -> Option<Timestamp> {
-        self.ended
-    }
-
     /// A volume takes part from now on.
-    pub(crate) fn join(&self, index: VolumeIndex, in_flight: Arc<InFlight>) {
-        self.members.lock().in_flight.insert(index, in_flight);
+    pub(crate) fn join(&self, index: VolumeIndex, in_flight: Arc<InFlight>, volume: &Arc<Primary>) {
+        let mut members = self.members.lock();
+        members.in_flight.insert(index, in_flight);
+        members.volumes.insert(index, Arc::downgrade(volume));
     }
 
     /// It does no longer.
@@ -141,6 +160,21 @@ impl Group {
         let mut members = self.members.lock();
         members.in_flight.remove(&index);
         members.sealed.remove(&index);
+        members.volumes.remove(&index);
+    }
+
+    /// Those that take part, by index.
+    pub(crate) fn open_volumes(&self) -> Vec<Arc<Primary>> {
+        self.members.lock().volumes.values().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Holds off whoever else changes all volumes together.
+    pub(crate) fn alone(&self) -> MutexGuard<'_, ()> {
+        self.together.lock()
+    }
+
+    pub(crate) fn set_epoch(&self, epoch: Epoch) {
+        self.epoch.store(epoch.0, Ordering::SeqCst);
     }
 
     /// Nothing later than this record speaks of the volume, until it is brought back.
@@ -161,6 +195,15 @@ impl Group {
         self.epoch.fetch_add(1, Ordering::SeqCst);
         let what = (MarkerKind::EpochStart, "", "", &Tags::default());
         self.place(VolumeIndex(0), what, since).map(|_| ())
+    }
+
+    /// Says that a volume is part of the group in this epoch, whether it changes in it or not.
+    ///
+    /// # Errors
+    /// `EIO` when the journal cannot be written.
+    pub fn announce(&self, index: VolumeIndex) -> Result<()> {
+        let what = (MarkerKind::AcquisitionStart, "", "", &Tags::default());
+        self.place(index, what, self.clock.read().wall).map(|_| ())
     }
 
     /// What joined joined: should a volume prove to be another one later, another epoch begins.
@@ -189,6 +232,9 @@ impl Group {
         let what = (MarkerKind::VolumeLeft, "", name, &Tags::default());
         let placed = self.place(index, what, self.clock.read().wall)?;
         self.jvol.sync(placed.last).map_err(|_| Errno::IO)?;
+        if let Err(error) = self.forget_clock(index) {
+            tracing::info!(%error, "where the clock stood for a volume that has left stays noted");
+        }
         Ok(placed.last)
     }
 
@@ -243,7 +289,8 @@ impl Group {
                 self.committer.appended(appended.last, changes.iter().map(payload).sum());
                 Ok(appended)
             }
-            Err(JournalError::Full) if reserve == Reserve::Keep => Err(Errno::AGAIN),
+            Err(JournalError::Full | JournalError::Lost(_)) if reserve == Reserve::Keep => Err(Errno::AGAIN),
+            Err(JournalError::Lost(_)) => Err(Errno::IO),
             Err(JournalError::TooLarge(_)) => Err(Errno::FBIG),
             Err(error) => {
                 tracing::error!(%error, "the journal cannot be written: the mount takes no more changes");
@@ -253,12 +300,18 @@ impl Group {
         }
     }
 
-    /// Waits until every number up to `upto` that any volume was given is settled.
-    pub(crate) fn wait_settled(&self, upto: Seq) {
+    /// Waits until every number up to `upto` that any volume was given is settled; never, when something cannot be settled any
+    /// more.
+    pub(crate) fn settle(&self, upto: Seq) -> Result<()> {
         let tables: Vec<Arc<InFlight>> = self.members.lock().in_flight.values().cloned().collect();
         for table in tables {
-            while !table.wait_settled(upto, Duration::from_secs(1)) {}
+            while !table.wait_settled(upto, Duration::from_secs(1)) {
+                if self.has_failed() {
+                    return Err(Errno::IO);
+                }
+            }
         }
+        Ok(())
     }
 
     /// A settled, durable end of the journal, and the time until which it speaks.
@@ -271,7 +324,10 @@ impl Group {
                 return Ok(Seal { last, time }); // durable since, and nothing speaks of what came later
             }
             let (last, time) = self.jvol.tick(&*self.clock);
-            self.wait_settled(last);
+            if self.tell_clock() {
+                continue;
+            }
+            self.settle(last)?;
             if self.last_amend.load(Ordering::SeqCst) <= last.0 {
                 self.jvol.sync(last).map_err(|_| Errno::IO)?;
                 return Ok(Seal { last, time });
@@ -285,19 +341,6 @@ impl Group {
         let all = members.in_flight.keys().all(|index| members.sealed.contains_key(index));
         members.sealed.values().copied().max().filter(|_| all)
     }
-}
-
-/// Wall time of the journal's last record.
-fn last_wall(jvol: &Jvol) -> std::result::Result<Option<Timestamp>, JournalError> {
-    let pointers = jvol.pointers();
-    let end = pointers.next.previous();
-    if end < pointers.out {
-        return Ok(None);
-    }
-    let mut reader = jvol.read(end, end)?;
-    let Some(record) = reader.next() else { return Ok(None) };
-    let (control, data) = record?;
-    Ok(Record::decode(control, data).map(|record| record.wall).ok())
 }
 
 /// The same change, borrowing the bytes of a write.

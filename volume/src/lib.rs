@@ -10,17 +10,19 @@ mod bracket;
 mod group;
 mod node;
 mod primary;
+mod replica;
 mod stat;
 mod sys;
 mod volume;
 mod xattr;
 
-pub use bracket::Bracket;
-pub use group::{Group, GroupOptions};
+pub use bracket::{Bracket, Places};
+pub use group::{ClockState, Group, GroupOptions, OnFull, WARN_PERCENT};
 pub use primary::{
-    Adopted, DirEntry, DirtyCounts, Held, Identity, Lost, NewEpoch, OnFull, OpenError, OpenOptions, Opened, Primary,
-    Reason, Recovered, Requester, ResyncError, Resynced, Session, SetAttr, Suspension, TimeSet, Visit, VolumeOptions,
-    WalkError, recovery_table, suspension,
+    Adopted, Based, DirEntry, DirtyCounts, Held, Identity, Lost, NewEpoch, OpenError, OpenOptions, Opened, Primary,
+    Reason, Recovered, Requester, ResyncError, Resynced, Session, SetAttr, Suspension, Telling, TimeSet, UnderWay,
+    Visit, VolumeOptions, WalkError, base_under_way, recovery_table, suspension,
 };
+pub use replica::{Found, Recalled};
 pub use stat::Stat;
 pub use volume::{Side, Volume};

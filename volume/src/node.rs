@@ -41,7 +41,7 @@ pub(crate) struct NodeState {
     /// The last name is gone: it lives as long as somebody has it open.
     pub(crate) nameless: bool,
     /// What stood when a file that nobody had open lost its last name: all that is left of it for whoever still asks.
-    pub(crate) ghost: Option<Stat>,
+    pub(crate) ghost: Option<Box<Stat>>,
     /// No name of it is known (the root, a nameless file, one whose other names nobody looked up): its descriptor is the
     /// only way to it and stays.
     pub(crate) pinned: bool,
@@ -52,14 +52,14 @@ pub(crate) struct NodeState {
     /// Its size, while every change of it since it was looked at went through here; under the node's order lock (primary).
     pub(crate) size: Option<u64>,
     /// How it was found by the change that is about to set its attributes, under the node's order lock (primary).
-    pub(crate) found: Option<Stat>,
+    pub(crate) found: Option<Box<Stat>>,
     /// Counted once among the lookups, because the dirty map speaks of it (primary).
     pub(crate) kept: bool,
     /// Names that it got or lost since it became known (primary).
-    pub(crate) renames: u64,
+    pub(crate) renames: u32,
     /// Their count when the object was last synced whole: while that is the present one, its names are on disk, and what
     /// else changes can be done again from the journal (primary).
-    pub(crate) anchored: Option<u64>,
+    pub(crate) anchored: Option<u32>,
     /// Known to have neither suid, sgid nor file capabilities, so that a write has nothing to take away (primary).
     pub(crate) harmless: bool,
 }
@@ -85,8 +85,10 @@ impl Node {
             if self.is_directory() {
                 state.links.clear();
             }
+            // nearly every object has one name, and there may be millions
+            state.links.reserve_exact(1);
             state.links.push(Link { parent: parent.clone(), name: name.clone() });
-            state.renames += 1;
+            state.renames = state.renames.wrapping_add(1);
         }
     }
 
@@ -94,7 +96,7 @@ impl Node {
     pub(crate) fn remove_link(&self, parent: &Node, name: &Name) -> bool {
         let mut state = self.state.lock();
         state.links.retain(|link| link.parent.id != parent.id || link.name != *name);
-        state.renames += 1;
+        state.renames = state.renames.wrapping_add(1);
         state.links.is_empty()
     }
 }

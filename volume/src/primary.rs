@@ -8,20 +8,25 @@
 mod activity;
 mod adopt;
 mod attributes;
+mod base_log;
 mod catch_up;
 mod committer;
 mod data;
 mod directory;
 mod dirty;
 mod foresight;
+mod half_told;
 mod lifecycle;
 mod lull;
 mod names;
 mod recovery;
 mod redo;
 mod restate;
+mod resync;
 mod superseded;
 mod suspend;
+mod takeover;
+mod through;
 mod verdict;
 mod walk;
 
@@ -29,13 +34,14 @@ pub(crate) use committer::Committer;
 
 pub use adopt::{Adopted, Identity};
 pub use attributes::{SetAttr, TimeSet};
+pub use base_log::{UnderWay, base_under_way};
 pub use directory::DirEntry;
 pub use dirty::{DirtyCounts, Reason, Suspension, suspension};
 pub use lifecycle::{OpenError, OpenOptions, Opened, Session, VolumeOptions};
 pub use recovery::Recovered;
-pub use suspend::{OnFull, ResyncError, Resynced};
+pub use resync::{ResyncError, Resynced};
+pub use through::{Based, Telling};
 pub use verdict::{Lost, NewEpoch, table as recovery_table};
-
 pub use walk::{Visit, WalkError};
 
 use std::path::PathBuf;
@@ -50,7 +56,7 @@ use reelfs_journal::{
 };
 use rustix::io::{Errno, Result};
 
-use crate::group::{Group, lend};
+use crate::group::{Group, OnFull, STEP_MIN, lend};
 use crate::node::Node;
 use crate::volume::Volume;
 
@@ -85,7 +91,16 @@ const OPERATION_RECORDS: u64 = 8;
 /// No change is under way until this is dropped.
 #[derive(Debug)]
 pub struct Held<'p> {
+    primary: &'p Primary,
     _gate: RwLockWriteGuard<'p, ()>,
+}
+
+impl Held<'_> {
+    /// It is this volume that is held.
+    #[must_use]
+    pub fn is_of(&self, primary: &Primary) -> bool {
+        std::ptr::eq(self.primary, primary)
+    }
 }
 
 /// A primary volume with its journal.
@@ -96,6 +111,7 @@ pub struct Primary {
     index: VolumeIndex,
     in_flight: Arc<InFlight>,
     due: lull::DueRedo,
+    refusal: Arc<committer::Refusal>,
     /// Changes read; who must have none under way writes.
     gate: RwLock<()>,
     /// Lookups read, changes of names write.
@@ -110,6 +126,8 @@ pub struct Primary {
     suspensions: AtomicU64,
     /// What changed since, also while it is brought back.
     dirty: Mutex<Option<dirty::DirtyMap>>,
+    /// What a base copy through the journal has told, until it ends.
+    base: Mutex<Option<base_log::BaseLog>>,
     /// Wall time at which the last change of ours was applied: whatever carries a later change time is not ours.
     applied_at: AtomicI64,
     open_files: AtomicU64,
@@ -168,6 +186,12 @@ impl Primary {
         self.suspensions.load(Ordering::SeqCst)
     }
 
+    /// How long a change is to be held up now; see [`Group::delay`]. Nobody is while the volume is suspended.
+    #[must_use]
+    pub fn delay(&self) -> Duration {
+        if self.is_suspended() { Duration::ZERO } else { self.group.delay() }
+    }
+
     /// Waits until the journal has room for an operation again; false when the time is over.
     #[must_use]
     pub fn wait_for_room(&self, payload: u64, timeout: Duration) -> bool {
@@ -181,6 +205,7 @@ impl Primary {
     /// is suspended or the change refused, as its policy says; `EAGAIN`: the caller parks the request and tries again.
     fn admit(&self, payload: u64) -> Result<RwLockReadGuard<'_, ()>> {
         loop {
+            self.group.settle_loss();
             let admitted = self.gate.read();
             if self.has_failed() {
                 return Err(Errno::ROFS);
@@ -199,8 +224,9 @@ impl Primary {
         }
     }
 
+    /// The journal or the disk of the volume refused something: nothing is taken any more until the next opening.
     fn has_failed(&self) -> bool {
-        self.failed.load(Ordering::Relaxed) || self.group.has_failed()
+        self.failed.load(Ordering::Relaxed) || self.refusal.is_there() || self.group.has_failed()
     }
 
     fn has_room(&self, payload: u64) -> bool {
@@ -211,7 +237,7 @@ impl Primary {
     /// changes that are under way.
     #[must_use]
     pub fn hold_changes(&self, patience: Duration) -> Option<Held<'_>> {
-        self.gate.try_write_for(patience).map(|gate| Held { _gate: gate })
+        self.gate.try_write_for(patience).map(|gate| Held { primary: self, _gate: gate })
     }
 
     fn node(&self, ino: u64) -> Result<Arc<Node>> {
@@ -237,11 +263,15 @@ impl Primary {
         if let [Change::Create { file, .. }] = changes {
             self.activity.born(file.ino, first);
         }
-        let result = self.apply_all(slot, who, changes, first);
-        if self.volume.refused_times() {
-            changes.iter().flat_map(touched).for_each(|id| self.read_back(who, id));
+        let mut result = self.apply_all(slot, who, changes, first);
+        if self.volume.refused_times()
+            && let Err(error) = changes.iter().flat_map(touched).try_for_each(|id| self.read_back(who, id))
+        {
+            slot.leave();
+            result = result.and(Err(error));
         }
         self.note_applied();
+        let _ = self.group.tell_clock();
         result
     }
 
@@ -255,15 +285,15 @@ impl Primary {
                     if let Change::Write { file, data, .. } = change
                         && written < data.len() as u64
                     {
-                        self.amend_short(slot, who, seq, *file, written)?;
+                        self.amend_short(slot, who, seq, *file, written).inspect_err(|_| slot.leave())?;
                     }
                 }
                 Err(error) => {
-                    for void in seq.0..first.0 + changes.len() as u64 {
-                        self.amend(slot, who, Seq(void), AmendOutcome::Void)?;
-                    }
-                    // ext4 sets times, and fallocate the size, before it looks for room
-                    touched(change).into_iter().for_each(|id| self.read_back(who, id));
+                    // ext4 sets times, and fallocate the size, before it looks for room; told first, for an amended change is settled
+                    let told = touched(change).into_iter().try_for_each(|id| self.read_back(who, id));
+                    let mut voids = seq.0..first.0 + changes.len() as u64;
+                    told.and_then(|()| voids.try_for_each(|void| self.amend(slot, who, Seq(void), AmendOutcome::Void)))
+                        .inspect_err(|_| slot.leave())?;
                     // EAGAIN is our own word for a full journal
                     return Err(if error == Errno::AGAIN { Errno::IO } else { error });
                 }
@@ -273,25 +303,28 @@ impl Primary {
     }
 
     /// Journals size and attributes of an object as they stand, where a change did not do just what its record says.
-    fn read_back(&self, who: &Requester, id: FileId) {
+    fn read_back(&self, who: &Requester, id: FileId) -> Result<()> {
         if self.is_suspended() {
-            return; // a resync says how it stands
+            return Ok(()); // a resync says how it stands
         }
         let stat = self.volume.node(id).and_then(|node| self.volume.stat(&node));
-        let Ok(stat) = stat else { return };
+        let Ok(stat) = stat else { return Ok(()) };
         let mut changes = Vec::new();
         if stat.file_type == rustix::fs::FileType::RegularFile {
             changes.push(Change::SetSize { file: id, size: stat.size, mtime: stat.mtime });
         }
         changes.push(Change::SetAttr { file: id, attributes: stat.attributes() });
-        if let Err(error) = self.journal(None, who, &changes, Reserve::Use) {
+        self.journal(None, who, &changes, Reserve::Use).map(|_| ()).inspect_err(|error| {
             tracing::error!(%error, %id, "what a failed change left could not be journaled");
-        }
+        })
     }
 
-    /// Remembers that a change of ours has just been applied.
+    /// Remembers that a change of ours has just been applied. A clock that was put back since the last one counts: what others
+    /// change later has times by that clock.
     fn note_applied(&self) {
-        self.applied_at.fetch_max(self.clock().read().wall.0, Ordering::Relaxed);
+        let now = self.clock().read().wall.0;
+        let later = |last: i64| (now >= last || last.saturating_sub(now) >= STEP_MIN).then_some(now);
+        let _ = self.applied_at.fetch_update(Ordering::Relaxed, Ordering::Relaxed, later);
     }
 
     fn amend_short(&self, slot: &Slot<'_>, who: &Requester, seq: Seq, file: FileId, length: u64) -> Result<()> {
@@ -332,7 +365,7 @@ impl Primary {
     /// `EIO` when the journal cannot be written.
     pub fn control(&self, change: &Change<'_>) -> Result<Seq> {
         let last = self.journal(None, &Requester::reelfs(), &[lend(change)], Reserve::Use)?.last;
-        self.group.wait_settled(last);
+        self.group.settle(last)?;
         Ok(last)
     }
 

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use reelfs_journal::disk::{self, Label, Operation};
 use reelfs_journal::{FileId, Name};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, StatxFlags};
 use rustix::io::{Errno, Result};
@@ -113,10 +114,13 @@ impl Volume {
         self.times_refused.load(Ordering::Relaxed) && self.times_refused.swap(false, Ordering::Relaxed)
     }
 
-    /// Passes the result of setting a time on; on a primary a refusal is noted instead.
+    /// Passes the result of setting a time on; on a primary a refusal is noted instead, and so is any other failure where the
+    /// content has changed already: the change is not void because its time is not what it should be.
     pub(crate) fn or_refused(&self, result: Result<()>) -> Result<()> {
         match result {
-            Err(Errno::PERM) if self.side == Side::Primary => {
+            Err(error)
+                if self.side == Side::Primary && (error == Errno::PERM || !self.converging.load(Ordering::Relaxed)) =>
+            {
                 self.times_refused.store(true, Ordering::Relaxed);
                 Ok(())
             }
@@ -131,15 +135,16 @@ impl Volume {
     pub fn sync(&self) -> Result<()> {
         let root = self.path(&self.root)?;
         // a descriptor hears only of what failed since it was opened
-        match rustix::fs::syncfs(&*root) {
+        let sync = || match rustix::fs::syncfs(&*root) {
             Err(Errno::BADF) => rustix::fs::syncfs(open_directory(&root)?),
             result => result,
-        }?;
+        };
+        disk::call(Label::VolumeSync, || Operation::SyncAll { file: root.as_fd() }, sync)?;
         // XFS tells the disk to empty its cache only if its own log had something to write; an fsync always does. Where no
         // file without a name can be made there is nothing better than what was done.
         let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
         match rustix::fs::openat(&*root, c".", flags, Mode::RUSR | Mode::WUSR) {
-            Ok(file) => rustix::fs::fsync(file),
+            Ok(file) => disk::sync(Label::VolumeFlush, file),
             Err(error) => {
                 tracing::debug!(%error, "the cache of the volume's disk is left to the file system");
                 Ok(())
@@ -228,7 +233,7 @@ impl Volume {
         let (descriptor, link, ghost) = {
             let state = node.state.lock();
             let descriptor = state.path.clone().or_else(|| state.data.clone());
-            (descriptor, state.links.first().cloned(), state.ghost)
+            (descriptor, state.links.first().cloned(), state.ghost.as_deref().copied())
         };
         let mut stat = match (descriptor, link) {
             (Some(descriptor), _) => Stat::at(descriptor, b"")?,

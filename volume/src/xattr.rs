@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use reelfs_journal::Xattr;
+use reelfs_journal::disk::{self, Label, Operation};
 use rustix::fs::{Mode, XattrFlags};
 use rustix::io::{Errno, Result};
 
@@ -53,7 +54,11 @@ pub(crate) fn list(object: impl AsFd) -> Result<Vec<u8>> {
 
 /// The same of an object whose owner, who we are, may not read it by its present mode.
 pub(crate) fn all_by_owner(object: impl AsFd, mode: u32) -> Result<Vec<Xattr>> {
-    let set = |mode| rustix::fs::chmod(proc_path(object.as_fd()), Mode::from_raw_mode(mode));
+    let file = object.as_fd();
+    let set = |mode| {
+        let set = || rustix::fs::chmod(proc_path(file), Mode::from_raw_mode(mode));
+        disk::call(Label::ApplyMode, || Operation::SetAttributes { file }, set)
+    };
     match all(object.as_fd()) {
         Err(Errno::ACCESS) => {
             set(mode | 0o400)?;
@@ -86,11 +91,15 @@ pub(crate) fn all(object: impl AsFd) -> Result<Vec<Xattr>> {
 }
 
 pub(crate) fn set(object: impl AsFd, xattr: &Xattr, flags: XattrFlags) -> Result<()> {
-    rustix::fs::setxattr(proc_path(object.as_fd()), xattr.name.as_slice(), &xattr.value, flags)
+    let object = object.as_fd();
+    let set = || rustix::fs::setxattr(proc_path(object), xattr.name.as_slice(), &xattr.value, flags);
+    disk::call(Label::ApplyXattr, || Operation::SetAttributes { file: object }, set)
 }
 
 pub(crate) fn remove(object: impl AsFd, name: &[u8]) -> Result<()> {
-    rustix::fs::removexattr(proc_path(object.as_fd()), name)
+    let object = object.as_fd();
+    let remove = || rustix::fs::removexattr(proc_path(object), name);
+    disk::call(Label::ApplyRemoveXattr, || Operation::SetAttributes { file: object }, remove)
 }
 
 /// Makes the attributes be exactly these.

@@ -2,6 +2,7 @@
 
 use super::geometry::{JvolGeometry, PAGE, PAGE_SLOTS, SLOT};
 use super::{Jvol, Tail};
+use crate::disk::Label;
 use crate::{Clock, DATA_MAX, EncodedRecord, FLAG_MORE, JournalError, RECORD_DATA_MAX, Seq, Timestamp};
 
 static ZEROS: [u8; PAGE as usize] = [0; PAGE as usize];
@@ -28,18 +29,29 @@ pub struct Appended {
 
 impl Jvol {
     /// Appends one or more whole operations: all of them or nothing. The records get consecutive numbers and rising
-    /// times. `reserved` is told the first and the last number under the append lock, before any byte is written.
+    /// times. `reserved` is told the first and the last number under the append lock, before any byte is written, and once
+    /// more if a spare takes over.
     ///
     /// # Errors
     /// [`JournalError::Full`] when there is no room now and [`JournalError::TooLarge`] when there never will be;
     /// [`JournalError::Unfinished`] when the last record carries MORE; [`JournalError::Torn`] before the tail is cut;
-    /// [`JournalError::Io`] when writing fails, and [`JournalError::Failed`] ever after.
+    /// [`JournalError::Io`] when writing fails, and [`JournalError::Failed`] ever after, unless a spare takes over.
     pub fn append(
         &self,
         records: &mut [EncodedRecord<'_>],
         clock: &dyn Clock,
         reserve: Reserve,
-        reserved: impl FnOnce(Seq, Seq),
+        mut reserved: impl FnMut(Seq, Seq),
+    ) -> Result<Appended, JournalError> {
+        self.with_spare(|| self.append_once(records, clock, reserve, &mut reserved))
+    }
+
+    fn append_once(
+        &self,
+        records: &mut [EncodedRecord<'_>],
+        clock: &dyn Clock,
+        reserve: Reserve,
+        reserved: &mut dyn FnMut(Seq, Seq),
     ) -> Result<Appended, JournalError> {
         if records.last().is_some_and(|last| last.control()[1] & FLAG_MORE != 0) {
             return Err(JournalError::Unfinished);
@@ -51,12 +63,13 @@ impl Jvol {
         let mut tail = self.tail.lock();
         self.check_failed()?;
         if tail.torn {
-            return Err(JournalError::Torn { path: self.file.path.clone(), seq: Seq(tail.next) });
+            return Err(JournalError::Torn { path: self.path(), seq: Seq(tail.next) });
         }
         self.check_room(&tail, total, count, reserve)?;
 
         let first = tail.next;
         tail.tick(clock, records.len(), |index, time| records[index].stamp(Seq(first + index as u64), time));
+        self.note_clock(&tail);
         let appended = Appended { first: Seq(first), last: Seq(first + count).previous(), time: tail.last_time };
         if records.is_empty() {
             return Ok(appended);
@@ -74,7 +87,7 @@ impl Jvol {
     }
 
     fn check_room(&self, tail: &Tail, total: u64, count: u64, reserve: Reserve) -> Result<(), JournalError> {
-        let geometry = &self.geometry;
+        let geometry = self.geometry();
         let (data, slots) = match reserve {
             Reserve::Keep => {
                 (geometry.data_size - geometry.data_reserve(), geometry.control_slots - geometry.slot_reserve())
@@ -93,9 +106,10 @@ impl Jvol {
     /// The journal data, up to the end of its last page when that page is new in this lap and free: a page written whole
     /// need not be read first.
     fn write_data(&self, tail: &mut Tail, records: &[EncodedRecord<'_>], total: u64) -> Result<(), JournalError> {
+        let store = self.store();
         let end = tail.position + total;
         let page_end = end.next_multiple_of(PAGE);
-        let is_free = page_end <= tail.out_position + self.geometry.data_size;
+        let is_free = page_end <= tail.out_position + store.geometry.data_size;
         let fill = if end > tail.data_written && is_free { page_end - end } else { 0 };
         let mut parts: Vec<&[u8]> = Vec::with_capacity(3 * records.len() + 1);
         for record in records {
@@ -104,11 +118,11 @@ impl Jvol {
         }
         parts.push(&ZEROS[..length(fill)]);
 
-        let room = self.geometry.data_to_end(tail.position);
+        let room = store.geometry.data_to_end(tail.position);
         let wrapped = if total + fill > room { split_off(&mut parts, room) } else { Vec::new() };
-        self.file.write_parts(&parts, self.geometry.data_place(tail.position))?;
+        store.file.write_parts(Label::JvolData, &parts, store.geometry.data_place(tail.position))?;
         if !wrapped.is_empty() {
-            self.file.write_parts(&wrapped, self.geometry.data_place(tail.position + room))?;
+            store.file.write_parts(Label::JvolData, &wrapped, store.geometry.data_place(tail.position + room))?;
         }
         tail.data_written = tail.data_written.max((end + fill) / PAGE * PAGE);
         Ok(())
@@ -116,9 +130,10 @@ impl Jvol {
 
     /// The control data; a page of slots that is new in this lap is written whole, like a page of data.
     fn write_control(&self, tail: &mut Tail, records: &[EncodedRecord<'_>]) -> Result<(), JournalError> {
+        let store = self.store();
         let (first, end) = (tail.next, tail.next + records.len() as u64);
         let page_end = end.next_multiple_of(PAGE_SLOTS);
-        let is_free = page_end <= tail.out + self.geometry.control_slots;
+        let is_free = page_end <= tail.out + store.geometry.control_slots;
         let fill = if end > tail.slots_written && is_free { page_end - end } else { 0 };
         let bytes = &mut tail.scratch;
         bytes.clear();
@@ -127,11 +142,11 @@ impl Jvol {
         }
         bytes.resize(bytes.len() + length(fill * SLOT), 0);
 
-        let room = self.geometry.slots_to_end(first);
+        let room = store.geometry.slots_to_end(first);
         let (piece, wrapped) = bytes.split_at(bytes.len().min(length(room * SLOT)));
-        self.file.write(piece, self.geometry.slot_offset(first))?;
+        store.file.write(Label::JvolControl, piece, store.geometry.slot_offset(first))?;
         if !wrapped.is_empty() {
-            self.file.write(wrapped, self.geometry.slot_offset(first + room))?;
+            store.file.write(Label::JvolControl, wrapped, store.geometry.slot_offset(first + room))?;
         }
         tail.slots_written = tail.slots_written.max((end + fill) / PAGE_SLOTS * PAGE_SLOTS);
         Ok(())

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::JournalError;
+use crate::disk::{self, Label};
 
 /// Most parts of one vectored write (`IOV_MAX`).
 const PARTS_MAX: usize = 1024;
@@ -36,18 +37,18 @@ impl VolumeFile {
         self.file.read_exact_at(bytes, offset).map_err(|source| self.error("read", source))
     }
 
-    pub(super) fn write(&self, bytes: &[u8], offset: u64) -> Result<(), JournalError> {
-        self.file.write_all_at(bytes, offset).map_err(|source| self.error("write", source))
+    pub(super) fn write(&self, label: Label, bytes: &[u8], offset: u64) -> Result<(), JournalError> {
+        self.write_parts(label, &[bytes], offset)
     }
 
     /// Writes the parts one after the other.
-    pub(super) fn write_parts(&self, parts: &[&[u8]], mut offset: u64) -> Result<(), JournalError> {
+    pub(super) fn write_parts(&self, label: Label, parts: &[&[u8]], mut offset: u64) -> Result<(), JournalError> {
         let mut slices: Vec<IoSlice<'_>> = parts.iter().map(|part| IoSlice::new(part)).collect();
         let mut rest = slices.as_mut_slice();
         IoSlice::advance_slices(&mut rest, 0);
         while !rest.is_empty() {
             let count = rest.len().min(PARTS_MAX);
-            match rustix::io::pwritev(&self.file, &rest[..count], offset) {
+            match disk::write_parts_at(label, &self.file, &rest[..count], offset) {
                 Ok(0) => return Err(self.error("write", io::ErrorKind::WriteZero.into())),
                 Ok(written) => {
                     offset += written as u64;
@@ -68,9 +69,9 @@ impl VolumeFile {
     }
 
     /// `fdatasync`, counted.
-    pub(super) fn sync(&self) -> Result<(), JournalError> {
+    pub(super) fn sync(&self, label: Label) -> Result<(), JournalError> {
         self.syncs.fetch_add(1, Ordering::Relaxed);
-        self.file.sync_data().map_err(|source| self.error("sync", source))
+        disk::sync_data(label, &self.file).map_err(|errno| self.error("sync", errno.into()))
     }
 
     pub(super) fn sync_count(&self) -> u64 {

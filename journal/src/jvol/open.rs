@@ -2,9 +2,10 @@
 
 use std::fs::OpenOptions;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, RwLock};
 use uuid::Uuid;
 
 use super::file::VolumeFile;
@@ -13,7 +14,8 @@ use super::index::PositionIndex;
 use super::reader::JvolControls;
 use super::superblock::{Chosen, SUPERBLOCK_LEN, Superblock};
 use super::sync::{Flusher, SuperblockWriter};
-use super::{Jvol, Tail};
+use super::{Jvol, Store, Tail};
+use crate::disk::Label;
 use crate::{CONTROL_LEN, FLAG_MORE, JournalError, Record, RecordError, Seq};
 
 /// So many bytes of journal data before the end are compared with their checksums, durable or not.
@@ -51,7 +53,7 @@ impl Jvol {
         Ok(jvol)
     }
 
-    fn assemble(file: VolumeFile, chosen: &Chosen) -> Jvol {
+    pub(super) fn assemble(file: VolumeFile, chosen: &Chosen) -> Jvol {
         let superblock = &chosen.superblock;
         let tail = Tail {
             out: superblock.out,
@@ -77,9 +79,9 @@ impl Jvol {
             written: super::sync::now(),
         };
         Jvol {
-            file,
+            store: RwLock::new(Arc::new(Store { file, geometry: superblock.geometry })),
             group: superblock.group,
-            geometry: superblock.geometry,
+            moving: Mutex::new(()),
             tail: Mutex::new(tail),
             freed: Condvar::new(),
             flusher: Mutex::new(Flusher {
@@ -89,12 +91,16 @@ impl Jvol {
             }),
             flushed: Condvar::new(),
             failed: AtomicBool::new(false),
+            spare: Mutex::new(None),
+            lost: AtomicBool::new(false),
+            clock_turned: AtomicBool::new(false),
         }
     }
 
     /// Goes from journal-out through all slots that carry the number expected.
     fn scan(&mut self, superblock: &Superblock) -> Result<(), JournalError> {
-        let to = superblock.out + self.geometry.control_slots - 1;
+        let to = superblock.out + self.geometry().control_slots - 1;
+        let geometry = self.geometry();
         let mut index = PositionIndex::default();
         let mut controls = JvolControls::new(self, superblock.out, to, superblock.out_position);
         let mut fault = None;
@@ -102,7 +108,7 @@ impl Jvol {
         let mut at_watermark = superblock.out_position;
         loop {
             match controls.next().map(|control| control.map(|_| ())) {
-                Some(Ok(())) if controls.position() - superblock.out_position <= self.geometry.data_size => {}
+                Some(Ok(())) if controls.position() - superblock.out_position <= geometry.data_size => {}
                 Some(Err(error @ JournalError::Damaged { .. })) => {
                     fault = Some(error);
                     break;
@@ -127,9 +133,9 @@ impl Jvol {
     /// Numbers or lengths at or before the watermark are wrong: the first record that does not read back.
     fn find_damage(&self, fault: Option<JournalError>, superblock: &Superblock) -> JournalError {
         let damaged = |seq: u64, reason| JournalError::Damaged {
-            path: self.file.path.clone(),
+            path: self.path(),
             seq: Seq(seq),
-            offset: self.geometry.slot_offset(seq),
+            offset: self.geometry().slot_offset(seq),
             reason,
         };
         let next = self.tail.lock().next;
@@ -209,19 +215,19 @@ impl Jvol {
             let tail = self.tail.lock();
             (tail.out, tail.next)
         };
-        self.stray(next, next, out + self.geometry.control_slots)
+        self.stray(next, next, out + self.geometry().control_slots)
     }
 
     /// The first stray slot, given as a record number from..to, when `next` is the next record.
     fn stray(&self, next: u64, from: u64, to: u64) -> Result<Option<u64>, JournalError> {
+        let slots = self.geometry().control_slots;
         let mut bytes = Vec::new();
         let mut at = from;
         while at < to {
             self.read_slots(at, to - at, &mut bytes)?;
             for slot in bytes.as_chunks::<CONTROL_LEN>().0 {
                 let (Seq(seq), _) = Record::peek(slot);
-                let is_older =
-                    seq != 0 && seq < next && seq % self.geometry.control_slots == at % self.geometry.control_slots;
+                let is_older = seq != 0 && seq < next && seq % slots == at % slots;
                 if !is_older && *slot != [0; CONTROL_LEN] {
                     return Ok(Some(at));
                 }
@@ -237,11 +243,12 @@ impl Jvol {
     /// # Errors
     /// [`JournalError::Io`].
     pub fn cut_tail(&mut self) -> Result<(), JournalError> {
+        let store = self.store();
         let tail = self.tail.get_mut();
-        let (next, to) = (tail.next, tail.out + self.geometry.control_slots);
+        let (next, to) = (tail.next, tail.out + store.geometry.control_slots);
         let mut from = next;
         while let Some(stray) = self.stray(next, from, to)? {
-            let zeroed = self.file.write(&[0; CONTROL_LEN], self.geometry.slot_offset(stray));
+            let zeroed = store.file.write(Label::JvolCutTail, &[0; CONTROL_LEN], store.geometry.slot_offset(stray));
             self.fail(zeroed)?;
             from = stray + 1;
         }
@@ -251,7 +258,7 @@ impl Jvol {
     }
 }
 
-fn read_superblock(file: &VolumeFile, length: u64) -> Result<Chosen, JournalError> {
+pub(super) fn read_superblock(file: &VolumeFile, length: u64) -> Result<Chosen, JournalError> {
     let mut slots = vec![0; 2 * SUPERBLOCK_LEN];
     if length < slots.len() as u64 {
         return Err(JournalError::Foreign(file.path.clone()));

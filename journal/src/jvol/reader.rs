@@ -89,14 +89,15 @@ impl Jvol {
         if seq < self.tail.lock().out {
             return self.not_held(seq);
         }
-        JournalError::Damaged { path: self.file.path.clone(), seq: Seq(seq), offset, reason }
+        JournalError::Damaged { path: self.path(), seq: Seq(seq), offset, reason }
     }
 
     /// Reads slots from that of `seq` on, as far as they lie in one piece: at most `count`.
     pub(super) fn read_slots(&self, seq: u64, count: u64, bytes: &mut Vec<u8>) -> Result<(), JournalError> {
-        let count = count.min(self.geometry.slots_to_end(seq)).min(SLOTS_MAX);
+        let store = self.store();
+        let count = count.min(store.geometry.slots_to_end(seq)).min(SLOTS_MAX);
         bytes.resize(usize::try_from(count * SLOT).unwrap_or(0), 0);
-        self.file.read(bytes, self.geometry.slot_offset(seq))
+        store.file.read(bytes, store.geometry.slot_offset(seq))
     }
 }
 
@@ -151,7 +152,7 @@ impl<'a> JvolControls<'a> {
         let (seq, _) = Record::peek(&self.current);
         let length =
             if seq.0 == self.next { Record::data_len(&self.current) } else { Err(RecordError::Range("sequence")) };
-        length.map_err(|reason| self.jvol.unreadable(self.next, self.jvol.geometry.slot_offset(self.next), reason))
+        length.map_err(|reason| self.jvol.unreadable(self.next, self.jvol.geometry().slot_offset(self.next), reason))
     }
 }
 
@@ -173,14 +174,14 @@ impl JvolReader<'_> {
     fn check(&mut self, seq: u64, position: u64, length: usize) -> Result<std::ops::Range<usize>, JournalError> {
         let jvol = self.controls.jvol;
         if position + length as u64 > self.end {
-            let slot = jvol.geometry.slot_offset(seq);
+            let slot = jvol.geometry().slot_offset(seq);
             return Err(jvol.unreadable(seq, slot, RecordError::Range("length")));
         }
         self.fill(position, length as u64)?;
         let start = usize::try_from(position - self.data_start).unwrap_or(usize::MAX);
         let range = start..start.saturating_add(length);
         Record::check(&self.controls.current, &self.data[range.clone()])
-            .map_err(|reason| jvol.unreadable(seq, jvol.geometry.data_place(position), reason))?;
+            .map_err(|reason| jvol.unreadable(seq, jvol.geometry().data_place(position), reason))?;
         Ok(range)
     }
 
@@ -200,12 +201,12 @@ impl JvolReader<'_> {
             self.data.copy_within(start..start + index(kept), 0);
         }
         (self.data_start, self.data_end) = (position, position + kept);
-        let geometry = self.controls.jvol.geometry;
+        let store = self.controls.jvol.store();
         while self.data_end < position + wanted {
-            let piece = geometry.data_to_end(self.data_end).min(position + wanted - self.data_end);
+            let piece = store.geometry.data_to_end(self.data_end).min(position + wanted - self.data_end);
             let at = index(self.data_end - position);
             let bytes = &mut self.data[at..at + index(piece)];
-            self.controls.jvol.file.read(bytes, geometry.data_place(self.data_end))?;
+            store.file.read(bytes, store.geometry.data_place(self.data_end))?;
             self.data_end += piece;
         }
         Ok(())

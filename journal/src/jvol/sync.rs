@@ -5,6 +5,7 @@ use rustix::time::{ClockId, clock_gettime};
 use super::Jvol;
 use super::geometry::PAGE;
 use super::superblock::Superblock;
+use crate::disk::Label;
 use crate::{Digest, JournalError, Seq};
 
 /// Least time between two writes of the watermark by syncs, in milliseconds.
@@ -40,6 +41,10 @@ impl Jvol {
     /// [`JournalError::Io`] when flushing fails. It is never tried again: this journal volume then takes and syncs
     /// nothing more ([`JournalError::Failed`]).
     pub fn sync(&self, upto: Seq) -> Result<Seq, JournalError> {
+        self.with_spare(|| self.sync_once(upto))
+    }
+
+    fn sync_once(&self, upto: Seq) -> Result<Seq, JournalError> {
         let upto = upto.0.min(self.tail.lock().next - 1);
         let mut flusher = self.flusher.lock();
         let mut writer = loop {
@@ -99,11 +104,12 @@ impl Jvol {
 
     /// Journal data between two positions is no longer needed in memory.
     fn forget_data(&self, range: std::ops::Range<u64>) {
-        let before_end = self.geometry.data_to_end(range.start).min(range.end - range.start);
+        let store = self.store();
+        let before_end = store.geometry.data_to_end(range.start).min(range.end - range.start);
         let wrapped = range.end - range.start - before_end;
         for (position, length) in [(range.start, before_end), (range.start + before_end, wrapped)] {
             if length > 0 {
-                self.file.forget(self.geometry.data_place(position), length);
+                store.file.forget(store.geometry.data_place(position), length);
             }
         }
     }
@@ -128,7 +134,7 @@ impl Jvol {
     }
 
     /// Waits for the right to flush.
-    fn take_writer(&self) -> Result<SuperblockWriter, JournalError> {
+    pub(super) fn take_writer(&self) -> Result<SuperblockWriter, JournalError> {
         let mut flusher = self.flusher.lock();
         loop {
             self.check_failed()?;
@@ -139,7 +145,18 @@ impl Jvol {
         }
     }
 
-    fn hand_back(&self, writer: SuperblockWriter) {
+    /// The same, also after a failure.
+    pub(super) fn wait_for_writer(&self) -> SuperblockWriter {
+        let mut flusher = self.flusher.lock();
+        loop {
+            match flusher.writer.take() {
+                Some(writer) => return writer,
+                None => self.flushed.wait(&mut flusher),
+            }
+        }
+    }
+
+    pub(super) fn hand_back(&self, writer: SuperblockWriter) {
         self.flusher.lock().writer = Some(writer);
         self.flushed.notify_all();
     }
@@ -150,7 +167,7 @@ impl Jvol {
             let tail = self.tail.lock();
             (tail.next - 1, tail.position)
         };
-        self.fail(self.file.sync())?;
+        self.fail(self.store().file.sync(Label::JvolSync))?;
         if writer.dirty {
             (writer.dirty, writer.slot) = (false, 1 - writer.slot);
         }
@@ -192,7 +209,7 @@ impl Jvol {
         let superblock = Superblock {
             group: self.group,
             generation: writer.generation,
-            geometry: self.geometry,
+            geometry: self.geometry(),
             out,
             out_position,
             out_digest,
@@ -201,7 +218,7 @@ impl Jvol {
             last_time,
         };
         writer.dirty = true;
-        self.fail(self.file.write(&superblock.encode(), writer.slot as u64 * PAGE))?;
+        self.fail(self.store().file.write(Label::JvolSuperblock, &superblock.encode(), writer.slot as u64 * PAGE))?;
         (writer.durable, writer.written) = (durable, now());
         Ok(())
     }

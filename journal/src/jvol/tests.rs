@@ -11,6 +11,7 @@ use crate::{Change, EncodedRecord, FileId, FileTime, ManualClock, Record, Record
 
 mod crash;
 mod damage;
+mod growth;
 mod model;
 
 const GROUP: Uuid = Uuid::from_u128(0xfeed);
@@ -356,7 +357,7 @@ fn nothing_is_taken_after_a_failure() {
     let fixture = Fixture::new();
     let jvol = fixture.open();
     fixture.append(&jvol, &[1]).expect("append");
-    let lost = jvol.file.error("sync", std::io::ErrorKind::Other.into());
+    let lost = jvol.store().file.error("sync", std::io::ErrorKind::Other.into());
     assert!(jvol.fail::<()>(Err(lost)).is_err());
     assert!(matches!(fixture.append(&jvol, &[1]), Err(JournalError::Failed(_))));
     assert!(matches!(jvol.sync(Seq(1)), Err(JournalError::Failed(_))));

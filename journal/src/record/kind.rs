@@ -40,6 +40,7 @@ pub(super) fn marker_code(kind: MarkerKind) -> u8 {
         MarkerKind::ResyncBegin => 9,
         MarkerKind::ResyncEnd => 10,
         MarkerKind::VolumeLeft => 11,
+        MarkerKind::ClockStep => 12,
     }
 }
 
@@ -57,6 +58,7 @@ pub(super) fn marker_kind(code: u8) -> Result<MarkerKind, RecordError> {
         9 => MarkerKind::ResyncBegin,
         10 => MarkerKind::ResyncEnd,
         11 => MarkerKind::VolumeLeft,
+        12 => MarkerKind::ClockStep,
         _ => return Err(RecordError::Range("marker kind")),
     })
 }

@@ -44,7 +44,7 @@ pub(super) fn run(arguments: &DeleteArgs, context: &Context) -> Result<()> {
         let hint = format!("reelfs tape export {name} --to DIR, or give them up: reelfs group delete {name} --yes");
         return Err(Error::new(ErrorKind::WouldOverwrite, message).hint(hint));
     }
-    group::delete(&group, &file, lock)?;
+    group::delete(&context.state, &group, &file, lock)?;
     context.output.document(&Deleted {
         group: file.name.to_string(),
         pvol: file.volumes.first().map(|volume| volume.pvol.display().to_string()),

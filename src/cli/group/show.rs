@@ -1,11 +1,17 @@
 //! `reelfs group show`.
 
+use reelfs_volume::OnFull;
 use serde::Serialize;
 
 use super::NameArgs;
 use crate::cli::Context;
 use crate::error::Result;
 use crate::group_file::{GroupFile, VolumeEntry};
+use crate::group_table::GroupTable;
+use crate::output::Output;
+use crate::settings::Settings;
+use crate::size::Size;
+use crate::status::GroupStatus;
 use crate::when::rfc3339;
 
 #[derive(Serialize)]
@@ -18,8 +24,13 @@ struct Shown {
     journal: String,
     created: String,
     state_dir: String,
+    on_full: OnFull,
+    settings: Settings,
     base: Option<Base>,
     targets: Vec<Target>,
+    status: &'static str,
+    #[serde(flatten)]
+    table: GroupTable,
 }
 
 #[derive(Serialize)]
@@ -59,7 +70,8 @@ fn shown_base(base: crate::group_file::Base) -> Base {
 
 pub(super) fn run(arguments: &NameArgs, context: &Context) -> Result<()> {
     let group = context.state.existing(&arguments.group)?;
-    let file = GroupFile::load(&group)?;
+    let status = GroupStatus::of(&group)?;
+    let (table, file) = (GroupTable::of(&status), &status.file);
     let output = &context.output;
     output.say(format!("group     {}", output.paint(crate::output::Tone::Strong, file.name.as_str())))?;
     output.say(format!("uuid      {}", file.uuid))?;
@@ -67,6 +79,7 @@ pub(super) fn run(arguments: &NameArgs, context: &Context) -> Result<()> {
     output.say(format!("journal   {}", file.journal.display()))?;
     output.say(format!("created   {}", output.zone.text(file.created)))?;
     output.say(format!("state     {}", group.path().display()))?;
+    settings(file, output)?;
     for volume in &file.volumes {
         if file.volumes.len() > 1 {
             output.say(format!("volume    {} (index {})", volume.name, volume.index))?;
@@ -77,6 +90,8 @@ pub(super) fn run(arguments: &NameArgs, context: &Context) -> Result<()> {
             None => output.say("base      none yet")?,
         }
     }
+    output.say(format!("status    {}", status.state().word()))?;
+    table.say(output)?;
     for target in &file.targets {
         let tape = target.last_seen_tape.as_deref().unwrap_or("no tape");
         output.say(format!("tapes in  {} up to seq {} ({tape})", target.dir.display(), target.seq))?;
@@ -90,6 +105,8 @@ pub(super) fn run(arguments: &NameArgs, context: &Context) -> Result<()> {
         journal: file.journal.display().to_string(),
         created: rfc3339(file.created),
         state_dir: group.path().display().to_string(),
+        on_full: file.on_full,
+        settings: file.settings,
         base: file.base().map(shown_base),
         targets: file
             .targets
@@ -101,5 +118,38 @@ pub(super) fn run(arguments: &NameArgs, context: &Context) -> Result<()> {
                 tape: target.last_seen_tape.clone(),
             })
             .collect(),
+        status: status.state().word(),
+        table,
     })
+}
+
+/// What it does by itself, one line a setting that is on.
+fn settings(file: &GroupFile, output: &Output) -> Result<()> {
+    let set = &file.settings;
+    let policy = match file.on_full {
+        OnFull::Suspend => "suspended",
+        OnFull::Block => "writers wait",
+        OnFull::Fail => "writers get ENOSPC",
+    };
+    output.say(format!("when full {policy}; writers are slowed down from {} on", set.warn))?;
+    let exports = [
+        set.export_at.map(|part| format!("at {part} of the journal")),
+        set.export_every.map(|every| format!("every {every}")),
+        set.export_age.map(|age| format!("when a change is {age} old")),
+        set.export_size.map(|bytes| format!("after {}", Size(bytes))),
+    ];
+    let exports: Vec<String> = exports.into_iter().flatten().collect();
+    if !exports.is_empty() {
+        output.say(format!("exports   {}", exports.join(", ")))?;
+    }
+    let kept = [
+        set.keep_tapes.map(|number| format!("{number} tapes")),
+        set.keep_age.map(|age| format!("tapes of {age}")),
+        set.keep_size.map(|bytes| Size(bytes).to_string()),
+    ];
+    let kept: Vec<String> = kept.into_iter().flatten().collect();
+    if !kept.is_empty() {
+        output.say(format!("keeps     {}", kept.join(", ")))?;
+    }
+    Ok(())
 }

@@ -3,7 +3,7 @@
 use reelfs_archive::{Catalog, CatalogTape, GroupSummary};
 use serde::Serialize;
 
-use super::{TapePathsArgs, scan};
+use super::{TapePathsArgs, VolumeJson, of_several_volumes, scan, volumes_json, volumes_text};
 use crate::cli::Context;
 use crate::error::{Error, ErrorKind, Result};
 use crate::output::{Output, Tone, count};
@@ -26,6 +26,7 @@ struct Row {
     group_uuid: String,
     epoch: u32,
     kind: String,
+    volumes: Vec<VolumeJson>,
     first: u64,
     last: u64,
     first_time: String,
@@ -72,6 +73,7 @@ pub(super) fn run(arguments: &TapePathsArgs, context: &Context) -> Result<()> {
 /// Prints the tapes of one group, and gives the gaps.
 fn list_group(catalog: &Catalog, group: &GroupSummary, output: &Output) -> Result<Vec<Gap>> {
     let mut gaps = Vec::new();
+    let says_volumes = of_several_volumes(catalog).contains(&group.uuid);
     for &epoch in &group.epochs {
         let chain = catalog.chain(group.uuid, epoch);
         let mut missing = chain.gaps.iter().peekable();
@@ -83,7 +85,8 @@ fn list_group(catalog: &Catalog, group: &GroupSummary, output: &Output) -> Resul
             let sealed = output.zone.text(tape.head.index.sealed);
             let copies = if tape.copies.is_empty() { "" } else { "  (twice or more)" };
             let (name, bytes) = (tape.head.name(), Size(tape.head.bytes).to_string());
-            output.say(format!("{name}  {bytes:>10}  sealed {sealed}{copies}"))?;
+            let several = if says_volumes { format!("  of {}", volumes_text(&tape.head.label)) } else { String::new() };
+            output.say(format!("{name}  {bytes:>10}  sealed {sealed}{several}{copies}"))?;
         }
         for clash in &chain.diverged {
             let (left, right) = (clash.left.path.display(), clash.right.path.display());
@@ -109,6 +112,7 @@ fn row(tape: &CatalogTape) -> Row {
         group_uuid: label.group_uuid.to_string(),
         epoch: label.epoch.0,
         kind: label.kind.to_string(),
+        volumes: volumes_json(label),
         first: head.first().0,
         last: head.last().0,
         first_time: rfc3339(label.first_time),

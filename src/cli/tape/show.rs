@@ -5,7 +5,7 @@ use std::fs::File;
 use reelfs_archive::{SealedTape, TapeHead};
 use serde::Serialize;
 
-use super::{TapeShowArgs, failure};
+use super::{TapeShowArgs, VolumeJson, failure, volumes_json, volumes_text};
 use crate::cli::Context;
 use crate::error::{Error, ErrorKind, Result};
 use crate::output::{Tone, count};
@@ -20,6 +20,7 @@ struct Shown {
     group_uuid: String,
     epoch: u32,
     kind: String,
+    volumes: Vec<VolumeJson>,
     first: u64,
     last: u64,
     first_time: String,
@@ -58,6 +59,7 @@ fn print(head: &TapeHead, context: &Context) -> Result<()> {
     output.say(output.paint(Tone::Strong, &head.name().to_string()))?;
     output.say(format!("tape      {}", label.tape))?;
     output.say(format!("group     {} ({}), epoch {}", label.group, label.group_uuid, label.epoch))?;
+    output.say(format!("volumes   {}", volumes_text(label)))?;
     output.say(format!(
         "records   seq {} to {}: {}, {}",
         head.first(),
@@ -86,6 +88,7 @@ fn describe(head: &TapeHead) -> Shown {
         group_uuid: label.group_uuid.to_string(),
         epoch: label.epoch.0,
         kind: label.kind.to_string(),
+        volumes: volumes_json(label),
         first: head.first().0,
         last: head.last().0,
         first_time: rfc3339(label.first_time),

@@ -3,11 +3,11 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use reelfs_archive::{Catalog, Chain, Depth, Overlap, SealedTape, TapeError, VerifiedTape};
+use reelfs_archive::{Catalog, Chain, Depth, Overlap, SealedTape, TapeError, TapeHead, VerifiedTape};
 use reelfs_journal::GroupName;
 use serde::Serialize;
 
-use super::{TapePathsArgs, scan};
+use super::{TapePathsArgs, VolumeJson, of_several_volumes, scan, volumes_json, volumes_text};
 use crate::cli::Context;
 use crate::error::{Error, ErrorKind, Result};
 use crate::output::{Tone, count};
@@ -19,6 +19,8 @@ struct Checked {
     path: String,
     ok: bool,
     bytes: u64,
+    /// None of a tape that cannot be read.
+    volumes: Vec<VolumeJson>,
     #[serde(skip_serializing_if = "Option::is_none")]
     message: Option<String>,
 }
@@ -35,16 +37,27 @@ pub(super) fn run(arguments: &TapePathsArgs, context: &Context) -> Result<()> {
     let catalog = scan(&arguments.paths)?;
     let output = &context.output;
     let mut summary = Summary { tapes: 0, damaged: 0, gaps: 0, bytes: 0 };
-    let mut tell = |path: &Path, bytes: u64, error: Option<String>| -> Result<()> {
+    let several = of_several_volumes(&catalog);
+    let mut tell = |path: &Path, head: Option<&TapeHead>, error: Option<String>| -> Result<()> {
+        let bytes = head.map_or(0, |head| head.bytes);
         summary.tapes += 1;
         summary.bytes += bytes;
         summary.damaged += u64::from(error.is_some());
         let shown = path.display();
+        let label = head.map(|head| &head.label);
+        let of = label.filter(|label| several.contains(&label.group_uuid)).map(volumes_text);
+        let of = of.map_or_else(String::new, |volumes| format!("  of {volumes}"));
         match &error {
-            None => output.say(format!("{}  {shown}  {}", output.paint(Tone::Good, "ok     "), Size(bytes)))?,
+            None => output.say(format!("{}  {shown}  {}{of}", output.paint(Tone::Good, "ok     "), Size(bytes)))?,
             Some(error) => output.say(format!("{}  {shown}: {error}", output.paint(Tone::Bad, "damaged")))?,
         }
-        let checked = Checked { path: shown.to_string(), ok: error.is_none(), bytes, message: error };
+        let checked = Checked {
+            path: shown.to_string(),
+            ok: error.is_none(),
+            bytes,
+            volumes: label.map(volumes_json).unwrap_or_default(),
+            message: error,
+        };
         output.event("verbose_status", &checked)
     };
     let chains = chains(&catalog);
@@ -54,13 +67,14 @@ pub(super) fn run(arguments: &TapePathsArgs, context: &Context) -> Result<()> {
         let outcome = verify(&path, &mut |done, total| progress.set(done, total, ""));
         let outcome = outcome.and_then(|tape| {
             forks.extend(parted(&chains, &path, &tape)?);
-            Ok(tape.head().bytes)
+            Ok(tape)
         });
-        tell(&path, *outcome.as_ref().unwrap_or(&0), outcome.err().map(|error| error.to_string()))?;
+        let head = outcome.as_ref().ok().map(VerifiedTape::head);
+        tell(&path, head, outcome.as_ref().err().map(ToString::to_string))?;
     }
     drop(progress);
     for damaged in catalog.damaged() {
-        tell(&damaged.path, 0, Some(damaged.error.to_string()))?;
+        tell(&damaged.path, None, Some(damaged.error.to_string()))?;
     }
     let diverged = tell_chains(&chains, &forks, context, &mut summary);
     output.event("summary", &summary)?;

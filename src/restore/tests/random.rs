@@ -3,8 +3,10 @@
 use proptest::prelude::*;
 use reelfs_journal::{Change, FileId, MarkerKind, NodeKind, Xattr};
 
-use super::Bench;
+use super::volumes::{assert_state, clear, restore_all};
 use super::world::{World, name};
+use super::{Bench, Method};
+use crate::point::Point;
 
 /// What to do, and which of the objects that happen to be there to do it with.
 type Step = (u8, u16, u16, u8);
@@ -29,7 +31,7 @@ fn file(world: &World, index: u16) -> Option<FileId> {
     pick(&files, index)
 }
 
-fn act(world: &mut World, (kind, one, two, three): Step) {
+pub fn act(world: &mut World, (kind, one, two, three): Step) {
     let into = directory(world, one);
     let new_name = name(NAMES[usize::from(three) % NAMES.len()]);
     let taken = world.model.objects[&into].names.get(&new_name).copied();
@@ -146,7 +148,7 @@ fn attributes(world: &mut World, file: FileId, three: u8) {
     }
 }
 
-fn steps(count: usize) -> impl Strategy<Value = Vec<Step>> {
+pub fn steps(count: usize) -> impl Strategy<Value = Vec<Step>> {
     proptest::collection::vec(any::<Step>(), 0..count)
 }
 
@@ -191,7 +193,58 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig { cases: cases() / 2, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn bases_of_two_volumes_taken_together_lead_to_exact_points(
+        during in proptest::collection::vec((any::<Step>(), 0..3_u8, any::<bool>()), 0..60),
+        after in proptest::collection::vec((any::<Step>(), any::<bool>()), 0..25),
+        behind in steps(8),
+    ) {
+        let mut bench = Bench::new();
+        let world = &mut bench.world;
+        let volumes = [world.volume, world.join("web")];
+        for volume in volumes {
+            world.switch(volume);
+            world.begin_base();
+        }
+        for (step, walk, which) in during {
+            world.switch(volumes[usize::from(which)]);
+            act(world, step);
+            for _ in 0..walk {
+                world.base_step();
+            }
+        }
+        for volume in volumes {
+            world.switch(volume);
+            world.end_base();
+        }
+        let first = world.last();
+        world.export();
+        let half = after.len() / 2;
+        for (index, (step, which)) in after.into_iter().enumerate() {
+            world.switch(volumes[usize::from(which)]);
+            act(world, step);
+            if index == half {
+                world.behind(|world| behind.iter().for_each(|step| act(world, *step)));
+            }
+        }
+        world.marker(MarkerKind::Named, "end");
+        world.export();
+        let points: Vec<_> = bench.world.whole.range(first..).collect();
+        for (seq, state) in points.iter().step_by(4).chain(points.last()) {
+            for method in [Method::Newest, Method::Replay] {
+                let restored = restore_all(&bench, "docs", &Point::Seq(**seq), |request| request.method = method);
+                restored.expect("restored");
+                assert_state(&bench, state, &format!("{seq} by {method:?}"));
+                clear(&bench);
+            }
+        }
+    }
+}
+
 /// More of them when asked for, in the long runs.
-fn cases() -> u32 {
+pub fn cases() -> u32 {
     std::env::var("REELFS_CASES").ok().and_then(|count| count.parse().ok()).unwrap_or(24)
 }

@@ -13,6 +13,7 @@ use reelfs_journal::{
 use uuid::Uuid;
 
 use super::model::Model;
+use super::through::Through;
 
 pub const EPOCH: Epoch = Epoch(1);
 
@@ -30,6 +31,14 @@ pub struct BaseRun {
     announced: HashSet<FileId>,
 }
 
+/// A volume that is not the one being changed just now.
+struct Elsewhere {
+    model: Model,
+    base: Option<BaseRun>,
+    next_id: u64,
+    in_bracket: bool,
+}
+
 pub struct World {
     pub group: GroupName,
     pub uuid: Uuid,
@@ -41,6 +50,7 @@ pub struct World {
     /// First restorable record.
     pub first_point: Option<Seq>,
     pub base: Option<BaseRun>,
+    pub through: Option<Through>,
     pub written: Vec<PathBuf>,
     exported: Position,
     /// Where the last tape begins: after this record.
@@ -48,6 +58,13 @@ pub struct World {
     next_id: u64,
     ticks: i64,
     in_bracket: bool,
+    /// The volume that is being changed.
+    pub volume: VolumeIndex,
+    /// All volumes that the group has or had.
+    pub volumes: Vec<LabelVolume>,
+    elsewhere: BTreeMap<VolumeIndex, Elsewhere>,
+    /// With several volumes: all that live, after each record that ends an operation while none is in a bracket.
+    pub whole: BTreeMap<Seq, BTreeMap<VolumeIndex, Model>>,
 }
 
 impl World {
@@ -62,12 +79,17 @@ impl World {
             states: BTreeMap::new(),
             first_point: None,
             base: None,
+            through: None,
             written: Vec::new(),
             exported: Position { epoch: EPOCH, seq: Seq::ZERO, digest: Digest::ZERO },
             last_cut: Seq::ZERO,
             next_id: 100,
             ticks: 0,
             in_bracket: false,
+            volume: VolumeIndex::FIRST,
+            volumes: vec![LabelVolume::only()],
+            elsewhere: BTreeMap::new(),
+            whole: BTreeMap::new(),
         };
         world.marker(MarkerKind::AcquisitionStart, "");
         world
@@ -91,12 +113,19 @@ impl World {
         Seq(self.records.len() as u64)
     }
 
-    fn journal(&mut self, change: Change<'_>, more: bool) -> Seq {
+    pub fn journal(&mut self, change: Change<'_>, more: bool) -> Seq {
         let seq = self.last().next();
         let time = World::time_of(seq);
         let change = change.into_owned();
-        let record = Record { seq, more, time, wall: time, uid: 0, pid: 1, volume: VolumeIndex(0), change };
+        let is_of_group = matches!(change, Change::Marker { kind, .. } if kind.is_of_group());
+        let volume = if is_of_group { VolumeIndex::FIRST } else { self.volume };
+        let record = Record { seq, more, time, wall: time, uid: 0, pid: 1, volume, change };
         self.records.push(record);
+        let in_bracket = self.in_bracket || self.elsewhere.values().any(|other| other.in_bracket);
+        if !more && !in_bracket && self.volumes.len() > 1 {
+            let others = self.elsewhere.iter().map(|(volume, other)| (*volume, other.model.clone()));
+            self.whole.insert(seq, others.chain([(self.volume, self.model.clone())]).collect());
+        }
         if !more && !self.in_bracket {
             self.states.insert(seq, self.model.clone());
         }
@@ -204,9 +233,9 @@ impl World {
     pub fn behind(&mut self, edit: impl FnOnce(&mut World)) {
         let before = self.model.clone();
         let records = self.records.clone();
-        let states = self.states.clone();
+        let (states, whole) = (self.states.clone(), self.whole.clone());
         edit(self);
-        (self.records, self.states) = (records, states);
+        (self.records, self.states, self.whole) = (records, states, whole);
         self.in_bracket = true;
         self.marker(MarkerKind::AdoptBegin, "");
         let after = self.model.clone();
@@ -257,7 +286,7 @@ impl World {
         let root = self.model.root;
         let began = self.journal(Change::BaseBegin { base, root }, false);
         let label =
-            Label::base(self.group.clone(), self.uuid, EPOCH, base, began, World::time_of(began), LabelVolume::only());
+            Label::base(self.group.clone(), self.uuid, EPOCH, base, began, World::time_of(began), self.own_label());
         let path = self.tapes.join(format!("base-{began}.part"));
         let out = File::create(&path).expect("a file");
         let mut writer = BaseWriter::new(out, label, WriteOptions::default()).expect("a base tape");
@@ -269,6 +298,9 @@ impl World {
 
     /// A name change announces what it touches first, so that nothing slips through between two listings.
     fn announce(&mut self, change: &Change<'_>) {
+        if let Some(run) = &mut self.through {
+            run.note_moved(change);
+        }
         let Some(run) = &mut self.base else { return };
         let objects = match change {
             Change::Link { file, .. } => vec![*file],
@@ -335,13 +367,8 @@ impl World {
     /// Writes what is not on a tape yet.
     pub fn export(&mut self) -> PathBuf {
         let from = self.exported.seq.next();
-        let label = Label::update(
-            self.group.clone(),
-            self.uuid,
-            self.exported,
-            World::time_of(from),
-            vec![LabelVolume::only()],
-        );
+        let label =
+            Label::update(self.group.clone(), self.uuid, self.exported, World::time_of(from), self.volumes.clone());
         let part = self.tapes.join("update.part");
         let out = File::create(&part).expect("a file");
         let mut writer = UpdateWriter::new(out, label, WriteOptions::default()).expect("an update tape");
@@ -384,6 +411,53 @@ impl World {
     }
 }
 
+/// Several volumes: one is changed at a time, the others wait.
+impl World {
+    fn own_label(&self) -> LabelVolume {
+        self.volumes.iter().find(|volume| volume.index == self.volume).expect("a volume").clone()
+    }
+
+    /// A new volume joins the group and is the one that is changed from now on. Its inode numbers are those of the first.
+    pub fn join(&mut self, text: &str) -> VolumeIndex {
+        let volume = VolumeIndex(u16::try_from(self.volumes.len()).expect("few"));
+        self.volumes.push(LabelVolume::new(volume, text.parse().expect("a name")));
+        let root = FileId { ino: 2, generation: 0 };
+        let model = Model::new(root, World::attributes(0o711, FileTime { seconds: 8, nanos: 8 }));
+        self.elsewhere.insert(volume, Elsewhere { model, base: None, next_id: 100, in_bracket: false });
+        self.switch(volume);
+        self.marker(MarkerKind::AcquisitionStart, "");
+        volume
+    }
+
+    /// From now on this volume is the one that is changed.
+    pub fn switch(&mut self, volume: VolumeIndex) {
+        if volume == self.volume {
+            return;
+        }
+        let mut other = self.elsewhere.remove(&volume).expect("a volume");
+        std::mem::swap(&mut self.model, &mut other.model);
+        std::mem::swap(&mut self.base, &mut other.base);
+        std::mem::swap(&mut self.next_id, &mut other.next_id);
+        std::mem::swap(&mut self.in_bracket, &mut other.in_bracket);
+        self.elsewhere.insert(std::mem::replace(&mut self.volume, volume), other);
+    }
+
+    /// The volume that is changed leaves the group; another one takes its place here.
+    pub fn leave(&mut self, to: VolumeIndex) {
+        let left = self.volume;
+        let marker = self.marker(MarkerKind::VolumeLeft, "");
+        self.switch(to);
+        self.elsewhere.remove(&left);
+        self.whole.get_mut(&marker).expect("a state").remove(&left);
+    }
+
+    /// Opens or closes a bracket of the volume that is changed.
+    pub fn bracket(&mut self, kind: MarkerKind) -> Seq {
+        self.in_bracket = kind.begins_bracket();
+        self.marker(kind, "")
+    }
+}
+
 impl BaseRun {
     fn tell(&mut self, model: &Model, parent: FileId, name: &Name, file: FileId) {
         self.writer.entry(&entry_of(model, parent, name, file)).expect("an entry");
@@ -397,7 +471,7 @@ impl BaseRun {
     }
 }
 
-fn entry_of(model: &Model, parent: FileId, name: &Name, file: FileId) -> Change<'static> {
+pub fn entry_of(model: &Model, parent: FileId, name: &Name, file: FileId) -> Change<'static> {
     let object = &model.objects[&file];
     let xattrs: Vec<Xattr> = object.xattr_list();
     Change::Entry {

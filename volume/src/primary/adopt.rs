@@ -5,12 +5,13 @@
 
 use std::collections::HashSet;
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use reelfs_journal::{Change, DATA_MAX, FileId, FileTime, Name, Reserve, Timestamp};
+use reelfs_journal::disk::{self, Label};
+use reelfs_journal::{Change, Clock, DATA_MAX, FileId, FileTime, Name, Reserve, Timestamp};
 use rustix::fs::{Dir, FileType, Mode, OFlags, SeekFrom};
 use rustix::io::{Errno, Result};
 use serde::{Deserialize, Serialize};
@@ -96,24 +97,25 @@ impl KnownDirectories {
         let mut temporary = path.as_os_str().to_owned();
         temporary.push(".new");
         let temporary = PathBuf::from(temporary);
-        let mut file = File::create(&temporary)?;
+        let mut options = File::options();
+        let file = disk::create(Label::KnownCreate, &temporary, options.write(true).create(true).truncate(true))?;
         let bytes: Vec<u8> = ids.iter().flat_map(log_entry).collect();
-        file.write_all(&bytes)?;
-        file.sync_all()?;
-        std::fs::rename(&temporary, path)?;
-        path.parent().map_or(Ok(()), |state| File::open(state)?.sync_all())?;
+        disk::append(Label::KnownWrite, &file, &bytes)?;
+        disk::sync(Label::KnownSync, &file)?;
+        disk::rename(Label::KnownRename, &temporary, path)?;
+        disk::sync_parent(Label::KnownNameSync, path)?;
         Ok(KnownDirectories { ids, log: Some(file) })
     }
 
     /// Makes durable what was added: what a power cut takes from it is told in full.
     pub(crate) fn sync(&self) -> std::io::Result<()> {
-        self.log.as_ref().map_or(Ok(()), File::sync_data)
+        self.log.as_ref().map_or(Ok(()), |log| Ok(disk::sync_data(Label::KnownAppendSync, log)?))
     }
 
     pub(crate) fn add(&mut self, id: FileId) {
         if self.ids.insert(id)
-            && let Some(log) = &mut self.log
-            && let Err(error) = log.write_all(&log_entry(&id))
+            && let Some(log) = &self.log
+            && let Err(error) = disk::append(Label::KnownAppend, log, &log_entry(&id))
         {
             tracing::warn!(%error, "the list of known directories cannot be written: more than necessary may be adopted");
             self.log = None;
@@ -156,6 +158,8 @@ pub(super) struct ScanFor<'a> {
     pub(super) known: &'a HashSet<FileId>,
     /// Inode numbers to make known to the volume, for redo.
     pub(super) wanted: &'a HashSet<u64>,
+    /// By which `since` was.
+    pub(super) clock: &'a dyn Clock,
 }
 
 impl Scan {
@@ -302,9 +306,14 @@ impl Primary {
 
     /// Journals the attributes of the root, or of an object of which no name is known.
     pub(super) fn tell_without_place(&self, node: &Arc<Node>) -> Result<()> {
+        self.tell(&Requester::reelfs(), self.placeless(node)?)
+    }
+
+    /// An entry without a place.
+    pub(super) fn placeless(&self, node: &Arc<Node>) -> Result<Change<'static>> {
         let stat = self.volume.stat(node)?;
         let path = self.volume.path(node)?;
-        let entry = Change::Entry {
+        Ok(Change::Entry {
             parent: FileId::NONE,
             name: Name::new(b"?").map_err(|_| Errno::INVAL)?,
             file: node.id,
@@ -312,11 +321,16 @@ impl Primary {
             attributes: stat.attributes(),
             xattrs: xattr::all_by_owner(&*path, stat.mode)?,
             size: if stat.file_type == FileType::RegularFile { stat.size } else { 0 },
-        };
-        self.tell(&Requester::reelfs(), entry)
+        })
     }
 
-    fn entry(&self, parent: FileId, directory: &OwnedFd, name: &Name, stat: &Stat) -> Result<Change<'static>> {
+    pub(super) fn entry(
+        &self,
+        parent: FileId,
+        directory: &OwnedFd,
+        name: &Name,
+        stat: &Stat,
+    ) -> Result<Change<'static>> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let object = rustix::fs::openat(directory, name.as_bytes(), flags, Mode::empty())?;
         Ok(Change::Entry {
@@ -390,12 +404,12 @@ impl Primary {
 
 impl ScanFor<'_> {
     fn is_news(&self, stat: &Stat) -> bool {
-        self.since.is_some_and(|since| stat.ctime > FileTime::from(since))
+        self.since.is_some_and(|since| self.clock.shown(stat.ctime) > FileTime::from(since))
     }
 }
 
 /// The next stretch of data at or after `offset`; a file system that knows no holes has one.
-fn next_extent(file: &OwnedFd, offset: u64, size: u64) -> Result<Option<(u64, u64)>> {
+pub(super) fn next_extent(file: &OwnedFd, offset: u64, size: u64) -> Result<Option<(u64, u64)>> {
     if offset >= size {
         return Ok(None);
     }

@@ -4,11 +4,13 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
+use reelfs_journal::disk::Label;
 use reelfs_journal::{Change, FileTime, Xattr};
-use rustix::fs::{AtFlags, FileType, StatVfs, Timespec, Timestamps};
+use rustix::fs::{FileType, StatVfs, Timespec, Timestamps};
 use rustix::io::{Errno, Result};
 
 use super::{Primary, Requester};
+use crate::apply::set_times;
 use crate::node::Node;
 use crate::stat::Stat;
 use crate::xattr;
@@ -112,7 +114,7 @@ impl Primary {
             self.note_applied();
         }
         if !changes.is_empty() {
-            node.state.lock().found = Some(before);
+            node.state.lock().found = Some(Box::new(before));
             let slot = self.in_flight.begin();
             let committed = self.commit(&slot, who, &changes);
             node.state.lock().found = None;
@@ -124,7 +126,7 @@ impl Primary {
         }
         let after = self.volume.stat(&node)?;
         if !changes.is_empty() && after.attributes() != left.attributes() {
-            self.read_back(who, node.id); // a time beyond what the file system can keep
+            self.read_back(who, node.id)?; // a time beyond what the file system can keep
         }
         Ok(after)
     }
@@ -134,7 +136,7 @@ impl Primary {
             last_access: Timespec { tv_sec: atime.seconds, tv_nsec: atime.nanos.into() },
             last_modification: Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_OMIT },
         };
-        rustix::fs::utimensat(self.volume.descriptor(node)?, c"", &times, AtFlags::EMPTY_PATH)
+        set_times(Label::SetAccessTime, &*self.volume.descriptor(node)?, &times)
     }
 
     /// What a change of content takes away: suid and sgid when `kill` says so, file capabilities always. Remembers a

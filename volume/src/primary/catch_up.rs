@@ -33,6 +33,12 @@ struct Found {
     lulls: Vec<Lull>,
     /// What may differ after something was lost.
     active: Option<DirtyMap>,
+    /// By what the wall clock showed then: what changed later is not ours.
+    news: Option<Timestamp>,
+    /// How far it was put back since, in nanoseconds.
+    back: i64,
+    /// The last moment at which the volume was what the journal says, as records have it.
+    certain: Timestamp,
 }
 
 impl Primary {
@@ -52,10 +58,12 @@ impl Primary {
         }
         let since = match (last, &found.window) {
             (Some(_), Some(window)) => Some(window.active.since()),
-            (Some(last), None) if found.facts.same_volume => Some(self.news_since(last)?),
-            _ => None,
+            _ => found.news,
         };
-        let look = ScanFor { since, known, wanted: &wanted };
+        // by the clock as it stands now
+        let since = since.map(|since| Timestamp(since.0.saturating_sub(found.back)));
+        let clock = self.group.clock().clone();
+        let look = ScanFor { since, known, wanted: &wanted, clock: &*clock };
         let scan = self.scan(&look).map_err(volume_error("look for changes behind the mount"))?;
         let facts = &mut found.facts;
         if strict && (!facts.same_volume || (!scan.is_empty() && last.is_some_and(|last| last.clean.is_some()))) {
@@ -82,10 +90,14 @@ impl Primary {
         states: Vec<InFlightState>,
     ) -> Result<Found, OpenError> {
         let (boot, mount) = parts(&session.boot);
-        let clock_back = match last {
-            Some(last) if last.identity == session.identity => session.started < self.news_since(last)?,
-            _ => false,
-        };
+        let news =
+            last.filter(|last| last.identity == session.identity).map(|last| self.news_since(last)).transpose()?;
+        let anchor = self.group.anchor(self.index);
+        let certain = news.map(|news| self.group.certain_until(anchor.as_ref(), news)).unwrap_or_default();
+        // another boot may stand in the session alone
+        let anchor = anchor.filter(|_| last.is_some_and(|last| parts(&last.boot).0 == self.group.boot()));
+        let back = anchor.map_or(0, |anchor| anchor.put_back(self.group.boot(), self.clock().read()));
+        let clock_back = news.is_some_and(|news| session.started.0 < news.0.saturating_sub(back));
         let mut facts = Facts {
             same_volume: last.is_none_or(|last| last.identity == session.identity),
             closed: last.is_none_or(|last| last.clean.is_some()),
@@ -104,11 +116,15 @@ impl Primary {
         let unsettled = self.unsettled(states)?;
         let map = self.dirty.get_mut().take();
         facts.map = map.is_some();
+        if facts.lost().is_none() && map.as_ref().is_some_and(|map| map.torn) {
+            return Err(OpenError::Volume { what: "read the dirty map", source: Errno::BADMSG });
+        }
         // while it was suspended every sync was of the file itself, and the journal is behind
         let window = match last.and_then(|last| last.first).filter(|_| facts.lost().is_some() && map.is_none()) {
             Some(first) => self.window(first)?,
             None => None,
         };
+        facts.active &= window.as_ref().is_none_or(|window| window.says_all);
         let lulls = match &window {
             Some(window) => {
                 let began = window.lull_began(self.clock().read(), facts.same_boot);
@@ -118,7 +134,7 @@ impl Primary {
             }
             None => Vec::new(),
         };
-        Ok(Found { facts, map, unsettled, window, lulls, active: None })
+        Ok(Found { facts, map, unsettled, window, lulls, active: None, news, back, certain })
     }
 
     fn carry_out(
@@ -128,14 +144,16 @@ impl Primary {
         scan: Scan,
         session: &Session,
     ) -> Result<CaughtUp, OpenError> {
-        let Found { facts, map, unsettled, window, lulls, active } = found;
+        let Found { facts, map, unsettled, window, lulls, active, back, certain, .. } = found;
         let (verdict, lost) = (facts.verdict(), facts.lost());
         tracing::debug!(?facts, ?verdict, "what the last session left");
         match (verdict, map, active) {
-            (Verdict::StaySuspended, Some(map), _) => self.stay_suspended(map, scan, &unsettled, facts.closed),
+            (Verdict::StaySuspended, Some(map), _) => {
+                self.stay_suspended(map, scan, &unsettled, facts.closed || back > 0)
+            }
             (Verdict::Restate | Verdict::Suspend, _, Some(active)) => {
                 let mut recovered = self.bring_back(window.as_ref(), &lulls)?;
-                self.restate(active, verdict == Verdict::Restate, &mut recovered)?;
+                self.restate(active, certain, verdict == Verdict::Restate, &mut recovered)?;
                 let (directories, recovered) = (scan.directories, Some(recovered));
                 Ok(CaughtUp { directories, lost, recovered, ..CaughtUp::default() })
             }
@@ -144,13 +162,13 @@ impl Primary {
                 let caught_up = self.new_epoch(session, scan.directories, Some(reason))?;
                 if let Some(map) = map {
                     self.jvol().sync(self.jvol().pointers().next.previous())?;
-                    map.remove().map_err(io_error("remove the dirty map"))?;
+                    map.remove().and_then(|()| map.sync_removal()).map_err(io_error("remove the dirty map"))?;
                 }
                 Ok(CaughtUp { recovered, lost, ..caught_up })
             }
             // a verdict without what it speaks of is none
             (Verdict::Adopt | Verdict::StaySuspended | Verdict::Restate | Verdict::Suspend, _, _) => {
-                self.adopt(look, scan, (!facts.closed).then_some(&unsettled), session)
+                self.adopt(look, scan, (!facts.closed).then_some(&unsettled), session, certain)
             }
         }
     }
@@ -162,6 +180,7 @@ impl Primary {
         scan: Scan,
         unsettled: Option<&Unsettled>,
         session: &Session,
+        since: Timestamp,
     ) -> Result<CaughtUp, OpenError> {
         let recovered = unsettled.map(|unsettled| self.recover(unsettled)).transpose()?;
         // what recovery did again stands otherwise than it did when it was looked at
@@ -173,7 +192,6 @@ impl Primary {
         };
         let mut adopted = Adopted::default();
         if !scan.is_empty() {
-            let since = look.since.unwrap_or_default();
             let write = volume_error("journal what changed behind the mount");
             self.marker(MarkerKind::AdoptBegin, "", "", since).map_err(&write)?;
             adopted = match self.tell_scan(&scan) {
@@ -195,6 +213,7 @@ impl Primary {
         was_clean: bool,
     ) -> Result<CaughtUp, OpenError> {
         let noted = io_error("write the dirty map");
+        map.begin_copy().map_err(&noted)?;
         // in the journal, while it was brought back, and perhaps not applied
         for record in &unsettled.records {
             map.note(&record.change).map_err(&noted)?;
@@ -259,7 +278,7 @@ impl Primary {
         if let Some(clean) = last.clean {
             return Ok(clean);
         }
-        Ok(self.group.ended().map_or(last.started, |wall| wall.max(last.started)))
+        self.last_words(last)
     }
 }
 

@@ -7,8 +7,11 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
-use reelfs_journal::{Jvol, Seq};
+use reelfs_journal::disk::{self, Label};
+use reelfs_journal::{JournalError, Jvol, Seq};
 use rustix::io::{Errno, Result};
+
+use super::lull::DueRedo;
 
 /// The journal is synced at least this often while it grows: `sync(2)` does not reach a FUSE daemon.
 const SYNC_INTERVAL: Duration = Duration::from_secs(1);
@@ -24,7 +27,33 @@ struct Request {
     file: Arc<OwnedFd>,
     data_only: bool,
     upto: Seq,
+    refusal: Arc<Refusal>,
     done: Done,
+}
+
+/// Whether the disk of a volume refused a sync: nothing more of it may be called durable.
+pub(crate) struct Refusal {
+    refused: AtomicBool,
+    due: DueRedo,
+}
+
+impl Refusal {
+    /// What the disk refuses is noted in `due`, for the next opening to do it again.
+    pub(crate) fn new(due: DueRedo) -> Refusal {
+        Refusal { refused: AtomicBool::new(false), due }
+    }
+
+    /// It did.
+    pub(crate) fn is_there(&self) -> bool {
+        self.refused.load(Ordering::SeqCst)
+    }
+
+    fn note(&self) {
+        self.refused.store(true, Ordering::SeqCst);
+        if let Err(error) = self.due.note() {
+            tracing::error!(%error, "that the volume has lost something could not be noted");
+        }
+    }
 }
 
 #[derive(Default)]
@@ -54,11 +83,11 @@ impl Committer {
         for index in 0..FILE_SYNC_THREADS {
             let (shared, jvol) = (shared.clone(), jvol.clone());
             let thread = std::thread::Builder::new().name(format!("sync-{index}"));
-            threads.push(thread.spawn(move || sync_files(&shared, &jvol))?);
+            threads.push(thread.spawn(disk::with_same_watcher(move || sync_files(&shared, &jvol)))?);
         }
         let (theirs, journal) = (shared.clone(), jvol.clone());
-        threads
-            .push(std::thread::Builder::new().name("sync-jvol".into()).spawn(move || sync_journal(&theirs, &journal))?);
+        let run = disk::with_same_watcher(move || sync_journal(&theirs, &journal));
+        threads.push(std::thread::Builder::new().name("sync-jvol".into()).spawn(run)?);
         Ok(Committer { shared, jvol, threads: Mutex::new(threads) })
     }
 
@@ -77,9 +106,10 @@ impl Committer {
     }
 
     /// Makes the journal durable up to `upto` and the file itself durable, both at once, then calls `done`.
-    pub(crate) fn sync(&self, file: Arc<OwnedFd>, data_only: bool, upto: Seq, done: Done) {
+    pub(crate) fn sync(&self, file: Arc<OwnedFd>, data_only: bool, upto: Seq, refusal: &Arc<Refusal>, done: Done) {
         self.want(upto);
-        self.shared.requests.lock().push_back(Request { file, data_only, upto, done });
+        let refusal = refusal.clone();
+        self.shared.requests.lock().push_back(Request { file, data_only, upto, refusal, done });
         self.shared.wake_files.notify_one();
     }
 
@@ -131,10 +161,12 @@ fn sync_files(shared: &Shared, jvol: &Jvol) {
                 shared.wake_files.wait(&mut requests);
             }
         };
-        let file =
-            if request.data_only { rustix::fs::fdatasync(&request.file) } else { rustix::fs::fsync(&request.file) };
+        let sync = if request.data_only { disk::sync_data } else { disk::sync };
+        let file = sync(Label::FileSync, &request.file);
         if let Err(error) = &file {
-            tracing::error!(%error, "a file of the volume could not be synced");
+            // the kernel tells once, and a second sync of the same descriptor would succeed with the pages lost
+            tracing::error!(%error, "a file of the volume could not be synced: the mount takes no more changes");
+            request.refusal.note();
         }
         let journal = jvol.sync(request.upto).map(|_| ()).map_err(|error| {
             tracing::error!(%error, "the journal could not be synced");
@@ -146,31 +178,39 @@ fn sync_files(shared: &Shared, jvol: &Jvol) {
 
 fn sync_journal(shared: &Shared, jvol: &Jvol) {
     let mut synced = 0;
-    // what could not be flushed once is never said to be durable
+    // what could not be flushed once is never said to be durable, but for what a spare lost: the volumes are then brought to
+    // their disks before it takes anything
     let mut outcome = Ok(());
+    let mut lost = false;
     loop {
-        let stop = shared.stop.load(Ordering::SeqCst);
-        let (waiting, upto) = {
+        let (waiting, upto, stop) = {
             let mut waiting = shared.waiting.lock();
+            // under the lock that whoever stops us takes before it wakes us
+            let stop = shared.stop.load(Ordering::SeqCst);
             let mut upto = shared.wanted.load(Ordering::SeqCst);
-            if waiting.is_empty() && (upto <= synced || outcome.is_err()) && !stop {
+            if waiting.is_empty() && (upto <= synced || outcome.is_err() || lost) && !stop {
                 let timed_out = shared.wake_journal.wait_for(&mut waiting, SYNC_INTERVAL).timed_out();
                 let newest = if timed_out { &shared.last } else { &shared.wanted };
                 upto = newest.load(Ordering::SeqCst);
             }
-            (std::mem::take(&mut *waiting), upto)
+            (std::mem::take(&mut *waiting), upto, stop)
         };
         let upto = waiting.iter().map(|(seq, _)| seq.0).fold(upto, u64::max);
         if upto > synced && outcome.is_ok() {
             shared.unsynced_bytes.store(0, Ordering::Relaxed);
-            outcome = jvol.sync(Seq(upto)).map(|_| ()).map_err(|error| {
-                tracing::error!(%error, "the journal could not be synced");
-                Errno::IO
-            });
-            synced = upto;
+            match jvol.sync(Seq(upto)) {
+                Ok(_) => synced = upto,
+                Err(error) => {
+                    tracing::error!(%error, "the journal could not be synced");
+                    if !matches!(error, JournalError::Lost(_)) {
+                        outcome = Err(Errno::IO);
+                    }
+                }
+            }
         }
+        lost = jvol.has_lost();
         for (_, done) in waiting {
-            done(outcome);
+            done(if lost { Err(Errno::IO) } else { outcome });
         }
         if stop {
             return;

@@ -190,7 +190,9 @@ impl Primary {
     pub fn sync_file(&self, who: &Requester, ino: u64, data_only: bool, done: Done) {
         match self.sync_point(who, ino) {
             Ok(SyncPoint::Journal(upto)) => self.group.committer().sync_journal(upto, done),
-            Ok(SyncPoint::Directory(file, upto)) => self.group.committer().sync(file, data_only, upto, done),
+            Ok(SyncPoint::Directory(file, upto)) => {
+                self.group.committer().sync(file, data_only, upto, &self.refusal, done)
+            }
             Ok(SyncPoint::File { node, file, renames, upto }) => {
                 let anchor = Box::new(move |result: Result<()>| {
                     if result.is_ok() {
@@ -198,13 +200,16 @@ impl Primary {
                     }
                     done(result);
                 });
-                self.group.committer().sync(file, false, upto, anchor);
+                self.group.committer().sync(file, false, upto, &self.refusal, anchor);
             }
             Err(error) => done(Err(error)),
         }
     }
 
     fn sync_point(&self, who: &Requester, ino: u64) -> Result<SyncPoint> {
+        if self.has_failed() {
+            return Err(Errno::IO);
+        }
         let _names = self.names.read();
         let node = self.node(ino)?;
         let directory = if node.is_directory() { Some(open_directory(&*self.volume.path(&node)?)?) } else { None };
@@ -248,7 +253,7 @@ enum SyncPoint {
     File {
         node: Arc<Node>,
         file: Arc<OwnedFd>,
-        renames: u64,
+        renames: u32,
         upto: Seq,
     },
 }

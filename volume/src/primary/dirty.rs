@@ -5,11 +5,12 @@
 //! when, at which record and why; a log that is there is a group that is suspended.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use reelfs_journal::disk::{self, Label};
 use reelfs_journal::{Change, FileId, FileTime, NodeKind, Seq, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -20,7 +21,7 @@ const UNITS_MAX: u64 = 1 << 16;
 /// Bytes of one entry of the log: kind (8 bits), generation (32 bits at 4), inode number (64 at 8), a number (64 at 16), CRC-32C
 /// of all that (32 at 24), zeros to the end. Little-endian. The head has the record's number for an inode number and the
 /// time for the number.
-const ENTRY: usize = 32;
+pub(super) const ENTRY: usize = 32;
 
 const HEAD: u8 = 1;
 const DIRECTORY: u8 = 2;
@@ -112,6 +113,8 @@ pub(super) struct DirtyMap {
     pub(super) sealed: (Seq, Timestamp),
     /// When the last session noted something last: what changed before, it changed itself.
     pub(super) written: FileTime,
+    /// An entry does not read back: after a power cut those that were not synced may not.
+    pub(super) torn: bool,
     pub(super) directories: HashSet<FileId>,
     pub(super) objects: HashMap<FileId, Dirt>,
 }
@@ -124,16 +127,24 @@ impl DirtyMap {
     fn empty(path: PathBuf, log: Option<File>, suspension: Suspension) -> DirtyMap {
         let sealed = (suspension.seq, suspension.time);
         let (written, directories, objects) = (FileTime::default(), HashSet::new(), HashMap::new());
-        DirtyMap { path, log, suspension, sealed, written, directories, objects }
+        DirtyMap { path, log, suspension, sealed, written, torn: false, directories, objects }
     }
 
     /// Starts a map, durably.
     pub(super) fn create(state: &Path, suspension: Suspension) -> io::Result<DirtyMap> {
         let path = DirtyMap::place(state);
-        let mut log = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
-        log.write_all(&head(suspension))?;
-        log.sync_all()?;
-        File::open(state)?.sync_all()?;
+        let mut options = OpenOptions::new();
+        let log = disk::create(Label::DirtyMapCreate, &path, options.write(true).create_new(true).mode(0o600))?;
+        let begun = disk::append(Label::DirtyMapHead, &log, &head(suspension))
+            .and_then(|()| disk::sync(Label::DirtyMapSync, &log))
+            .map_err(io::Error::from)
+            .and_then(|()| disk::sync_parent(Label::DirtyMapNameSync, &path));
+        if begun.is_err() {
+            // one that stays behind was not begun: the group is not suspended
+            let _ = disk::set_size(Label::DirtyMapSetSize, &log, 0);
+            let _ = disk::remove(Label::DirtyMapRemove, &path);
+        }
+        begun?;
         Ok(DirtyMap::empty(path, Some(log), suspension))
     }
 
@@ -143,26 +154,21 @@ impl DirtyMap {
         DirtyMap::empty(PathBuf::new(), None, suspension)
     }
 
-    /// The same map on disk: durable as a whole, or not there.
+    /// The same map as that of a suspension, in a copy that takes its place at [`DirtyMap::end_copy`].
     pub(super) fn keep(self, state: &Path, suspension: Suspension) -> io::Result<DirtyMap> {
-        let path = DirtyMap::place(state);
-        let temporary = path.with_extension("new");
+        let sealed = (suspension.seq, suspension.time);
+        let mut map = DirtyMap { path: DirtyMap::place(state), suspension, sealed, ..self };
         let mut bytes = head(suspension).to_vec();
-        for id in &self.directories {
+        for id in &map.directories {
             bytes.extend(entry(DIRECTORY, *id, 0));
         }
-        for (id, dirt) in &self.objects {
+        for (id, dirt) in &map.objects {
             bytes.extend(entry(OBJECT, *id, 0));
             bytes.extend(dirt.cut.iter().flat_map(|cut| entry(CUT, *id, *cut)));
             bytes.extend(dirt.units.iter().flat_map(|unit| entry(BYTES, *id, *unit)));
         }
-        let mut log = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-        log.write_all(&bytes)?;
-        log.sync_all()?;
-        fs::rename(&temporary, &path)?;
-        File::open(state)?.sync_all()?;
-        let sealed = (suspension.seq, suspension.time);
-        Ok(DirtyMap { path, log: Some(log), suspension, sealed, ..self })
+        map.copy(&bytes)?;
+        Ok(map)
     }
 
     /// The map that a suspended group has.
@@ -175,10 +181,14 @@ impl DirtyMap {
         };
         let mut bytes = Vec::new();
         log.read_to_end(&mut bytes)?;
+        if is_unbegun(&bytes) {
+            disk::remove(Label::DirtyMapRemove, &path)?;
+            return Ok(None);
+        }
         let written = log.metadata()?;
         let written = FileTime { seconds: written.mtime(), nanos: u32::try_from(written.mtime_nsec()).unwrap_or(0) };
         // an entry cut short is of a change that was never made
-        log.set_len((bytes.len() - bytes.len() % ENTRY) as u64)?;
+        disk::set_size(Label::DirtyMapSetSize, &log, (bytes.len() - bytes.len() % ENTRY) as u64)?;
         let map = DirtyMap::read(path, log, &bytes)?;
         Ok(Some(DirtyMap { written, ..map }))
     }
@@ -189,16 +199,55 @@ impl DirtyMap {
         let suspension = entries.next().and_then(read_head).ok_or_else(broken)?;
         let mut map = DirtyMap::empty(path, Some(log), suspension);
         for bytes in entries {
-            let (kind, id, number) = read_entry(bytes).ok_or_else(broken)?;
-            map.take(kind, id, number);
+            match read_entry(bytes) {
+                Some((kind, id, number)) => _ = map.take(kind, id, number),
+                None => map.torn = true,
+            }
         }
         Ok(map)
     }
 
+    fn copy_place(&self) -> PathBuf {
+        self.path.with_extension("new")
+    }
+
+    /// What is noted from now on goes to a copy of the log. An opening that is cut off leaves the log as it was: whole, after
+    /// a clean stop.
+    pub(super) fn begin_copy(&mut self) -> io::Result<()> {
+        let bytes = std::fs::read(&self.path)?;
+        self.copy(&bytes)
+    }
+
+    fn copy(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let mut options = OpenOptions::new();
+        let options = options.write(true).create(true).truncate(true).mode(0o600);
+        let copy = disk::create(Label::DirtyMapCreate, &self.copy_place(), options)?;
+        disk::append(Label::DirtyMapHead, &copy, bytes)?;
+        self.log = Some(copy);
+        Ok(())
+    }
+
+    /// The copy takes the place of the log, durably.
+    pub(super) fn end_copy(&self) -> io::Result<()> {
+        self.sync()?;
+        disk::rename(Label::DirtyMapRename, &self.copy_place(), &self.path)?;
+        disk::sync_parent(Label::DirtyMapNameSync, &self.path)
+    }
+
     /// The group is no longer suspended.
     pub(super) fn remove(&self) -> io::Result<()> {
-        fs::remove_file(&self.path)?;
-        self.path.parent().map_or(Ok(()), |state| File::open(state)?.sync_all())
+        disk::remove(Label::DirtyMapRemove, &self.path)
+    }
+
+    /// Everything noted is durable.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        self.log.as_ref().map_or(Ok(()), |log| Ok(disk::sync(Label::DirtyMapSync, log)?))
+    }
+
+    /// Its removal is durable; after an error it may come back with the next power cut.
+    pub(super) fn sync_removal(&self) -> io::Result<()> {
+        disk::sync_parent(Label::DirtyMapRemoveSync, &self.path)
+            .inspect_err(|error| tracing::error!(%error, "the dirty map may come back: no more changes are taken"))
     }
 
     /// Notes what a change is about to do. Nothing may be applied when this fails.
@@ -278,7 +327,8 @@ impl DirtyMap {
         if !self.take(kind, id, number) {
             return Ok(());
         }
-        self.log.as_mut().map_or(Ok(()), |log| log.write_all(&entry(kind, id, number)))
+        let Some(log) = &self.log else { return Ok(()) };
+        Ok(disk::append(Label::DirtyMapAppend, log, &entry(kind, id, number))?)
     }
 
     /// Takes in one entry; false when the map has it already.
@@ -315,8 +365,16 @@ pub fn suspension(state: &Path) -> io::Result<Option<(Suspension, DirtyCounts)>>
     };
     let mut bytes = Vec::new();
     log.read_to_end(&mut bytes)?;
+    if is_unbegun(&bytes) {
+        return Ok(None);
+    }
     let map = DirtyMap::read(path, log, &bytes)?;
     Ok(Some((map.suspension, map.counts())))
+}
+
+/// A map without a whole head and with nothing behind it: nothing is suspended before the head is durable.
+fn is_unbegun(bytes: &[u8]) -> bool {
+    bytes.len() <= ENTRY && bytes.get(..ENTRY).and_then(read_head).is_none()
 }
 
 fn head(suspension: Suspension) -> [u8; ENTRY] {
@@ -324,7 +382,7 @@ fn head(suspension: Suspension) -> [u8; ENTRY] {
     entry(HEAD, id, suspension.time.0.cast_unsigned())
 }
 
-fn entry(kind: u8, id: FileId, number: u64) -> [u8; ENTRY] {
+pub(super) fn entry(kind: u8, id: FileId, number: u64) -> [u8; ENTRY] {
     let mut bytes = [0; ENTRY];
     bytes[0] = kind;
     bytes[4..8].copy_from_slice(&id.generation.to_le_bytes());
@@ -335,7 +393,7 @@ fn entry(kind: u8, id: FileId, number: u64) -> [u8; ENTRY] {
     bytes
 }
 
-fn read_entry(bytes: &[u8]) -> Option<(u8, FileId, u64)> {
+pub(super) fn read_entry(bytes: &[u8]) -> Option<(u8, FileId, u64)> {
     let long = |at: usize| bytes.get(at..at + 8).and_then(|part| part.try_into().ok()).map(u64::from_le_bytes);
     let short = |at: usize| bytes.get(at..at + 4).and_then(|part| part.try_into().ok()).map(u32::from_le_bytes);
     let is_whole = crc32c::crc32c(bytes.get(..24)?) == short(24)?;
@@ -357,6 +415,8 @@ fn read_head(bytes: &[u8]) -> Option<Suspension> {
 #[cfg(test)]
 mod tests {
     use std::borrow::Cow;
+    use std::fs;
+    use std::io::Write;
 
     use super::*;
 
@@ -414,13 +474,13 @@ mod tests {
     }
 
     #[test]
-    fn a_bent_entry_is_refused() {
+    fn a_bent_entry_is_noticed() {
         let state = tempfile::tempdir().expect("a directory");
         let mut map = DirtyMap::create(state.path(), SUSPENSION).expect("a map");
         map.note(&write(1, 0, 1)).expect("noted");
         let mut bytes = fs::read(&map.path).expect("the log");
         bytes[ENTRY + 9] ^= 1;
         fs::write(&map.path, bytes).expect("bent");
-        assert!(DirtyMap::load(state.path()).is_err());
+        assert!(DirtyMap::load(state.path()).expect("readable").expect("there").torn);
     }
 }

@@ -1,4 +1,4 @@
-//! Opening and closing a primary volume: recovery, adoption, identity.
+//! Opening and closing a primary volume: sessions and identity.
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -14,13 +14,13 @@ use uuid::Uuid;
 
 use super::activity::Activity;
 use super::adopt::{Adopted, Identity, KnownDirectories};
+use super::base_log::BaseLog;
 use super::dirty::DirtyMap;
 use super::lull::DueRedo;
 use super::recovery::Recovered;
-use super::suspend::OnFull;
 use super::verdict::{Lost, NewEpoch};
-use super::{Primary, walk};
-use crate::group::{Group, GroupOptions};
+use super::{Primary, committer, walk};
+use crate::group::{Group, GroupOptions, OnFull, boot_of_machine, distance};
 use crate::volume::{Volume, mount_of};
 
 /// Kernel timestamps are coarse: a change may carry a change time this much before it was made, in nanoseconds (25 ms).
@@ -161,7 +161,7 @@ impl Primary {
     /// See [`OpenError`].
     pub fn start(options: OpenOptions) -> Result<Opened, OpenError> {
         let OpenOptions { root, jvol, group, state, epoch, session, strict, on_full, clock } = options;
-        let group = Group::open(GroupOptions { jvol, group, epoch, on_full, clock })?;
+        let group = Group::open(GroupOptions { jvol, group, state: state.clone(), epoch, on_full, clock })?;
         Primary::join(&group, VolumeOptions { root, index: VolumeIndex(0), state, session, strict })
     }
 
@@ -174,12 +174,14 @@ impl Primary {
         let (in_flight, states) = InFlight::open(&options.state.join("inflight"))?;
         let known_path = options.state.join("directories");
         let known = KnownDirectories::load(&known_path).map_err(io_error("read the known directories"))?;
+        let opened = distance(group.clock().read());
         let mut primary = Primary {
             volume: Volume::primary(options.root).map_err(volume_error("open the volume"))?,
             group: group.clone(),
             activity: Activity::default(),
             index: options.index,
             in_flight: Arc::new(in_flight),
+            refusal: Arc::new(committer::Refusal::new(DueRedo::new(&options.state))),
             due: DueRedo::new(&options.state),
             gate: RwLock::new(()),
             names: RwLock::new(()),
@@ -190,10 +192,11 @@ impl Primary {
             suspended: AtomicBool::new(false),
             suspensions: AtomicU64::new(0),
             dirty: Mutex::new(DirtyMap::load(&options.state).map_err(io_error("read the dirty map"))?),
+            base: Mutex::new(BaseLog::load(&options.state).map_err(io_error("read the log of the base copy"))?),
             applied_at: AtomicI64::new(i64::MIN),
             open_files: AtomicU64::new(0),
         };
-        let boot = boot_id(&primary.volume, group.jvol().path()).map_err(volume_error("look at the volume"))?;
+        let boot = boot_id(&primary.volume, &group.jvol().path()).map_err(volume_error("look at the volume"))?;
         let mut session =
             Session { identity, started: primary.clock().read().wall, boot, active: true, first: None, clean: None };
         let found = primary.catch_up(options.session.as_ref(), &session, states, &known, options.strict)?;
@@ -210,17 +213,12 @@ impl Primary {
         primary.activity.begin(started, primary.clock().read().wall);
         session.first = Some(started);
         primary.in_flight.clear();
-        group.join(primary.index, primary.in_flight.clone());
+        group.watch_clock(primary.index, opened).map_err(io_error("note the clock"))?;
         let (epoch, replaced) = (group.epoch(), found.replaced);
-        Ok(Opened {
-            primary: Arc::new(primary),
-            session,
-            epoch,
-            replaced,
-            lost: found.lost,
-            adopted: found.adopted,
-            recovered: found.recovered,
-        })
+        let (adopted, recovered, lost) = (found.adopted, found.recovered, found.lost);
+        let primary = Arc::new(primary);
+        group.join(primary.index, primary.in_flight.clone(), &primary);
+        Ok(Opened { primary, session, epoch, replaced, lost, adopted, recovered })
     }
 
     /// Stops journaling cleanly: everything settled and durable, the volume on disk. Returns the session to be saved.
@@ -230,10 +228,13 @@ impl Primary {
     pub fn close(&self, session: &Session) -> Result<Session, OpenError> {
         let stop = self.marker(MarkerKind::AcquisitionStop, "", "", session.started);
         let stop = stop.map_err(volume_error("write the journal"))?;
-        while !self.in_flight.wait_settled(stop, Duration::from_secs(1)) {}
+        self.group.settle(stop).map_err(volume_error("settle what is in flight"))?;
         self.group.leave(self.index);
         self.sync_or_note().map_err(volume_error("sync the volume"))?;
         let durable: Seq = self.jvol().sync(stop)?;
+        if let Some(map) = &*self.dirty.lock() {
+            map.sync().map_err(io_error("sync the dirty map"))?;
+        }
         tracing::debug!(%durable, "closed");
         if self.has_failed() {
             return Ok(session.clone());
@@ -241,7 +242,9 @@ impl Primary {
         // not the time of closing: the volume may have been edited since our last change, or since it was scanned
         let applied = self.applied_at.load(Ordering::Relaxed);
         wait_for_file_times(Timestamp(applied));
-        let clean = Timestamp(applied.max(session.started.0.saturating_sub(TIME_GRAIN)));
+        let back = self.group.clock_put_back(self.index);
+        let clean = Timestamp(applied.max(session.started.0.saturating_sub(TIME_GRAIN).saturating_sub(back)));
+        self.group.keep_clock_closed(self.index).map_err(io_error("note the clock"))?;
         Ok(Session { clean: Some(clean), ..session.clone() })
     }
 }
@@ -261,6 +264,5 @@ fn wait_for_file_times(after: Timestamp) {
 
 /// The boot of the machine and the mounts of the file systems, which disks that went away and came back have anew.
 fn boot_id(volume: &Volume, jvol: &Path) -> rustix::io::Result<String> {
-    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    Ok(format!("{} {}+{}", boot.trim(), volume.mount()?, mount_of(rustix::fs::CWD, jvol)?))
+    Ok(format!("{} {}+{}", boot_of_machine(), volume.mount()?, mount_of(rustix::fs::CWD, jvol)?))
 }

@@ -1,9 +1,10 @@
 //! A redo that is due, and when somebody else may have changed the volume before it.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
+use reelfs_journal::disk::{self, Label};
 use reelfs_journal::{FileTime, Timestamp};
 
 /// A time in which nobody of ours could change the volume: from the end of the machine, or of its disk, to the first attempt
@@ -29,7 +30,7 @@ impl Lull {
 /// volume refused something. It has a line for the lull before the first attempt in each boot: what changed in one of them was
 /// changed by somebody else; what changed between them, by a redo that was cut off half-way.
 #[derive(Debug)]
-pub(super) struct DueRedo {
+pub(crate) struct DueRedo {
     path: PathBuf,
 }
 
@@ -61,16 +62,20 @@ impl DueRedo {
 
     /// Done, or not needed.
     pub(super) fn forget(&self) -> io::Result<()> {
-        match fs::remove_file(&self.path) {
+        if !self.is_noted() {
+            return Ok(());
+        }
+        match disk::remove(Label::RedoNoteRemove, &self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            result => result,
+            // one that came back would take what a later session did for somebody else's edits
+            removed => removed.and_then(|()| disk::sync_parent(Label::RedoNoteNameSync, &self.path)),
         }
     }
 
     fn append(&self, line: &str) -> io::Result<()> {
-        let mut file = File::options().create(true).append(true).open(&self.path)?;
-        file.write_all(line.as_bytes())?;
-        file.sync_all()?;
-        self.path.parent().map_or(Ok(()), |state| File::open(state)?.sync_all())
+        let file = disk::create(Label::RedoNoteCreate, &self.path, File::options().create(true).append(true))?;
+        disk::append(Label::RedoNoteWrite, &file, line.as_bytes())?;
+        disk::sync(Label::RedoNoteSync, &file)?;
+        disk::sync_parent(Label::RedoNoteNameSync, &self.path)
     }
 }

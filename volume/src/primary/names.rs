@@ -6,17 +6,18 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use reelfs_journal::disk::{self, Label, Operation};
 use reelfs_journal::{Change, FileId, Name, NodeKind, RENAME_EXCHANGE, RENAME_NOREPLACE};
-use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, RawDir, Uid};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, RawDir, Uid};
 use rustix::io::{Errno, Result};
 
 use super::{Primary, Requester};
-use crate::apply::device_number;
+use crate::apply::{device_number, remove_at, set_mode_of, set_owner};
 use crate::node::Node;
 use crate::stat::Stat;
 use crate::sys;
 use crate::volume::open_directory;
-use crate::xattr::{self, proc_path};
+use crate::xattr;
 
 thread_local! {
     /// The umask of this thread, once it has one of its own.
@@ -127,13 +128,17 @@ impl Primary {
         let before = Stat::at(&*directory, b"")?;
         self.need_names(parent.id)?;
         let slot = self.in_flight.begin_create(parent.id, &name);
-        let made = make_raw(&directory, &name, &kind, mode, umask)?;
+        let operation = || Operation::Create { directory: directory.as_fd(), name: name.as_bytes().into() };
+        let make = || make_raw(&directory, &name, &kind, mode, umask);
+        let made = disk::call(Label::MakeObject, operation, make)?;
         let result = self.announce(&slot, who, &parent, (&directory, before), &name, kind, made);
         if let Err(error) = &result {
             // nobody has seen it: take it away again, and the time that it left
             tracing::warn!(%error, "a new object could not be journaled");
-            if rustix::fs::unlinkat(&*directory, name.as_bytes(), AtFlags::empty()).is_err() {
-                let _ = rustix::fs::unlinkat(&*directory, name.as_bytes(), AtFlags::REMOVEDIR);
+            let is_gone = remove_at(Label::UnmakeObject, &directory, &name, AtFlags::empty())
+                .or_else(|_| remove_at(Label::UnmakeObject, &directory, &name, AtFlags::REMOVEDIR));
+            if is_gone.is_err() {
+                slot.leave(); // it stands there, and the next opening announces it
             }
             self.volume.set_mtime_of(parent.id, before.mtime)?;
         }
@@ -193,6 +198,8 @@ impl Primary {
         }
         if stat.is_directory() {
             self.known.lock().add(id);
+        } else {
+            self.born(id);
         }
         Ok((stat, node))
     }
@@ -407,9 +414,9 @@ fn give_to(who: &Requester, directory: &Stat, object: &OwnedFd, born: Stat) -> R
         return Ok(born);
     }
     let (uid, gid) = (Some(Uid::from_raw(who.uid)), Some(Gid::from_raw(gid)));
-    rustix::fs::chownat(object, c"", uid, gid, AtFlags::EMPTY_PATH)?;
+    set_owner(Label::MakeOwner, object, (uid, gid))?;
     if born.mode & 0o6000 != 0 && born.file_type != FileType::Symlink {
-        rustix::fs::chmodat(CWD, proc_path(object.as_fd()), Mode::from_raw_mode(born.mode), AtFlags::empty())?;
+        set_mode_of(Label::MakeMode, object, born.mode)?;
     }
     let stat = Stat::at(object, b"")?;
     Ok(Stat { id: born.id, ..stat })

@@ -116,8 +116,10 @@ impl Primary {
                     tracing::warn!(seq = %record.seq, what = record.change.verb(), %error, "a change in flight is amended");
                     recovered.amended += 1;
                     let outcome = self.outcome(&record.change);
+                    // told first: an amended change is settled
+                    let mut touched = super::touched(&record.change).into_iter();
+                    touched.try_for_each(|id| self.read_back(&Requester::reelfs(), id))?;
                     self.amend_recovered(record.seq, outcome)?;
-                    super::touched(&record.change).into_iter().for_each(|id| self.read_back(&Requester::reelfs(), id));
                 }
             }
         }

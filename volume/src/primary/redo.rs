@@ -13,10 +13,11 @@ use reelfs_journal::{
 };
 use rustix::io::{Errno, Result};
 
+use super::half_told::HalfTold;
 use super::lifecycle::TIME_GRAIN;
 use super::lull::Lull;
 use super::superseded::Superseded;
-use super::{OpenError, Primary};
+use super::{OpenError, Primary, Session};
 use crate::apply::is_about_content;
 
 /// How long after the last record the daemon may still have written, in nanoseconds (60 s): records and pages are flushed every
@@ -31,10 +32,13 @@ pub(super) struct Window {
     end: Timestamp,
     amends: Amends,
     superseded: Superseded,
+    half_told: HalfTold,
     /// Inode numbers of all objects in it.
     pub(super) wanted: HashSet<u64>,
     /// What the volume may have beyond the journal.
     pub(super) active: ActiveIn,
+    /// Nothing else may differ. False when a new epoch began that came to nothing, or behind a suspension: its map may be gone.
+    pub(super) says_all: bool,
 }
 
 /// What of a volume a window names, by inode number.
@@ -50,6 +54,8 @@ pub(super) struct ActiveIn {
     pub(super) units: HashSet<(u64, u64, u64)>,
     /// How many names of an object were removed.
     pub(super) removed: HashMap<FileId, u32>,
+    /// In a bracket. What a base copy tells outside of one was not changed by it.
+    is_telling: bool,
 }
 
 impl ActiveIn {
@@ -60,6 +66,7 @@ impl ActiveIn {
             objects: HashSet::new(),
             units: HashSet::new(),
             removed: HashMap::new(),
+            is_telling: false,
         }
     }
 
@@ -70,8 +77,15 @@ impl ActiveIn {
 
     fn note(&mut self, record: &Record<'_>) {
         self.low = self.low.min(record.wall);
-        let file = record.change.file();
+        let file = match &record.change {
+            Change::BaseBegin { .. } => FileId::NONE,
+            Change::Entry { .. } if !self.is_telling => FileId::NONE,
+            change => change.file(),
+        };
         match &record.change {
+            Change::Marker { kind, .. } => {
+                self.is_telling = kind.begins_bracket() || (self.is_telling && !kind.ends_bracket());
+            }
             Change::Active { entries } => entries.iter().for_each(|entry| match *entry {
                 Active::Names { directory } => _ = self.names.insert(directory),
                 Active::Attributes { object } => _ = self.objects.insert(object),
@@ -142,26 +156,63 @@ impl Primary {
             end: Timestamp(i64::MIN),
             amends: Amends::default(),
             superseded: Superseded::default(),
+            half_told: HalfTold::default(),
             wanted: HashSet::new(),
             active: ActiveIn::new(),
+            says_all: true,
         };
-        let mut window = empty(first);
+        let (mut window, mut is_suspended) = (empty(first), false);
         self.records((first, last), |record| {
-            if matches!(record.change, Change::Marker { kind: MarkerKind::ResyncEnd, .. }) {
-                // the volume was on disk as a whole, and what was told before is not all that had changed
-                window = empty(record.seq.next());
+            match record.change {
+                // the volume was on disk as a whole, and what was told before is not all that changed since
+                Change::Marker { kind: MarkerKind::ResyncEnd, .. } => {
+                    (window, is_suspended) = (empty(record.seq.next()), false);
+                }
+                // the same. The map that says what changed since may not have begun, or be gone when an opening was cut off
+                // behind it
+                Change::Marker { kind: MarkerKind::Suspended, .. } => {
+                    let behind = empty(record.seq.next());
+                    let before = std::mem::replace(&mut window, behind);
+                    (window.active, window.says_all, is_suspended) = (before.active, before.says_all, true);
+                }
+                Change::Marker { kind: MarkerKind::EpochStart, epoch, .. } => {
+                    window.says_all &= !is_suspended && epoch <= self.group.epoch();
+                }
+                _ => {}
             }
             window.amends.note(&record.change);
             window.superseded.note(&record);
             window.active.note(&record);
+            window.half_told.note(&record);
             // a marker may be an opening's that came to nothing
             if !matches!(record.change, Change::Marker { .. }) {
                 window.end = window.end.max(record.wall);
             }
         })?;
-        window.superseded.finish(&window.amends);
+        window.superseded.finish(|seq| window.amends.has(seq) || window.half_told.has(seq));
         window.wanted = window.active.inodes().collect();
-        Ok((window.first <= last).then_some(window))
+        Ok((window.first <= last || is_suspended).then_some(window))
+    }
+
+    /// Wall time of the last record of a session that was not closed: what an opening after it told, which was cut off, does not
+    /// count.
+    pub(super) fn last_words(&self, session: &Session) -> std::result::Result<Timestamp, OpenError> {
+        let pointers = self.jvol().pointers();
+        let (first, last) = (session.first.unwrap_or(pointers.next).max(pointers.out), pointers.next.previous());
+        let (mut wall, mut is_over) = (session.started, first > last);
+        if is_over {
+            return Ok(wall);
+        }
+        self.records((first, last), |record| {
+            is_over |= matches!(
+                record.change,
+                Change::Marker { kind: MarkerKind::RecoveryBegin | MarkerKind::AdoptBegin, .. }
+            );
+            if !is_over && record.volume == self.index {
+                wall = record.wall;
+            }
+        })?;
+        Ok(wall.max(session.started))
     }
 
     /// Does a window again. Its objects were made known by a scan before. What somebody has changed since the power came back
@@ -178,6 +229,9 @@ impl Primary {
         let mut outcome = Ok(());
         self.records((window.first, window.last), |record| {
             let seq = record.seq;
+            if window.half_told.has(seq) {
+                return;
+            }
             let real = window.amends.real(record).and_then(|change| window.superseded.lasting(seq, change));
             let Some(change) = real else { return };
             if edited.contains(&change.file()) {
@@ -275,11 +329,15 @@ impl Primary {
         done
     }
 
+    /// Every record of the volume, and the beginnings of epochs.
     fn records(
         &self,
         (first, last): (Seq, Seq),
         mut each: impl FnMut(Record<'_>),
     ) -> std::result::Result<(), OpenError> {
+        if first > last {
+            return Ok(());
+        }
         let mut reader = self.jvol().read(first, last)?;
         while let Some(record) = reader.next() {
             let (control, data) = record?;
@@ -288,7 +346,8 @@ impl Primary {
                 tracing::error!(%seq, %error, "a record of the journal cannot be read");
                 OpenError::Volume { what: "read what the journal holds", source: Errno::BADMSG }
             })?;
-            if record.volume == self.index {
+            let is_epoch = matches!(record.change, Change::Marker { kind: MarkerKind::EpochStart, .. });
+            if record.volume == self.index || is_epoch {
                 each(record);
             }
         }

@@ -7,7 +7,7 @@
 
 use std::io;
 
-use reelfs_journal::{FileId, FileTime, MarkerKind};
+use reelfs_journal::{FileId, FileTime, MarkerKind, Timestamp};
 use rustix::fs::FileType;
 use rustix::io::{Errno, Result};
 
@@ -17,7 +17,7 @@ use super::lifecycle::{OpenError, io_error, volume_error};
 use super::lull::Lull;
 use super::recovery::Recovered;
 use super::redo::Window;
-use super::suspend::{NAME_BYTES, ResyncError};
+use super::resync::{NAME_BYTES, ResyncError};
 use super::{Primary, Tags};
 
 impl Primary {
@@ -66,7 +66,9 @@ impl Primary {
             let node = self.volume.nodes.intern(stat.id, stat.file_type, 0);
             node.add_link(&found.parent, &found.name);
             // made in the window, changed by somebody else since, or below a directory that the journal does not know
-            let is_whole = since.is_none_or(|since| stat.ctime <= since || stat.born.is_none_or(|born| since <= born))
+            let shown = |time| self.clock().shown(time);
+            let is_whole = since
+                .is_none_or(|since| shown(stat.ctime) <= since || stat.born.is_none_or(|born| since <= shown(born)))
                 || lulls.iter().any(|lull| lull.contains(stat.ctime));
             let noted = if is_whole { map.note_whole(stat.id, false) } else { map.note_attributes(stat.id) };
             noted.map_err(in_memory)?;
@@ -93,14 +95,15 @@ impl Primary {
         Ok(self.jvol().has_room(bytes, records))
     }
 
-    /// Tells what a map says, or makes it the map of a suspension.
+    /// Tells what a map says, or makes it the map of a suspension. Until `since` the volume was what the journal says.
     pub(super) fn restate(
         &self,
         map: DirtyMap,
+        since: Timestamp,
         has_room: bool,
         recovered: &mut Recovered,
     ) -> std::result::Result<(), OpenError> {
-        let told = if has_room { self.tell_map(&map, recovered) } else { Err(Errno::AGAIN) };
+        let told = if has_room { self.tell_map(&map, since, recovered) } else { Err(Errno::AGAIN) };
         match told {
             // it needed more than was thought
             Err(Errno::AGAIN) => {
@@ -111,8 +114,7 @@ impl Primary {
         }
     }
 
-    fn tell_map(&self, map: &DirtyMap, recovered: &mut Recovered) -> Result<()> {
-        let since = self.group.ended().unwrap_or(map.suspension.time);
+    fn tell_map(&self, map: &DirtyMap, since: Timestamp, recovered: &mut Recovered) -> Result<()> {
         let (scan, _) = self.dirty_scan(map)?;
         self.marker(MarkerKind::RecoveryBegin, "", "", since)?;
         self.tell_listings(&scan)?;
@@ -152,7 +154,9 @@ impl Primary {
     /// Goes on suspended: the marker first, for a map that is there is a suspension that has begun.
     fn suspend_with(&self, map: DirtyMap) -> std::result::Result<(), OpenError> {
         let why = "the journal had no room for what may differ after an unclean stop";
-        let placed = self.place(MarkerKind::Suspended, ("", why, &Tags::default()), self.clock().read().wall);
+        // a record's time, which a step of the wall clock does not move
+        let since = self.jvol().tick(self.clock()).1;
+        let placed = self.place(MarkerKind::Suspended, ("", why, &Tags::default()), since);
         let placed = placed.map_err(volume_error("write the journal"))?;
         self.jvol().sync(placed.last)?;
         let suspension = Suspension { reason: Reason::Error, seq: placed.last, time: placed.time };

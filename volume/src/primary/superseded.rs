@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use reelfs_journal::{Amends, Change, FileId, Record, Seq, Xattr};
+use reelfs_journal::{Change, FileId, Record, Seq, Xattr};
 
 /// Records of a window whose effect does not last to its end.
 #[derive(Debug, Default)]
@@ -29,10 +29,10 @@ impl Superseded {
         }
     }
 
-    /// All records were noted; what was amended takes nothing back.
-    pub(super) fn finish(&mut self, amends: &Amends) {
+    /// All records were noted; those that are not done again, amended ones say, take nothing back.
+    pub(super) fn finish(&mut self, is_left_out: impl Fn(Seq) -> bool) {
         for sizes in self.sizes.values_mut() {
-            sizes.retain(|(seq, _)| !amends.has(*seq));
+            sizes.retain(|(seq, _)| !is_left_out(*seq));
             let mut least = u64::MAX;
             for (_, size) in sizes.iter_mut().rev() {
                 least = least.min(*size);
@@ -40,7 +40,7 @@ impl Superseded {
             }
         }
         for changes in self.xattrs.values_mut() {
-            changes.retain(|seq| !amends.has(*seq));
+            changes.retain(|seq| !is_left_out(*seq));
             *changes = changes.pop().into_iter().collect();
         }
     }
@@ -120,7 +120,7 @@ mod tests {
             };
             superseded.note(&record);
         }
-        superseded.finish(&Amends::default());
+        superseded.finish(|_| false);
         assert_eq!(lasting(&superseded, 2, write(0, 200)), Some(10));
         assert_eq!(lasting(&superseded, 4, write(10, 200)), None);
         assert_eq!(lasting(&superseded, 6, write(40, 200)), Some(10));

@@ -23,7 +23,7 @@ use crate::xattr;
 /// Objects that moved while a walk runs.
 #[derive(Debug, Default)]
 pub(crate) struct Announcements {
-    active: AtomicBool,
+    pub(super) active: AtomicBool,
     moved: Mutex<Vec<Arc<Node>>>,
 }
 
@@ -34,6 +34,11 @@ impl Announcements {
             node.state.lock().lookups += 1;
             self.moved.lock().push(node.clone());
         }
+    }
+
+    /// One that has moved, known until it is forgotten once.
+    pub(super) fn next_moved(&self) -> Option<Arc<Node>> {
+        self.moved.lock().pop()
     }
 }
 
@@ -73,7 +78,7 @@ pub enum WalkError<E> {
 }
 
 /// Switches announcements off however the walk ends, and lets go of what they held.
-struct Active<'p>(&'p Primary);
+pub(super) struct Active<'p>(pub(super) &'p Primary);
 
 impl Drop for Active<'_> {
     fn drop(&mut self) {

@@ -1,0 +1,55 @@
+//! `reelfs tape prune`: removes tapes that the settings of their group no longer keep.
+
+use std::path::PathBuf;
+
+use reelfs_journal::GroupName;
+use serde::Serialize;
+
+use crate::cli::Context;
+use crate::error::Result;
+use crate::output::count;
+use crate::request::{self, Request};
+use crate::retention::Pruned;
+use crate::size::Size;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct TapePruneArgs {
+    /// The group, whose settings say what is kept
+    pub group: GroupName,
+    /// The directory of tapes [default: every directory that the group knows]
+    #[arg(long, value_name = "DIR")]
+    pub tapes: Option<PathBuf>,
+    /// Only say what would be removed
+    #[arg(short = 'n', long)]
+    pub dry_run: bool,
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    group: &'a GroupName,
+    dry_run: bool,
+    #[serde(flatten)]
+    pruned: &'a Pruned,
+}
+
+pub(super) fn run(arguments: &TapePruneArgs, context: &Context) -> Result<()> {
+    let group = context.state.existing(&arguments.group)?;
+    let dir = arguments.tapes.as_deref().map(crate::cli::absolute).transpose()?;
+    let request = Request::Prune { dir, dry_run: arguments.dry_run };
+    let pruned: Pruned = request::run(&group, &request, &context.output, &mut |_| {})?;
+    let (output, name) = (&context.output, &arguments.group);
+    output.document(&Report { group: name, dry_run: arguments.dry_run, pruned: &pruned })?;
+    for tape in &pruned.tapes {
+        output.say(tape.display())?;
+    }
+    let (tapes, bytes) = (count(pruned.tapes.len() as u64, "tape"), Size(pruned.bytes));
+    let verb = if arguments.dry_run { "would be removed" } else { "removed" };
+    output.confirm(format!("{name}: {tapes} {verb}, {bytes}"))?;
+    if pruned.needed > 0 {
+        let needed = count(pruned.needed, "older tape");
+        output.confirm(format!(
+            "  {needed} kept: what is kept stands on them, until a new base: reelfs base copy {name} --to DIR"
+        ))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,179 @@
+//! Following directories of tapes: each new tape is read whole, and then its records.
+
+use std::path::PathBuf;
+use std::sync::mpsc::{self, Receiver};
+use std::time::Duration;
+
+use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+use reelfs_archive::{Catalog, CatalogTape, Depth, VerifiedTape};
+use reelfs_journal::{Epoch, GroupName, Position, Seq, VolumeIndex};
+use uuid::Uuid;
+
+use super::Source;
+use super::replica::ReplicaFile;
+use super::stretch::{Held, Stretch};
+use crate::consumer::Consumer;
+use crate::error::{Error, ErrorKind, Result};
+use crate::output::Output;
+use crate::restore::{Tape, broken_tapes, tape_error};
+
+/// How often it is looked without a hint: a disk that is mounted there gives none.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// Directories of tapes of one group.
+pub struct TapeSource {
+    dirs: Vec<PathBuf>,
+    group: GroupName,
+    uuid: Uuid,
+    volume: VolumeIndex,
+    once: bool,
+    output: Output,
+    /// What was said of a tape that does not read.
+    told: Option<String>,
+    hints: Receiver<()>,
+    _watcher: Option<RecommendedWatcher>,
+}
+
+impl TapeSource {
+    /// Of these directories, for a replica; `once` means that nobody waits for a tape to become whole.
+    #[must_use]
+    pub fn new(dirs: Vec<PathBuf>, replica: &ReplicaFile, once: bool, output: &Output) -> TapeSource {
+        let (group, uuid, volume) = (replica.group.clone(), replica.uuid, replica.volume);
+        let (hint, hints) = mpsc::channel();
+        let watcher = if once { None } else { watch(&dirs, move || hint.send(()).is_ok()) };
+        TapeSource { dirs, group, uuid, volume, once, output: output.clone(), told: None, hints, _watcher: watcher }
+    }
+
+    fn scan(&self) -> Result<Option<Catalog>> {
+        let present: Vec<&PathBuf> = self.dirs.iter().filter(|dir| dir.exists()).collect();
+        if present.len() < self.dirs.len() && self.once {
+            let absent = self.dirs.iter().find(|dir| !dir.exists());
+            let shown = absent.map(|dir| dir.display().to_string()).unwrap_or_default();
+            return Err(Error::new(ErrorKind::NotFound, format!("the directory of tapes {shown} is not there")));
+        }
+        if present.is_empty() {
+            return Ok(None); // the disk may come back
+        }
+        let first = present[0].clone();
+        Catalog::scan(&present).map(Some).map_err(|error| tape_error(&first, error))
+    }
+
+    /// There are tapes, and none of this group.
+    fn check_group(&self, catalog: &Catalog) -> Result<()> {
+        let groups = catalog.groups();
+        if groups.is_empty() || groups.iter().any(|group| group.uuid == self.uuid) {
+            return Ok(());
+        }
+        let names: Vec<&str> = groups.iter().map(|group| group.name.as_str()).collect();
+        let message =
+            format!("the replica is one of group {} ({}), and the tapes are of another", self.group, self.uuid);
+        Err(Error::new(ErrorKind::Foreign, message).hint(format!("the tapes there are of: {}", names.join(", "))))
+    }
+
+    /// Nothing follows what the replica has: because nothing is there, or because it cannot be used.
+    fn nothing(&mut self, catalog: &Catalog, at: &Position) -> Result<Option<Stretch>> {
+        let next = catalog.chain(self.uuid, Epoch(at.epoch.0 + 1));
+        if !next.updates.is_empty() || !next.bases.is_empty() {
+            return Err(super::new_epoch(&self.group, Epoch(at.epoch.0 + 1)));
+        }
+        let broken = broken_tapes(catalog);
+        let broken = broken
+            .iter()
+            .find(|broken| broken.may_belong_to(Some(self.group.as_str())) && broken.may_hold_after(at.seq));
+        if let Some(broken) = broken {
+            let sentence = broken.error.to_string();
+            if self.once {
+                return Err(Error::new(ErrorKind::Damaged, sentence));
+            }
+            if self.told.as_ref() != Some(&sentence) {
+                self.output.note(format!("{sentence}; waiting for the rest of it"));
+                self.told = Some(sentence);
+            }
+        }
+        Ok(None)
+    }
+
+    fn verify(&self, tape: &CatalogTape) -> Result<(PathBuf, VerifiedTape)> {
+        let tape = Tape::new(tape);
+        Ok((tape.path.clone(), tape.verify(Depth::Bytes, &mut |_| {})?))
+    }
+}
+
+impl Source for TapeSource {
+    fn next(&mut self, at: &Position) -> Result<Option<Stretch>> {
+        let Some(catalog) = self.scan()? else { return Ok(None) };
+        self.check_group(&catalog)?;
+        let chain = catalog.chain(self.uuid, at.epoch);
+        if let Some(clash) = chain.diverged.iter().find(|clash| clash.seq > at.seq) {
+            let message =
+                format!("two histories of {} are on the tapes: they differ at record {}", self.group, clash.seq);
+            return Err(Error::new(ErrorKind::Foreign, message)
+                .hint("keep the tapes of one history in a directory of their own and follow that"));
+        }
+        let later: Vec<&CatalogTape> = chain.updates.iter().filter(|tape| tape.head.last() > at.seq).copied().collect();
+        let Some(tape) = later.iter().find(|tape| tape.head.first() <= at.seq.next()) else {
+            let Some(first) = later.iter().map(|tape| tape.head.first()).min() else {
+                return self.nothing(&catalog, at);
+            };
+            let (from, to) = (at.seq.next(), first.previous());
+            let message = format!("a tape is missing: records {from} to {to} of {} are on none", self.group);
+            return Err(Error::new(ErrorKind::TapeNeeded, message)
+                .hint("bring the missing tape and run this again; the replica goes on where it stands"));
+        };
+        let (path, tape) = self.verify(tape)?;
+        check_follows(&path, &tape, at)?;
+        let last = tape.head().last();
+        Ok(Some(Stretch { held: Held::Tape(path, Box::new(tape)), last, volume: self.volume }))
+    }
+
+    fn report(&mut self, _consumer: &Consumer, _is_done: bool) -> Result<()> {
+        Ok(()) // the far site hears of it by `tape ack`
+    }
+
+    fn wait(&mut self) {
+        // the watcher may have gone with its directory
+        match self.hints.recv_timeout(EVERY) {
+            Err(mpsc::RecvTimeoutError::Disconnected) => pause(),
+            _ => while self.hints.try_recv().is_ok() {},
+        }
+    }
+}
+
+/// The tape goes on where the replica stands: the digests agree there.
+fn check_follows(path: &std::path::Path, tape: &VerifiedTape, at: &Position) -> Result<()> {
+    let before = tape.head().label.before.filter(|before| before.seq == at.seq);
+    let known = match before {
+        Some(before) => before,
+        None if at.seq == Seq::ZERO => return Ok(()),
+        None => tape.position_at(at.seq).map_err(|error| tape_error(path, error))?,
+    };
+    if known.digest == at.digest {
+        return Ok(());
+    }
+    let message = format!(
+        "the history has diverged: tape {} does not go on from the replica at record {}",
+        path.display(),
+        at.seq
+    );
+    Err(Error::new(ErrorKind::Foreign, message).hint("it stays as it is; follow into a new directory"))
+}
+
+fn watch(dirs: &[PathBuf], hint: impl Fn() -> bool + Send + 'static) -> Option<RecommendedWatcher> {
+    let noticed = move |_: notify::Result<notify::Event>| {
+        hint();
+    };
+    let mut watcher = notify::recommended_watcher(noticed)
+        .inspect_err(|error| tracing::debug!(%error, "nothing to watch with"))
+        .ok()?;
+    for dir in dirs {
+        let watched = watcher.watch(dir, RecursiveMode::NonRecursive);
+        // it is looked at once a second all the same
+        let _ = watched.inspect_err(|error| tracing::debug!(%error, "cannot watch"));
+    }
+    Some(watcher)
+}
+
+#[expect(clippy::disallowed_methods, reason = "nothing watches the directory")]
+fn pause() {
+    std::thread::sleep(EVERY);
+}

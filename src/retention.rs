@@ -1,0 +1,107 @@
+//! How many tapes are kept in a directory: what a restore from the oldest kept base needs always stays.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use reelfs_archive::{Catalog, CatalogTape};
+use reelfs_journal::disk::{self, Label};
+use reelfs_journal::{Epoch, Seq, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::export::tape_error;
+use crate::group_file::GroupFile;
+use crate::restore::Deck;
+use crate::scope::Scope;
+use crate::settings::Settings;
+
+/// What was removed from a directory, or would be.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pruned {
+    /// The tapes, oldest first.
+    pub tapes: Vec<PathBuf>,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Tapes beyond the limits that stay, because a kept one stands on them.
+    pub needed: u64,
+}
+
+/// Where a tape ends in the history of its group.
+fn end(tape: &CatalogTape) -> (Epoch, Seq) {
+    (tape.head.label.epoch, tape.head.last())
+}
+
+/// Works out what the settings of a group let go of in a directory.
+///
+/// # Errors
+/// The tapes there cannot be read.
+pub fn plan(file: &GroupFile, dir: &Path, now: Timestamp) -> Result<Pruned> {
+    let dirs = [dir.to_owned()];
+    let catalog = Catalog::scan(&dirs).map_err(|error| tape_error("read the tapes", error))?;
+    let mut tapes: Vec<&CatalogTape> =
+        catalog.tapes().iter().filter(|tape| tape.head.label.group_uuid == file.uuid).collect();
+    tapes.sort_by_key(|tape| end(tape));
+    let within = within(&file.settings, &tapes, now);
+    // the newest tape is always wanted
+    let Some(oldest) = tapes.get(within.min(tapes.len().saturating_sub(1))) else { return Ok(Pruned::default()) };
+    let deck = Deck::open(&dirs, Some(&Scope::group(file.name.clone())), &mut |_, _| {})?;
+    let epoch = oldest.head.label.epoch;
+    // another group may have the name
+    let history = deck.epoch(epoch).ok().filter(|_| deck.uuid == file.uuid).map(|(_, history)| history);
+    let Some(history) = history else { return Ok(Pruned::default()) };
+    // nothing is let go of when what stays could not be restored: each volume that was there then needs its base
+    let last = oldest.head.last();
+    let bases: Option<Vec<Seq>> =
+        history.alive(last).map(|volume| history.base_for(volume, last).map(|base| base.began)).collect();
+    let Some(began) = bases.and_then(|bases| bases.into_iter().min()) else { return Ok(Pruned::default()) };
+    let goes = |tape: &&&CatalogTape| tape.head.label.epoch < epoch || end(tape) < (epoch, began);
+    let mut pruned = Pruned::default();
+    for tape in tapes.iter().take(within).filter(goes) {
+        pruned.tapes.push(tape.path.clone());
+        pruned.bytes += tape.head.bytes;
+    }
+    pruned.needed = (within.min(tapes.len()) - pruned.tapes.len()) as u64;
+    Ok(pruned)
+}
+
+/// How many of the oldest tapes lie beyond a limit.
+fn within(settings: &Settings, tapes: &[&CatalogTape], now: Timestamp) -> usize {
+    let mut bytes = 0;
+    let too_many = |rank: u64| settings.keep_tapes.is_some_and(|most| rank > most);
+    let too_old = |tape: &CatalogTape| {
+        let age = now.0.saturating_sub(tape.head.index.sealed.0) / Timestamp::SECOND;
+        settings.keep_age.is_some_and(|most| u64::try_from(age).is_ok_and(|age| age > most.0))
+    };
+    for (index, tape) in tapes.iter().enumerate().rev() {
+        bytes += tape.head.bytes;
+        let rank = (tapes.len() - index) as u64;
+        if too_many(rank) || too_old(tape) || settings.keep_size.is_some_and(|most| bytes > most) {
+            return index + 1;
+        }
+    }
+    0
+}
+
+/// Removes what the settings let go of, oldest first, so that what an interruption leaves is a chain.
+///
+/// # Errors
+/// The tapes cannot be read or removed.
+pub fn prune(file: &GroupFile, dir: &Path, now: Timestamp, dry_run: bool) -> Result<Pruned> {
+    let pruned = plan(file, dir, now)?;
+    if dry_run || pruned.tapes.is_empty() {
+        return Ok(pruned);
+    }
+    for tape in &pruned.tapes {
+        disk::remove(Label::TapePrune, tape).map_err(|error| Error::io(format!("remove {}", tape.display()), error))?;
+        tracing::info!(tape = %tape.display(), "no longer kept");
+    }
+    let synced = File::open(dir).and_then(|dir| Ok(disk::sync(Label::TapePruneSync, dir)?));
+    synced.map_err(|error| Error::io(format!("sync {}", dir.display()), error))?;
+    Ok(pruned)
+}
+
+/// Whether anything is ever let go of.
+#[must_use]
+pub fn is_limited(settings: &Settings) -> bool {
+    settings.keep_tapes.is_some() || settings.keep_age.is_some() || settings.keep_size.is_some()
+}
