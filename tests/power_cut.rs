@@ -23,7 +23,7 @@ use model::step::sequence;
 use reelfs_journal::{Clock, ClockReading, Digest, Epoch, Jvol, Seq, SystemClock};
 use reelfs_volume::{Lost, OnFull, OpenError, OpenOptions, Opened, Primary, Reason, Requester, Session};
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, XattrFlags};
-use support::{Random, Sandbox, Tree, tools, tree, wait};
+use support::{Random, Sandbox, Tree, cut_after, tools, tree, wait};
 use uuid::Uuid;
 
 const PAGE: usize = 4096;
@@ -250,6 +250,33 @@ fn any_mixture_of_old_and_new_becomes_a_twin_of_the_journal_and_keeps_the_epoch(
 
 #[test]
 fn what_the_journal_has_no_room_for_is_told_by_a_resync() {
+    assert_eq!(without_room(None), Left::Open);
+    let mut half = 0;
+    for calls in 0.. {
+        match without_room(Some(calls)) {
+            Left::Open => {
+                assert!(half > 0 && calls > 20, "{calls} cuts, {half} between the marker and the map");
+                return;
+            }
+            Left::WithoutMap => half += 1,
+            Left::Before | Left::Suspended => {}
+        }
+    }
+}
+
+/// How far an opening came.
+#[derive(Debug, PartialEq, Eq)]
+enum Left {
+    Before,
+    /// The journal says that it is suspended, or is about to, and the map has not got its name.
+    WithoutMap,
+    /// Begun, and no session is saved: the next one is a new epoch.
+    Suspended,
+    Open,
+}
+
+/// A recovery without room, perhaps after one that was cut off after so many calls.
+fn without_room(cut: Option<u64>) -> Left {
     let sandbox = Sandbox::in_memory();
     let pvol = sandbox.directory("pvol");
     sandbox.directory("state");
@@ -268,13 +295,24 @@ fn what_the_journal_has_no_room_for_is_told_by_a_resync() {
     let free = |opened: &Opened| {
         let next = opened.primary.jvol().pointers().next;
         opened.primary.prepare_to_free(next).unwrap();
-        opened.primary.jvol().free(next, Digest::ZERO).unwrap();
+        opened.primary.jvol().free(next, Digest([1; 32])).unwrap();
         next
     };
     let mut kept = free(&first);
     fill(&first, 2, 9);
     let session = Session { boot: "another".to_owned(), ..first.session.clone() };
     drop(first);
+    let mut left = Left::Open;
+    if let Some(calls) = cut {
+        let is_there = |name: &str| sandbox.state().join(name).exists();
+        let opened = cut_after(calls, || try_start(&sandbox, Some(session.clone()), Duration::ZERO));
+        left = match opened {
+            Ok(_) => return Left::Open,
+            Err(_) if is_there("dirty") => return Left::Suspended,
+            Err(_) if is_there("dirty.new") => Left::WithoutMap,
+            Err(_) => Left::Before,
+        };
+    }
     let again = start(&sandbox, Some(session));
     assert_eq!((again.replaced, again.lost), (None, Some(Lost::PowerCut)));
     assert!(again.recovered.is_some_and(|recovered| recovered.suspended && recovered.told == 0));
@@ -292,6 +330,7 @@ fn what_the_journal_has_no_room_for_is_told_by_a_resync() {
     taken.extend(records(again.primary.jvol()));
     let twin = replica(taken, &again.primary, &begin, &sandbox).unwrap();
     Tree::of(&pvol).assert_same(&twin, "the volume and a replica");
+    left
 }
 
 fn lookup(opened: &Opened, name: &str) -> u64 {

@@ -125,6 +125,9 @@ impl Primary {
             None => None,
         };
         facts.active &= window.as_ref().is_none_or(|window| window.says_all);
+        // records of the session went with the disk of another journal volume
+        let pointers = self.jvol().pointers();
+        facts.active &= !self.jvol().breaks_off() || last.and_then(|last| last.first) >= Some(pointers.out);
         let lulls = match &window {
             Some(window) => {
                 let began = window.lull_began(self.clock().read(), facts.same_boot);
