@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
-use reelfs_journal::{ACTIVE_UNIT, Active, Change, FileId, Reserve, Seq, Timestamp};
+use reelfs_journal::{ACTIVE_UNIT, Active, Change, FileId, JournalError, Reserve, Seq, Timestamp};
 use rustix::io::{Errno, Result};
 
 use super::{Primary, Requester};
@@ -223,6 +223,9 @@ impl Primary {
     /// `EAGAIN` when the journal has no room now; `EIO` when it cannot be written or made durable.
     pub fn warm(&self) -> Result<()> {
         let mut needs = std::mem::take(&mut *self.activity.pending.lock());
+        if self.is_suspended() {
+            return Ok(());
+        }
         needs.retain(|need| !self.activity.is_hot(need));
         if needs.is_empty() && self.activity.is_late(self.clock().read().wall) {
             return Ok(());
@@ -310,7 +313,11 @@ impl Primary {
         let entries = self.foresee(needs);
         let active = Change::Active { entries };
         let seq = self.journal(None, &Requester::reelfs(), std::slice::from_ref(&active), Reserve::Keep)?.last;
-        self.jvol().sync(seq).map_err(|_| Errno::IO)?;
+        self.jvol().sync(seq).map_err(|error| match error {
+            // as when there is no room: whoever tries again finds the volume suspended
+            JournalError::Lost(_) => Errno::AGAIN,
+            _ => Errno::IO,
+        })?;
         if let Change::Active { entries } = &active {
             self.activity.took(seq, entries, self.clock().read().wall);
         }
