@@ -131,6 +131,14 @@ struct Moment {
 fn look(sandbox: &Sandbox, mount: &Mount, pvol: &Path, workloads: &mut [Workload], number: usize) -> Moment {
     workloads.iter_mut().for_each(Workload::stop);
     mount.sync();
+    // the kernel does not wait for the answer to a close: the end of a nameless file may be on its way still
+    let last = || sandbox.reelfs(["status", "twin", "--json"]).ok().json()["groups"][0]["journal"]["last"].clone();
+    let is_quiet = wait::until(Duration::from_secs(30), || {
+        let before = last();
+        wait::pause(Duration::from_millis(100));
+        last() == before
+    });
+    assert!(is_quiet, "the journal grows though all workloads stand still");
     let mark = |name: &str| {
         let marked = sandbox.reelfs(["mark", "twin", name, "--json"]).ok().json();
         marked["seq"].as_u64().unwrap_or_else(|| panic!("no number in {marked}"))
