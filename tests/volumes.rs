@@ -49,6 +49,17 @@ impl Shop {
         self.sandbox.reelfs(["status", "shop", "--json"]).ok().json()["groups"][0].clone()
     }
 
+    /// Unmounts both, exports the rest, and compares what a restore of the group gives with each volume.
+    fn assert_restores(&self, first: Mount, second: &Path) {
+        self.sandbox.reelfs(["umount", text(second)]).ok();
+        first.umount();
+        self.sandbox.export("shop", &self.tapes);
+        let both = self.sandbox.restore(&self.tapes, "latest", "both");
+        for volume in ["db", "logs"] {
+            assert_twin(&self.sandbox.path(volume), &both.join(volume));
+        }
+    }
+
     fn base(&self) {
         self.sandbox.base("shop", &self.tapes);
     }
@@ -185,13 +196,7 @@ fn a_killed_process_leaves_both_volumes_to_recover() {
     first.kill();
     let (first, second) = shop.mount();
     trade(first.path(), &second, 60..80);
-    shop.sandbox.reelfs(["umount", text(&second)]).ok();
-    first.umount();
-    shop.sandbox.export("shop", &shop.tapes);
-    let both = shop.sandbox.restore(&shop.tapes, "latest", "both");
-    for volume in ["db", "logs"] {
-        assert_twin(&shop.sandbox.path(volume), &both.join(volume));
-    }
+    shop.assert_restores(first, &second);
 }
 
 #[test]
@@ -208,13 +213,7 @@ fn one_volume_is_suspended_alone_and_brought_back() {
     shop.sandbox.try_restore(&shop.tapes, &format!("seq:{}", last_seq(&shop)), "never").refused(13, &["suspended"]);
     shop.sandbox.reelfs(["pair", "resync", "shop"]).ok();
     trade(first.path(), &second, 60..80);
-    shop.sandbox.reelfs(["umount", text(&second)]).ok();
-    first.umount();
-    shop.sandbox.export("shop", &shop.tapes);
-    let both = shop.sandbox.restore(&shop.tapes, "latest", "both");
-    for volume in ["db", "logs"] {
-        assert_twin(&shop.sandbox.path(volume), &both.join(volume));
-    }
+    shop.assert_restores(first, &second);
 }
 
 #[test]
@@ -271,11 +270,5 @@ fn a_new_epoch_of_one_volume_is_one_of_all() {
     assert_eq!(shop.status()["epoch"], 2);
     shop.sandbox.export("shop", &shop.tapes);
     trade(first.path(), &second, 20..40);
-    shop.sandbox.reelfs(["umount", text(&second)]).ok();
-    first.umount();
-    shop.sandbox.export("shop", &shop.tapes);
-    let both = shop.sandbox.restore(&shop.tapes, "latest", "both");
-    for volume in ["db", "logs"] {
-        assert_twin(&shop.sandbox.path(volume), &both.join(volume));
-    }
+    shop.assert_restores(first, &second);
 }
