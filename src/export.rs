@@ -392,13 +392,13 @@ pub(crate) fn free(group: &OpenGroup) -> Result<()> {
         tracing::warn!("a volume that was not closed well may need the journal again: nothing of it is freed");
         return Ok(());
     }
-    for volume in group.volumes() {
-        volume.primary.sync_volume().map_err(|error| Error::io("sync the PVOL", error.into()))?;
-    }
     let jvol = group.journal().jvol();
-    let Some(least) = consumer::least_needed(&file) else {
-        return Ok(());
-    };
+    let least = consumer::least_needed(&file);
+    let kept = least.as_ref().map_or(jvol.pointers().out, |least| least.seq.next());
+    for volume in group.volumes() {
+        volume.primary.prepare_to_free(kept).map_err(|error| Error::io("sync the PVOL", error.into()))?;
+    }
+    let Some(least) = least else { return Ok(()) };
     // also when nothing is freed: it makes the time of the seal durable, which later records must not fall behind
     let out = jvol.pointers().out;
     let (first_kept, digest) =

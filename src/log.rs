@@ -283,6 +283,7 @@ impl<'d> Names<'d> {
             }
             Change::BaseBegin { .. } | Change::BaseEnd { .. } => {}
             Change::Drop { .. }
+            | Change::Active { .. }
             | Change::Amend { .. }
             | Change::BaseData { .. }
             | Change::ListBegin { .. }

@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use reelfs_journal::{JournalError, VolumeIndex, VolumeName};
-use reelfs_volume::{Group, Identity, NewEpoch, OpenError, Opened, Primary, Session, VolumeOptions};
+use reelfs_volume::{Group, Identity, Lost, NewEpoch, OpenError, Opened, Primary, Session, VolumeOptions};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
@@ -107,17 +107,28 @@ fn tell(name: &str, opened: &Opened, output: &Output) {
     if let Some(reason) = opened.replaced {
         let why = match reason {
             NewEpoch::OtherVolume => "the PVOL is another directory than it was",
-            NewEpoch::PowerCut => "the machine stopped without closing the PVOL",
-            NewEpoch::DiskRefused => "the disk of the PVOL refused what had been written to it",
+            NewEpoch::PowerCut => "the machine stopped without closing the PVOL, and nobody knows what it lost",
+            NewEpoch::DiskRefused => "the disk of the PVOL refused what had been written to it, and nobody knows what",
             NewEpoch::ClockWentBack => "the clock shows a time before the PVOL was last closed",
             NewEpoch::TooMuchChanged => "more changed behind the mount than the journal can take",
         };
         output.warn(format!("{name}: {why}: epoch {} begins, and the next export writes a new base", opened.epoch));
     }
-    let lost = matches!(opened.replaced, Some(NewEpoch::PowerCut | NewEpoch::DiskRefused));
-    if let Some(recovered) = opened.recovered.filter(|_| lost) {
+    if let (Some(lost), Some(recovered)) = (opened.lost, opened.recovered) {
+        let why = match lost {
+            Lost::PowerCut => "the machine stopped without closing the PVOL",
+            Lost::DiskRefused => "the disk of the PVOL refused what had been written to it",
+        };
         let redone = count(recovered.redone, "change");
-        output.note(format!("{name}: {redone} of the journal done again on the PVOL"));
+        output.note(format!("{name}: {why}: {redone} of the journal done again on the PVOL"));
+        if recovered.suspended {
+            output.warn(format!("{name}: the journal has no room for what may differ: the pair is suspended"));
+            output.note(format!("bring it back: reelfs pair resync {name}"));
+        } else if recovered.told > 0 {
+            let told = count(recovered.told, "object");
+            let bytes = crate::size::Size(recovered.told_bytes);
+            output.note(format!("{name}: {told} that may differ from the journal told again, {bytes}"));
+        }
         if recovered.left > 0 {
             let left = count(recovered.left, "file");
             output.warn(format!("{name}: {left} changed since the power came back: left as they are now"));

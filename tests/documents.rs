@@ -56,6 +56,13 @@ fn the_table_of_states_is_the_one_that_the_program_goes_by() {
 }
 
 #[test]
+fn the_table_of_recovery_is_the_one_that_the_program_goes_by() {
+    let text = fs::read_to_string(root().join("docs/SEMANTICS.md")).expect("the page is there");
+    let table = reelfs_volume::recovery_table();
+    assert!(text.contains(&table), "docs/SEMANTICS.md, \"After a power cut\", should hold:\n{table}");
+}
+
+#[test]
 fn the_failpoints_listed_are_the_ones_that_the_program_has() {
     let text = fs::read_to_string(root().join("docs/FAILPOINTS.md")).expect("the page is there");
     let listed: Vec<&str> = text.lines().filter(|line| line.starts_with("| `")).collect();

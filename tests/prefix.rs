@@ -17,7 +17,7 @@ use model::replay::{Replay, records};
 use model::shrink::smallest;
 use model::step::sequence;
 use model::{Directory, Door, Draw, ModelFs, Step};
-use reelfs_journal::{Epoch, Jvol, Seq, SystemClock};
+use reelfs_journal::{Change, Epoch, Jvol, Seq, SystemClock};
 use reelfs_volume::{OnFull, OpenOptions, Opened, Primary, Requester, Volume};
 use rustix::io::Errno;
 use support::{Disk, FileSystem, Mount, Sandbox, Tree, tools};
@@ -139,7 +139,8 @@ fn compare_prefixes(
         while moments[at].last < record.seq && at + 1 < moments.len() {
             at += 1;
         }
-        if record.more {
+        // what is about to change has not changed
+        if record.more || matches!(record.change, Change::Active { .. }) {
             continue;
         }
         let tree = Tree::of(svol);

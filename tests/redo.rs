@@ -8,16 +8,16 @@ use std::fs::{self, File};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
-use reelfs_journal::disk::{self, Call, Operation, Verdict, Watcher};
 use reelfs_journal::{Clock, ClockReading, Epoch, Jvol, SystemClock};
-use reelfs_volume::{NewEpoch, OnFull, OpenError, OpenOptions, Opened, Primary, Reason, Requester, Session, SetAttr};
+use reelfs_volume::{
+    Lost, NewEpoch, OnFull, OpenError, OpenOptions, Opened, Primary, Reason, Requester, Session, SetAttr,
+};
 use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
-use support::{Disk, FileSystem, Sandbox, tools, wait};
+use support::{Disk, FileSystem, Sandbox, cut_after, tools, wait};
 use uuid::Uuid;
 
 const WHO: Requester = Requester { uid: 0, gid: 0, pid: 1 };
@@ -257,20 +257,7 @@ fn a_clock_that_was_ahead_before_the_power_cut_takes_nothing() {
     // booted, says the clock, before all of that was written
     let again = site.open(Some(session), wait::now() - Duration::from_secs(1200)).unwrap();
     assert_eq!(again.recovered.map(|recovered| recovered.left), Some(0));
-    assert_eq!(again.replaced, Some(NewEpoch::PowerCut));
-}
-
-/// Power that goes after so many calls.
-struct Cutter(AtomicU64);
-
-impl Watcher for Cutter {
-    fn before(&self, call: &Call<'_>) -> Verdict {
-        let is_off = !matches!(call.operation, Operation::Store)
-            && self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_err();
-        if is_off { Verdict::Fail(Errno::IO) } else { Verdict::Proceed }
-    }
-
-    fn after(&self, _call: &Call<'_>, _is_done: bool) {}
+    assert_eq!((again.replaced, again.lost), (None, Some(Lost::PowerCut)));
 }
 
 #[test]
@@ -289,9 +276,7 @@ fn what_an_opening_told_and_did_not_end_cuts_nothing_off() {
         let path = site.pvol.join("file");
         wait::pause(Duration::from_millis(10));
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-        let before = disk::watch_thread(Some(Arc::new(Cutter(AtomicU64::new(calls)))));
-        let again = site.open(Some(killed.clone()), wait::now());
-        disk::watch_thread(before);
+        let again = cut_after(calls, || site.open(Some(killed.clone()), wait::now()));
         if let Ok(again) = again {
             assert!(again.adopted.files == 1 && cuts > 10, "{:?} after {cuts} cuts", again.adopted);
             return;
@@ -321,9 +306,7 @@ fn an_opening_that_is_cut_off_leaves_the_dirty_map_whole() {
     let look = || (log.metadata().unwrap().ino(), fs::read(&log).unwrap());
     let begun = look();
     for calls in 0.. {
-        let before = disk::watch_thread(Some(Arc::new(Cutter(AtomicU64::new(calls)))));
-        let again = site.open(Some(closed.clone()), wait::now());
-        disk::watch_thread(before);
+        let again = cut_after(calls, || site.open(Some(closed.clone()), wait::now()));
         let left = look();
         // written in place, it could be torn
         assert!(left.0 != begun.0 || left == begun, "cut at call {calls}: {} bytes", left.1.len());
@@ -333,6 +316,28 @@ fn an_opening_that_is_cut_off_leaves_the_dirty_map_whole() {
         }
         if left.0 != begun.0 {
             assert!(left.1.len() > begun.1.len(), "put in its place before it had what changed");
+        }
+    }
+}
+
+#[test]
+fn a_power_cut_while_suspended_begins_an_epoch_also_when_its_opening_was_cut_off() {
+    let mut without_map = 0;
+    for calls in 0.. {
+        let site = Site::in_memory();
+        let opened = site.second(&["file"]);
+        opened.primary.suspend(Reason::User).unwrap();
+        write(&opened, lookup(&opened, "file"), 0, b"noted, and not journaled");
+        let session = cut(opened);
+        let again = cut_after(calls, || site.open(Some(session.clone()), wait::now()));
+        let is_open = again.is_ok();
+        drop(again);
+        without_map += u64::from(!site.sandbox.state().join("dirty").exists());
+        let last = site.open(Some(session), wait::now()).unwrap();
+        assert_eq!(last.replaced, Some(NewEpoch::PowerCut), "after a cut at call {calls}");
+        if is_open {
+            assert!(calls > 10 && without_map > 1, "{calls} cuts, {without_map} without a map");
+            return;
         }
     }
 }
@@ -369,7 +374,7 @@ fn refuse(end: impl FnOnce(&Opened, &Path)) {
     rustix::fs::fadvise(File::open(&path).unwrap(), 0, None, rustix::fs::Advice::DontNeed).unwrap();
     assert!(fs::read(&path).unwrap() != bytes, "the disk refused nothing");
     let again = site.open(Some(session), wait::now()).unwrap();
-    assert_eq!(again.replaced, Some(NewEpoch::DiskRefused));
+    assert_eq!((again.replaced, again.lost), (None, Some(Lost::DiskRefused)));
     assert!(fs::read(&path).unwrap() == bytes);
     let closed = again.primary.close(&again.session).unwrap();
     drop(again);

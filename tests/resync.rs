@@ -11,14 +11,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::replay::{Replay, records};
+use model::replay::records;
+use model::replica::replica;
 use model::shrink::smallest;
 use model::step::sequence;
 use model::{Directory, Door, Draw};
-use reelfs_journal::{Change, Digest, Epoch, Jvol, MarkerKind, Name, NodeKind, Record, SystemClock};
-use reelfs_volume::{
-    OnFull, OpenOptions, Opened, Primary, Reason, Requester, ResyncError, Session, SetAttr, Stat, Volume,
-};
+use reelfs_journal::{Digest, Epoch, Jvol, NodeKind, Record, SystemClock};
+use reelfs_volume::{OnFull, OpenOptions, Opened, Primary, Reason, Requester, ResyncError, Session, SetAttr};
 use support::{Disk, FileSystem, Mount, Sandbox, Tree, tools, wait};
 use uuid::Uuid;
 
@@ -45,38 +44,6 @@ fn start(sandbox: &Sandbox, session: Option<Session>) -> Opened {
 
 fn resync(primary: &Primary) {
     primary.resync(&mut || false, &mut |_, _| {}).expect("brought back");
-}
-
-/// Every record in order, on an empty replica.
-fn replica(records: Vec<Record<'static>>, primary: &Primary, begin: &Tree, sandbox: &Sandbox) -> Result<Tree, String> {
-    let place = sandbox.directory("svol");
-    let root_id = primary.root_id();
-    let root = || File::open(&place).expect("the replica");
-    let volume = Volume::replica(root().into(), root_id).expect("a replica");
-    let mut attributes = Stat::at(root(), b"").expect("a directory").attributes();
-    let node = &begin.nodes()[Path::new("")];
-    attributes.mode = node.mode;
-    attributes.mtime.seconds = node.mtime.0;
-    attributes.mtime.nanos = u32::try_from(node.mtime.1).expect("below a second");
-    volume.set_attributes(root_id, &attributes).expect("the root's attributes");
-    let replay = Replay::new(records);
-    let mut bracket = None;
-    for record in replay.records() {
-        let failed = |error| format!("record {} {:?}: {error}", record.seq, record.change);
-        match (&record.change, &mut bracket) {
-            (Change::Marker { kind, .. }, None) if kind.begins_bracket() => {
-                let scratch = Name::new(b".scratch").expect("a name");
-                bracket = Some(volume.bracket(scratch).map_err(failed)?);
-            }
-            (Change::Marker { kind, .. }, Some(_)) if kind.ends_bracket() => {
-                bracket.take().map_or(Ok(()), |open| open.end()).map_err(failed)?;
-            }
-            (Change::Marker { kind: MarkerKind::ResyncBegin, .. }, Some(open)) => open.again(),
-            (change, Some(open)) => open.change(change).map_err(failed)?,
-            (_, None) => replay.apply(record, &volume)?,
-        }
-    }
-    Ok(Tree::of(&place))
 }
 
 /// Plays a stretch of steps; whatever a step answers, the volume is what it is.

@@ -9,11 +9,11 @@ use std::time::SystemTime;
 
 use reelfs_journal::NodeKind;
 use reelfs_volume::{Primary, SetAttr};
-use rustix::io::{Errno, Result};
+use rustix::io::Errno;
 
 use crate::answer::*;
 use crate::kernel::*;
-use crate::parker::Parker;
+use crate::waiting_room::WaitingRoom;
 
 /// Largest request: one record (1 MiB).
 const REQUEST_MAX: u32 = 1 << 20;
@@ -21,42 +21,12 @@ const REQUEST_MAX: u32 = 1 << 20;
 /// The file system that the kernel talks to.
 pub(crate) struct Adapter {
     pub(crate) primary: Arc<Primary>,
-    pub(crate) parker: Arc<Parker>,
+    pub(crate) waiting: Arc<WaitingRoom>,
     /// Mounted with `-o sync`.
     pub(crate) sync_always: bool,
 }
 
 impl Adapter {
-    /// Runs a change and answers it; parks it when the journal is full, or for a moment when it fills.
-    fn change<T: 'static, R: Send + 'static>(
-        &self,
-        payload: u64,
-        reply: R,
-        mut run: impl FnMut(&Primary) -> Result<T> + Send + 'static,
-        answer: fn(R, Result<T>),
-    ) {
-        let delay = self.primary.delay();
-        if delay.is_zero() && !self.parker.is_busy() {
-            match run(&self.primary) {
-                Err(Errno::AGAIN) => {}
-                result => return answer(reply, result),
-            }
-        }
-        let mut reply = Some(reply);
-        let request = move |primary: &Primary, give_up: bool| {
-            let result = match run(primary) {
-                Err(Errno::AGAIN) if !give_up => return false,
-                Err(Errno::AGAIN) => Err(Errno::NOSPC),
-                result => result,
-            };
-            if let Some(reply) = reply.take() {
-                answer(reply, result);
-            }
-            true
-        };
-        self.parker.park(payload, delay, Box::new(request));
-    }
-
     /// What must be durable before a write is answered. Handles that may read are synced by the kernel itself; of one that
     /// only writes it tells us no more than its flags.
     fn sync_after(&self, flags: i32) -> Option<SyncAfter> {
@@ -136,7 +106,7 @@ impl Filesystem for Adapter {
         let (who, ino) = (who(request), self.real(ino));
         let (atime, mtime) = (atime.map(time_set), mtime.map(time_set));
         let asked = SetAttr { mode, uid, gid, size, atime, mtime };
-        self.change(0, reply, move |primary| primary.set_attr(&who, ino, asked), attr);
+        self.waiting.change(0, reply, move |primary| primary.set_attr(&who, ino, asked), attr);
     }
 
     fn readlink(&self, _request: &Request, ino: INodeNo, reply: ReplyData) {
@@ -178,12 +148,12 @@ impl Filesystem for Adapter {
 
     fn unlink(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let (who, parent, name) = (who(request), self.real(parent), name.to_owned());
-        self.change(0, reply, move |primary| primary.unlink(&who, parent, &name), empty);
+        self.waiting.change(0, reply, move |primary| primary.unlink(&who, parent, &name), empty);
     }
 
     fn rmdir(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let (who, parent, name) = (who(request), self.real(parent), name.to_owned());
-        self.change(0, reply, move |primary| primary.rmdir(&who, parent, &name), empty);
+        self.waiting.change(0, reply, move |primary| primary.rmdir(&who, parent, &name), empty);
     }
 
     fn rename(
@@ -200,12 +170,12 @@ impl Filesystem for Adapter {
         let (old, new) = ((self.real(parent), name.to_owned()), (self.real(new_parent), new_name.to_owned()));
         let flags = flags.bits();
         let run = move |primary: &Primary| primary.rename(&who, (old.0, &old.1), (new.0, &new.1), flags);
-        self.change(0, reply, run, empty);
+        self.waiting.change(0, reply, run, empty);
     }
 
     fn link(&self, request: &Request, ino: INodeNo, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         let (who, ino, parent, name) = (who(request), self.real(ino), self.real(parent), name.to_owned());
-        self.change(0, reply, move |primary| primary.link(&who, ino, parent, &name), entry);
+        self.waiting.change(0, reply, move |primary| primary.link(&who, ino, parent, &name), entry);
     }
 
     fn open(&self, _request: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
@@ -249,14 +219,15 @@ impl Filesystem for Adapter {
         let kill = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
         let reply = Written { reply, sync: self.sync_after(flags.0), primary: self.primary.clone(), who, ino };
         // without a copy unless it must wait
-        if self.primary.delay().is_zero() && !self.parker.is_busy() {
-            match self.primary.write(&who, ino, offset, data, kill) {
-                Err(Errno::AGAIN) => {}
-                result => return reply.answer(result),
+        let delay = self.primary.delay();
+        match self.waiting.try_now(delay, || self.primary.write(&who, ino, offset, data, kill)) {
+            tried @ Err(Errno::AGAIN | Errno::INPROGRESS) => {
+                let (data, payload) = (data.to_vec(), data.len() as u64);
+                let run = move |primary: &Primary| primary.write(&who, ino, offset, &data, kill);
+                self.waiting.answer(tried, (payload, delay), reply, run, Written::answer);
             }
+            result => reply.answer(result),
         }
-        let (data, payload) = (data.to_vec(), data.len() as u64);
-        self.change(payload, reply, move |primary| primary.write(&who, ino, offset, &data, kill), Written::answer);
     }
 
     fn flush(&self, _request: &Request, _ino: INodeNo, _handle: FileHandle, _owner: LockOwner, reply: ReplyEmpty) {
@@ -373,7 +344,7 @@ impl Filesystem for Adapter {
     ) {
         let (who, ino, name, value) = (who(request), self.real(ino), name.to_owned(), value.to_vec());
         let run = move |primary: &Primary| primary.setxattr(&who, ino, &name, &value, flags);
-        self.change(0, reply, run, empty);
+        self.waiting.change(0, reply, run, empty);
     }
 
     fn getxattr(&self, _request: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
@@ -386,7 +357,7 @@ impl Filesystem for Adapter {
 
     fn removexattr(&self, request: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let (who, ino, name) = (who(request), self.real(ino), name.to_owned());
-        self.change(0, reply, move |primary| primary.removexattr(&who, ino, &name), empty);
+        self.waiting.change(0, reply, move |primary| primary.removexattr(&who, ino, &name), empty);
     }
 
     fn access(&self, _request: &Request, _ino: INodeNo, _mask: AccessFlags, reply: ReplyEmpty) {
@@ -419,7 +390,7 @@ impl Filesystem for Adapter {
     ) {
         let (who, parent, name) = (who(request), self.real(parent), name.to_owned());
         let run = move |primary: &Primary| created(primary, &who, parent, &name, (mode, umask, flags));
-        self.change(0, (reply, open_mode(flags)), run, |(reply, open_mode), result| match result {
+        self.waiting.change(0, (reply, open_mode(flags)), run, |(reply, open_mode), result| match result {
             Ok(stat) => {
                 let generation = Generation(stat.id.generation.into());
                 reply.created(&TTL, &attributes(&stat), generation, FileHandle(0), open_mode);
@@ -439,7 +410,7 @@ impl Filesystem for Adapter {
         reply: ReplyEmpty,
     ) {
         let (who, ino) = (who(request), self.real(ino));
-        self.change(0, reply, move |primary| primary.allocate(&who, ino, mode, offset, length), empty);
+        self.waiting.change(0, reply, move |primary| primary.allocate(&who, ino, mode, offset, length), empty);
     }
 
     fn lseek(
@@ -476,7 +447,7 @@ impl Filesystem for Adapter {
             let copied = primary.copy_range(&who, from, to, length)?;
             u32::try_from(copied).map_err(|_| Errno::IO)
         };
-        self.change(u64::from(REQUEST_MAX), reply, run, written);
+        self.waiting.change(u64::from(REQUEST_MAX), reply, run, written);
     }
 }
 
@@ -494,6 +465,6 @@ impl Adapter {
     ) {
         let (who, parent, name) = (who(request), self.real(parent), name.to_owned());
         let run = move |primary: &Primary| primary.make(&who, parent, &name, kind.clone(), mode & 0o7777, umask);
-        self.change(0, reply, run, entry);
+        self.waiting.change(0, reply, run, entry);
     }
 }

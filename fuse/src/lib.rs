@@ -7,6 +7,7 @@ mod adapter;
 mod answer;
 mod kernel;
 mod parker;
+mod waiting_room;
 
 use std::ffi::CString;
 use std::io;
@@ -24,8 +25,8 @@ use rustix::mount::{MountFlags, UnmountFlags};
 
 use crate::adapter::Adapter;
 use crate::kernel::{Config, MountOption, Session, SessionACL};
-use crate::parker::Parker;
 pub use crate::parker::Throttled;
+use crate::waiting_room::WaitingRoom;
 
 /// Where and how to mount.
 #[derive(Debug, Clone)]
@@ -45,7 +46,7 @@ pub struct MountOptions {
 /// A live mount.
 pub struct Mounted {
     mountpoint: PathBuf,
-    parker: Arc<Parker>,
+    waiting: Arc<WaitingRoom>,
     ended: Arc<AtomicBool>,
     thread: Mutex<Option<JoinHandle<io::Result<()>>>>,
 }
@@ -61,13 +62,13 @@ impl std::fmt::Debug for Mounted {
 /// # Errors
 /// What mounting says: `EPERM` without privileges or `fusermount3`, `ENOENT`, `ENOTDIR`.
 pub fn mount(primary: Arc<Primary>, options: &MountOptions) -> io::Result<Mounted> {
-    let parker = Arc::new(Parker::new(primary.clone())?);
+    let waiting = WaitingRoom::new(primary.clone())?;
     let sync_always = options.kernel_options.iter().any(|option| option == "sync");
-    let adapter = Adapter { primary, parker: parker.clone(), sync_always };
+    let adapter = Adapter { primary, waiting: waiting.clone(), sync_always };
     let session = match session(adapter, options) {
         Ok(session) => session,
         Err(error) => {
-            parker.stop();
+            waiting.stop();
             return Err(error);
         }
     };
@@ -78,7 +79,7 @@ pub fn mount(primary: Arc<Primary>, options: &MountOptions) -> io::Result<Mounte
         theirs.store(true, Ordering::SeqCst);
         result
     })?;
-    Ok(Mounted { mountpoint: options.mountpoint.clone(), parker, ended, thread: Mutex::new(Some(thread)) })
+    Ok(Mounted { mountpoint: options.mountpoint.clone(), waiting, ended, thread: Mutex::new(Some(thread)) })
 }
 
 fn session(adapter: Adapter, options: &MountOptions) -> io::Result<Session<Adapter>> {
@@ -158,13 +159,13 @@ impl Mounted {
     /// Requests that wait for room in the journal.
     #[must_use]
     pub fn waiting(&self) -> u64 {
-        self.parker.waiting()
+        self.waiting.parker.waiting()
     }
 
     /// How much writers were slowed down because the journal filled.
     #[must_use]
     pub fn throttled(&self) -> Throttled {
-        self.parker.throttled()
+        self.waiting.parker.throttled()
     }
 
     /// Whether the mount has ended, by whomever.
@@ -175,7 +176,7 @@ impl Mounted {
 
     /// Answers what waits for room with `ENOSPC`, so that its processes can end.
     pub fn give_up_waiting(&self) {
-        self.parker.give_up();
+        self.waiting.parker.give_up();
     }
 
     /// Waits for the end of the mount.
@@ -189,7 +190,7 @@ impl Mounted {
             Some(Err(_)) => Err(io::Error::other("an event loop panicked")),
             None => Ok(()),
         };
-        self.parker.stop();
+        self.waiting.stop();
         result
     }
 }

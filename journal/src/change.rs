@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use uuid::Uuid;
 
-use crate::{Attributes, Epoch, FileId, FileTime, MarkerKind, Name, NodeKind, Seq, Tags, Timestamp, Xattr};
+use crate::{Active, Attributes, Epoch, FileId, FileTime, MarkerKind, Name, NodeKind, Seq, Tags, Timestamp, Xattr};
 
 /// `renameat2`: fail when the new name exists.
 pub const RENAME_NOREPLACE: u32 = 1;
@@ -179,6 +179,11 @@ pub enum Change<'a> {
         /// The file, or [`FileId::NONE`] for everything.
         file: FileId,
     },
+    /// What may change before its own records are durable: it is durable itself before the volume is touched.
+    Active {
+        /// At most [`crate::ACTIVE_MAX`].
+        entries: Vec<Active>,
+    },
     /// What an earlier record really did.
     Amend {
         /// That record.
@@ -281,7 +286,9 @@ impl Change<'_> {
             | Change::BaseData { file, .. } => *file,
             Change::ListBegin { directory } | Change::ListEnd { directory } => *directory,
             Change::BaseBegin { root, .. } => *root,
-            Change::Amend { .. } | Change::BaseEnd { .. } | Change::Marker { .. } => FileId::NONE,
+            Change::Active { .. } | Change::Amend { .. } | Change::BaseEnd { .. } | Change::Marker { .. } => {
+                FileId::NONE
+            }
         }
     }
 
@@ -308,6 +315,7 @@ impl Change<'_> {
             Change::SetXattr { .. } => "setxattr",
             Change::RemoveXattr { .. } => "removexattr",
             Change::Sync { .. } => "sync",
+            Change::Active { .. } => "active",
             Change::Amend { .. } => "amend",
             Change::BaseBegin { .. } => "base-begin",
             Change::Entry { .. } => "entry",
@@ -345,6 +353,7 @@ impl Change<'_> {
             Change::SetXattr { file, xattr } => Change::SetXattr { file, xattr },
             Change::RemoveXattr { file, name } => Change::RemoveXattr { file, name },
             Change::Sync { file } => Change::Sync { file },
+            Change::Active { entries } => Change::Active { entries },
             Change::Amend { amended, outcome } => Change::Amend { amended, outcome },
             Change::BaseBegin { base, root } => Change::BaseBegin { base, root },
             Change::Entry { parent, name, file, kind, attributes, xattrs, size } => {

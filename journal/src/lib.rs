@@ -7,6 +7,7 @@
 //!
 //! This crate knows no directory, no kernel and no tape; everything else knows it.
 
+mod active;
 mod amends;
 mod bytes;
 mod change;
@@ -25,6 +26,7 @@ mod seal;
 mod tags;
 mod time;
 
+pub use active::{ACTIVE_MAX, ACTIVE_UNIT, Active};
 pub use amends::Amends;
 pub use change::{AmendOutcome, Change, RENAME_EXCHANGE, RENAME_NOREPLACE};
 pub use clock::{Clock, ClockReading, ClockTurn, HybridClock, ManualClock, SystemClock};

@@ -165,9 +165,10 @@ impl Scan {
             _ if !record.concerns(self.volume) => {}
             Change::Marker { kind, .. } => {
                 self.stands = self.stands.marked(*kind);
-                self.listing &= self.stands != Stands::Outside && *kind != MarkerKind::ResyncBegin;
+                self.listing &= self.stands != Stands::Outside
+                    && !matches!(kind, MarkerKind::ResyncBegin | MarkerKind::RecoveryBegin);
             }
-            Change::Sync { .. } => {}
+            Change::Sync { .. } | Change::Active { .. } => {}
             change => {
                 self.stands = self.stands.changed();
                 self.listing = self.stands != Stands::Outside

@@ -70,7 +70,7 @@ impl<'v> Player<'v> {
             self.marker(*kind).map_err(fail)?;
             return Ok(0);
         }
-        if matches!(self.stage, Stage::Begun) && !matches!(change, Change::Sync { .. }) {
+        if matches!(self.stage, Stage::Begun) && !matches!(change, Change::Sync { .. } | Change::Active { .. }) {
             self.stage = Stage::Inside(self.volume.bracket(self.scratch.clone()).map_err(fail)?);
         }
         if let Stage::Inside(open) = &mut self.stage {
@@ -89,7 +89,7 @@ impl<'v> Player<'v> {
     fn marker(&mut self, kind: MarkerKind) -> rustix::io::Result<()> {
         match (kind, &mut self.stage) {
             (kind, stage @ Stage::Outside) if kind.begins_bracket() => *stage = Stage::Begun,
-            (MarkerKind::ResyncBegin, Stage::Inside(open)) => open.again(),
+            (MarkerKind::ResyncBegin | MarkerKind::RecoveryBegin, Stage::Inside(open)) => open.again(),
             (kind, stage) if kind.ends_bracket() => {
                 if let Stage::Inside(open) = std::mem::replace(stage, Stage::Outside) {
                     open.end()?;

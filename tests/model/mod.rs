@@ -6,6 +6,7 @@ pub mod directory;
 pub mod door;
 pub mod model_fs;
 pub mod replay;
+pub mod replica;
 pub mod shrink;
 pub mod step;
 

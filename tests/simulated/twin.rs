@@ -43,7 +43,7 @@ fn step<'v>(
         if kind.begins_bracket() && bracket.is_none() {
             let scratch = Name::new(b".scratch-of-the-twin").expect("a name");
             *bracket = Some(volume.bracket(scratch)?);
-        } else if let (MarkerKind::ResyncBegin, Some(open)) = (kind, bracket.as_mut()) {
+        } else if let (MarkerKind::ResyncBegin | MarkerKind::RecoveryBegin, Some(open)) = (kind, bracket.as_mut()) {
             open.again();
         } else if kind.ends_bracket()
             && let Some(open) = bracket.take()

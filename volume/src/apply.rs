@@ -80,6 +80,7 @@ impl Volume {
             Change::Entry { .. }
             | Change::Drop { .. }
             | Change::Sync { .. }
+            | Change::Active { .. }
             | Change::Amend { .. }
             | Change::BaseBegin { .. }
             | Change::BaseData { .. }

@@ -88,7 +88,7 @@ impl Bracket<'_> {
                 });
                 Ok(())
             }
-            Change::Marker { .. } | Change::Sync { .. } => Ok(()),
+            Change::Marker { .. } | Change::Sync { .. } | Change::Active { .. } => Ok(()),
             _ => {
                 self.settle_names()?;
                 self.volume.apply(change).map(|_| ())

@@ -19,9 +19,9 @@ mod xattr;
 pub use bracket::{Bracket, Places};
 pub use group::{ClockState, Group, GroupOptions, OnFull, WARN_PERCENT};
 pub use primary::{
-    Adopted, Based, DirEntry, DirtyCounts, Held, Identity, NewEpoch, OpenError, OpenOptions, Opened, Primary, Reason,
-    Recovered, Requester, ResyncError, Resynced, Session, SetAttr, Suspension, Telling, TimeSet, UnderWay, Visit,
-    VolumeOptions, WalkError, base_under_way, suspension,
+    Adopted, Based, DirEntry, DirtyCounts, Held, Identity, Lost, NewEpoch, OpenError, OpenOptions, Opened, Primary,
+    Reason, Recovered, Requester, ResyncError, Resynced, Session, SetAttr, Suspension, Telling, TimeSet, UnderWay,
+    Visit, VolumeOptions, WalkError, base_under_way, recovery_table, suspension,
 };
 pub use replica::{Found, Recalled};
 pub use stat::Stat;

@@ -5,24 +5,29 @@
 //! time, under the lock of its node. An apply that fails or falls short is settled by an [`Change::Amend`] before the
 //! reply.
 
+mod activity;
 mod adopt;
 mod attributes;
 mod base_log;
+mod catch_up;
 mod committer;
 mod data;
 mod directory;
 mod dirty;
+mod foresight;
 mod half_told;
 mod lifecycle;
 mod lull;
 mod names;
 mod recovery;
 mod redo;
+mod restate;
 mod resync;
 mod superseded;
 mod suspend;
 mod takeover;
 mod through;
+mod verdict;
 mod walk;
 
 pub(crate) use committer::Committer;
@@ -32,10 +37,11 @@ pub use attributes::{SetAttr, TimeSet};
 pub use base_log::{UnderWay, base_under_way};
 pub use directory::DirEntry;
 pub use dirty::{DirtyCounts, Reason, Suspension, suspension};
-pub use lifecycle::{NewEpoch, OpenError, OpenOptions, Opened, Session, VolumeOptions};
+pub use lifecycle::{OpenError, OpenOptions, Opened, Session, VolumeOptions};
 pub use recovery::Recovered;
 pub use resync::{ResyncError, Resynced};
 pub use through::{Based, Telling};
+pub use verdict::{Lost, NewEpoch, table as recovery_table};
 pub use walk::{Visit, WalkError};
 
 use std::path::PathBuf;
@@ -101,6 +107,7 @@ impl Held<'_> {
 pub struct Primary {
     pub(crate) volume: Volume,
     group: Arc<Group>,
+    activity: activity::Activity,
     index: VolumeIndex,
     in_flight: Arc<InFlight>,
     due: lull::DueRedo,
@@ -251,7 +258,11 @@ impl Primary {
         if self.is_suspended() {
             return self.commit_noted(changes);
         }
+        self.need_all(changes)?;
         let first = self.journal(Some(slot), who, changes, Reserve::Keep)?.first;
+        if let [Change::Create { file, .. }] = changes {
+            self.activity.born(file.ino, first);
+        }
         let mut result = self.apply_all(slot, who, changes, first);
         if self.volume.refused_times()
             && let Err(error) = changes.iter().flat_map(touched).try_for_each(|id| self.read_back(who, id))
@@ -358,7 +369,7 @@ impl Primary {
         Ok(last)
     }
 
-    /// Brings the whole volume to its disk: to be called before records of the journal are freed.
+    /// Brings the whole volume to its disk.
     ///
     /// # Errors
     /// What the file system says. It says so once: nothing may be freed after it.

@@ -37,6 +37,8 @@ pub struct Stat {
     pub mtime: FileTime,
     /// Change time.
     pub ctime: FileTime,
+    /// When it was made; `None` where the file system does not know.
+    pub born: Option<FileTime>,
     /// The file system it lives on, `(major << 32) | minor`.
     pub file_system: u64,
 }
@@ -48,7 +50,7 @@ impl Stat {
     /// What `statx(2)` says. The generation is left 0: see [`Stat::identified`].
     pub fn at(directory: impl AsFd, name: &[u8]) -> Result<Stat> {
         let flags = AtFlags::SYMLINK_NOFOLLOW | if name.is_empty() { AtFlags::EMPTY_PATH } else { AtFlags::empty() };
-        let raw = rustix::fs::statx(directory, name, flags, StatxFlags::BASIC_STATS)?;
+        let raw = rustix::fs::statx(directory, name, flags, StatxFlags::BASIC_STATS | StatxFlags::BTIME)?;
         Ok(Stat::from_statx(&raw))
     }
 
@@ -79,6 +81,7 @@ impl Stat {
             atime: time(raw.stx_atime),
             mtime: time(raw.stx_mtime),
             ctime: time(raw.stx_ctime),
+            born: StatxFlags::from_bits_retain(raw.stx_mask).contains(StatxFlags::BTIME).then(|| time(raw.stx_btime)),
             file_system: pair(raw.stx_dev_major, raw.stx_dev_minor),
         }
     }

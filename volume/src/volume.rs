@@ -4,6 +4,7 @@
 //! following links: there is no way out.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -154,10 +155,7 @@ impl Volume {
     /// The number of the mount that the root was opened through; since Linux 6.8 none is given twice in one boot, before
     /// that it is not told.
     pub(crate) fn mount(&self) -> Result<u64> {
-        /// `STATX_MNT_ID_UNIQUE`
-        const UNIQUE: StatxFlags = StatxFlags::from_bits_retain(0x4000);
-        let stat = rustix::fs::statx(self.path(&self.root)?, c"", AtFlags::EMPTY_PATH, UNIQUE)?;
-        Ok(if stat.stx_mask & UNIQUE.bits() == 0 { 0 } else { stat.stx_mnt_id })
+        mount_of(&*self.path(&self.root)?, Path::new(""))
     }
 
     /// The node of an id; on a replica an id without a name is none.
@@ -254,6 +252,14 @@ impl Volume {
         let path = self.path(node)?;
         Ok(rustix::fs::readlinkat(path, c"", Vec::new())?.into_bytes())
     }
+}
+
+/// The number of the mount that a file, or with no path the descriptor, is reached through.
+pub(crate) fn mount_of(directory: impl AsFd, path: &Path) -> Result<u64> {
+    /// `STATX_MNT_ID_UNIQUE`
+    const UNIQUE: StatxFlags = StatxFlags::from_bits_retain(0x4000);
+    let stat = rustix::fs::statx(directory, path, AtFlags::EMPTY_PATH, UNIQUE)?;
+    Ok(if stat.stx_mask & UNIQUE.bits() == 0 { 0 } else { stat.stx_mnt_id })
 }
 
 fn cached_path(node: &Node) -> Option<Arc<OwnedFd>> {

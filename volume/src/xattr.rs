@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use reelfs_journal::Xattr;
 use reelfs_journal::disk::{self, Label, Operation};
-use rustix::fs::XattrFlags;
+use rustix::fs::{Mode, XattrFlags};
 use rustix::io::{Errno, Result};
 
 /// Largest list of names and largest value that Linux allows, in bytes.
@@ -49,6 +49,24 @@ pub(crate) fn list(object: impl AsFd) -> Result<Vec<u8>> {
             Err(Errno::RANGE) if names.len() < XATTR_MAX => names.resize(XATTR_MAX, 0),
             Err(error) => return Err(error),
         }
+    }
+}
+
+/// The same of an object whose owner, who we are, may not read it by its present mode.
+pub(crate) fn all_by_owner(object: impl AsFd, mode: u32) -> Result<Vec<Xattr>> {
+    let file = object.as_fd();
+    let set = |mode| {
+        let set = || rustix::fs::chmod(proc_path(file), Mode::from_raw_mode(mode));
+        disk::call(Label::ApplyMode, || Operation::SetAttributes { file }, set)
+    };
+    match all(object.as_fd()) {
+        Err(Errno::ACCESS) => {
+            set(mode | 0o400)?;
+            let xattrs = all(object.as_fd());
+            set(mode)?;
+            xattrs
+        }
+        result => result,
     }
 }
 

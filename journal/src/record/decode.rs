@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::fields::{decode_attributes, decode_node, decode_uuid, decode_xattr_name};
 use super::{Control, DATA_MAX, kind};
 use crate::bytes::Reader;
-use crate::{AmendOutcome, Change, Epoch, RecordError, Seq, Timestamp, Xattr};
+use crate::{AmendOutcome, Change, Epoch, RecordError, Seq, Timestamp, Xattr, active};
 
 pub(super) fn decode_change<'a>(control: &Control, reader: &mut Reader<'a>) -> Result<Change<'a>, RecordError> {
     let &Control { kind, file, offset, length, size, .. } = control;
@@ -71,6 +71,7 @@ pub(super) fn decode_change<'a>(control: &Control, reader: &mut Reader<'a>) -> R
         }
         kind::REMOVE_XATTR => Change::RemoveXattr { file, name: decode_xattr_name(reader)? },
         kind::SYNC => Change::Sync { file },
+        kind::ACTIVE => Change::Active { entries: active::decode(reader)? },
         kind::AMEND => Change::Amend {
             amended: Seq(offset),
             outcome: match reader.u8("outcome")? {

@@ -3,7 +3,7 @@
 use super::fields::{encode_attributes, encode_node};
 use super::{Control, kind};
 use crate::bytes::Writer;
-use crate::{AmendOutcome, Change};
+use crate::{AmendOutcome, Change, active};
 
 pub(super) fn encode_change<'c>(change: &'c Change<'_>, control: &mut Control, writer: &mut Writer<'_>) -> &'c [u8] {
     match change {
@@ -72,6 +72,10 @@ pub(super) fn encode_change<'c>(change: &'c Change<'_>, control: &mut Control, w
             writer.blob(name);
         }
         Change::Sync { .. } => control.kind = kind::SYNC,
+        Change::Active { entries } => {
+            control.kind = kind::ACTIVE;
+            active::encode(entries, writer);
+        }
         Change::Amend { amended, outcome } => {
             (control.kind, control.offset) = (kind::AMEND, amended.0);
             match outcome {

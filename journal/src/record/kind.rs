@@ -17,6 +17,7 @@ pub(super) const SET_XATTR: u8 = 33;
 pub(super) const REMOVE_XATTR: u8 = 34;
 pub(super) const SYNC: u8 = 48;
 pub(super) const AMEND: u8 = 49;
+pub(super) const ACTIVE: u8 = 50;
 pub(super) const BASE_BEGIN: u8 = 64;
 pub(super) const ENTRY: u8 = 65;
 pub(super) const BASE_DATA: u8 = 66;

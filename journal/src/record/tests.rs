@@ -3,7 +3,7 @@ use std::borrow::Cow;
 use uuid::Uuid;
 
 use super::*;
-use crate::{AmendOutcome, Attributes, Epoch, FileTime, MarkerKind, Name, NodeKind, Tags, Xattr};
+use crate::{Active, AmendOutcome, Attributes, Epoch, FileTime, MarkerKind, Name, NodeKind, Tags, Xattr};
 
 fn record(change: Change<'_>) -> Record<'_> {
     Record {
@@ -20,6 +20,14 @@ fn record(change: Change<'_>) -> Record<'_> {
 
 const FILE: FileId = FileId { ino: 11, generation: 0xA0B0_C0D0 };
 const MTIME: FileTime = FileTime { seconds: -2, nanos: 999_999_999 };
+
+fn active() -> Vec<Active> {
+    vec![
+        Active::Names { directory: 2 },
+        Active::Attributes { object: 258 },
+        Active::Bytes { file: 11, first: 3, units: 4 },
+    ]
+}
 
 fn changes() -> Vec<Change<'static>> {
     let name = Name::new(b"caf\xe9").expect("a legal name");
@@ -49,6 +57,7 @@ fn changes() -> Vec<Change<'static>> {
         Change::SetXattr { file: FILE, xattr: xattrs[0].clone() },
         Change::RemoveXattr { file: FILE, name: b"user.a".to_vec() },
         Change::Sync { file: FILE },
+        Change::Active { entries: active() },
         Change::Amend { amended: Seq(6), outcome: AmendOutcome::Void },
         Change::Amend { amended: Seq(6), outcome: AmendOutcome::Short { length: 3, size: 8 } },
         Change::BaseBegin { base: Uuid::from_u128(5), root: FILE },
@@ -157,6 +166,23 @@ fn golden_bytes() {
     zeroed[4..8].fill(0);
     let checksum = crc32c::crc32c_append(crc32c::crc32c(&data), &zeroed);
     assert_eq!(control[4..8], checksum.to_le_bytes());
+}
+
+#[test]
+fn golden_bytes_of_what_is_active() {
+    let active = record(Change::Active { entries: active() });
+    let encoded = active.encode();
+    assert_eq!(encoded.control()[..4], [50, 1, 3, 0]);
+    assert_eq!(encoded.control()[24..36], [0; 12]);
+    assert_eq!(encoded.control()[40..], [0; 24]);
+    let data = encoded.data().concat();
+    let zeros = [0; 7].as_slice();
+    let parts: [&[u8]; 10] =
+        [&[3, 0], &[0, 2], zeros, &[1, 2, 1], &zeros[1..], &[2, 11], zeros, &[3], zeros, &[4, 0, 0, 0, 0, 0, 0, 0]];
+    assert_eq!(data[PREFIX_LEN..], parts.concat());
+    let mut bent = data.clone();
+    *bent.last_mut().expect("bytes") = 0x80; // more units than a file can have
+    assert!(Record::decode(&sealed(encoded.control(), &bent), &bent).is_err());
 }
 
 #[test]

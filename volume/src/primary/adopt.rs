@@ -103,7 +103,13 @@ impl KnownDirectories {
         disk::append(Label::KnownWrite, &file, &bytes)?;
         disk::sync(Label::KnownSync, &file)?;
         disk::rename(Label::KnownRename, &temporary, path)?;
+        disk::sync_parent(Label::KnownNameSync, path)?;
         Ok(KnownDirectories { ids, log: Some(file) })
+    }
+
+    /// Makes durable what was added: what a power cut takes from it is told in full.
+    pub(crate) fn sync(&self) -> std::io::Result<()> {
+        self.log.as_ref().map_or(Ok(()), |log| Ok(disk::sync_data(Label::KnownAppendSync, log)?))
     }
 
     pub(crate) fn add(&mut self, id: FileId) {
@@ -313,7 +319,7 @@ impl Primary {
             file: node.id,
             kind: stat.node_kind(|| self.volume.link_target(node))?,
             attributes: stat.attributes(),
-            xattrs: xattr::all(&*path)?,
+            xattrs: xattr::all_by_owner(&*path, stat.mode)?,
             size: if stat.file_type == FileType::RegularFile { stat.size } else { 0 },
         })
     }
@@ -333,7 +339,7 @@ impl Primary {
             file: stat.id,
             kind: stat.node_kind(|| Ok(rustix::fs::readlinkat(&object, c"", Vec::new())?.into_bytes()))?,
             attributes: stat.attributes(),
-            xattrs: xattr::all(&object)?,
+            xattrs: xattr::all_by_owner(&object, stat.mode)?,
             size: if stat.file_type == FileType::RegularFile { stat.size } else { 0 },
         })
     }

@@ -84,10 +84,29 @@ pub(super) struct Dirt {
     pub(super) cut: Option<u64>,
 }
 
+impl Dirt {
+    /// Bytes from and to, neighbours together.
+    pub(super) fn stretches(&self) -> Vec<(u64, u64)> {
+        let mut stretches: Vec<(u64, u64)> = Vec::new();
+        for unit in &self.units {
+            let (start, end) = (unit * UNIT, (unit + 1) * UNIT);
+            match stretches.last_mut() {
+                Some(last) if last.1 == start => last.1 = end,
+                _ => stretches.push((start, end)),
+            }
+        }
+        if let Some(cut) = self.cut {
+            stretches.push((cut, u64::MAX));
+        }
+        stretches
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct DirtyMap {
     path: PathBuf,
-    log: File,
+    /// None while it is only in memory.
+    log: Option<File>,
     /// Of the first suspension, if it was brought back only in part.
     pub(super) suspension: Suspension,
     /// The last record that may leave the machine, and the time until which it speaks: of the last suspension.
@@ -105,7 +124,7 @@ impl DirtyMap {
         state.join("dirty")
     }
 
-    fn empty(path: PathBuf, log: File, suspension: Suspension) -> DirtyMap {
+    fn empty(path: PathBuf, log: Option<File>, suspension: Suspension) -> DirtyMap {
         let sealed = (suspension.seq, suspension.time);
         let (written, directories, objects) = (FileTime::default(), HashSet::new(), HashMap::new());
         DirtyMap { path, log, suspension, sealed, written, torn: false, directories, objects }
@@ -116,8 +135,7 @@ impl DirtyMap {
         let path = DirtyMap::place(state);
         let mut options = OpenOptions::new();
         let log = disk::create(Label::DirtyMapCreate, &path, options.write(true).create_new(true).mode(0o600))?;
-        let head = FileId { ino: suspension.seq.0, generation: suspension.reason as u32 };
-        let begun = disk::append(Label::DirtyMapHead, &log, &entry(HEAD, head, suspension.time.0.cast_unsigned()))
+        let begun = disk::append(Label::DirtyMapHead, &log, &head(suspension))
             .and_then(|()| disk::sync(Label::DirtyMapSync, &log))
             .map_err(io::Error::from)
             .and_then(|()| disk::sync_parent(Label::DirtyMapNameSync, &path));
@@ -127,7 +145,30 @@ impl DirtyMap {
             let _ = disk::remove(Label::DirtyMapRemove, &path);
         }
         begun?;
-        Ok(DirtyMap::empty(path, log, suspension))
+        Ok(DirtyMap::empty(path, Some(log), suspension))
+    }
+
+    /// A map in memory alone: of what a recovery is about to tell.
+    pub(super) fn in_memory() -> DirtyMap {
+        let suspension = Suspension { reason: Reason::Error, seq: Seq::ZERO, time: Timestamp(0) };
+        DirtyMap::empty(PathBuf::new(), None, suspension)
+    }
+
+    /// The same map as that of a suspension, in a copy that takes its place at [`DirtyMap::end_copy`].
+    pub(super) fn keep(self, state: &Path, suspension: Suspension) -> io::Result<DirtyMap> {
+        let sealed = (suspension.seq, suspension.time);
+        let mut map = DirtyMap { path: DirtyMap::place(state), suspension, sealed, ..self };
+        let mut bytes = head(suspension).to_vec();
+        for id in &map.directories {
+            bytes.extend(entry(DIRECTORY, *id, 0));
+        }
+        for (id, dirt) in &map.objects {
+            bytes.extend(entry(OBJECT, *id, 0));
+            bytes.extend(dirt.cut.iter().flat_map(|cut| entry(CUT, *id, *cut)));
+            bytes.extend(dirt.units.iter().flat_map(|unit| entry(BYTES, *id, *unit)));
+        }
+        map.copy(&bytes)?;
+        Ok(map)
     }
 
     /// The map that a suspended group has.
@@ -156,7 +197,7 @@ impl DirtyMap {
         let mut entries = bytes.chunks_exact(ENTRY);
         let broken = || io::Error::new(io::ErrorKind::InvalidData, "the dirty map is damaged");
         let suspension = entries.next().and_then(read_head).ok_or_else(broken)?;
-        let mut map = DirtyMap::empty(path, log, suspension);
+        let mut map = DirtyMap::empty(path, Some(log), suspension);
         for bytes in entries {
             match read_entry(bytes) {
                 Some((kind, id, number)) => _ = map.take(kind, id, number),
@@ -173,11 +214,16 @@ impl DirtyMap {
     /// What is noted from now on goes to a copy of the log. An opening that is cut off leaves the log as it was: whole, after
     /// a clean stop.
     pub(super) fn begin_copy(&mut self) -> io::Result<()> {
+        let bytes = std::fs::read(&self.path)?;
+        self.copy(&bytes)
+    }
+
+    fn copy(&mut self, bytes: &[u8]) -> io::Result<()> {
         let mut options = OpenOptions::new();
         let options = options.write(true).create(true).truncate(true).mode(0o600);
         let copy = disk::create(Label::DirtyMapCreate, &self.copy_place(), options)?;
-        disk::append(Label::DirtyMapHead, &copy, &std::fs::read(&self.path)?)?;
-        self.log = copy;
+        disk::append(Label::DirtyMapHead, &copy, bytes)?;
+        self.log = Some(copy);
         Ok(())
     }
 
@@ -195,7 +241,7 @@ impl DirtyMap {
 
     /// Everything noted is durable.
     pub(super) fn sync(&self) -> io::Result<()> {
-        Ok(disk::sync(Label::DirtyMapSync, &self.log)?)
+        self.log.as_ref().map_or(Ok(()), |log| Ok(disk::sync(Label::DirtyMapSync, log)?))
     }
 
     /// Its removal is durable; after an error it may come back with the next power cut.
@@ -230,6 +276,7 @@ impl DirtyMap {
             | Change::RemoveXattr { file, .. } => self.add(OBJECT, *file, 0),
             Change::Drop { .. }
             | Change::Sync { .. }
+            | Change::Active { .. }
             | Change::Amend { .. }
             | Change::BaseBegin { .. }
             | Change::Entry { .. }
@@ -244,6 +291,16 @@ impl DirtyMap {
     /// Everything about a directory, or about an object: nobody knows what of it changed.
     pub(super) fn note_whole(&mut self, id: FileId, is_directory: bool) -> io::Result<()> {
         if is_directory { self.add(DIRECTORY, id, 0) } else { self.add(CUT, id, 0) }
+    }
+
+    /// Its attributes, and nothing that is known of its bytes.
+    pub(super) fn note_attributes(&mut self, id: FileId) -> io::Result<()> {
+        self.add(OBJECT, id, 0)
+    }
+
+    /// Units of a file, from the first to before the end.
+    pub(super) fn note_units(&mut self, file: FileId, first: u64, end: u64) -> io::Result<()> {
+        self.bytes(file, first * UNIT, (end - first).saturating_mul(UNIT))
     }
 
     pub(super) fn has(&self, id: FileId) -> bool {
@@ -267,8 +324,11 @@ impl DirtyMap {
     }
 
     fn add(&mut self, kind: u8, id: FileId, number: u64) -> io::Result<()> {
-        let is_new = self.take(kind, id, number);
-        if is_new { Ok(disk::append(Label::DirtyMapAppend, &self.log, &entry(kind, id, number))?) } else { Ok(()) }
+        if !self.take(kind, id, number) {
+            return Ok(());
+        }
+        let Some(log) = &self.log else { return Ok(()) };
+        Ok(disk::append(Label::DirtyMapAppend, log, &entry(kind, id, number))?)
     }
 
     /// Takes in one entry; false when the map has it already.
@@ -315,6 +375,11 @@ pub fn suspension(state: &Path) -> io::Result<Option<(Suspension, DirtyCounts)>>
 /// A map without a whole head and with nothing behind it: nothing is suspended before the head is durable.
 fn is_unbegun(bytes: &[u8]) -> bool {
     bytes.len() <= ENTRY && bytes.get(..ENTRY).and_then(read_head).is_none()
+}
+
+fn head(suspension: Suspension) -> [u8; ENTRY] {
+    let id = FileId { ino: suspension.seq.0, generation: suspension.reason as u32 };
+    entry(HEAD, id, suspension.time.0.cast_unsigned())
 }
 
 pub(super) fn entry(kind: u8, id: FileId, number: u64) -> [u8; ENTRY] {

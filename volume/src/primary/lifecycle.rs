@@ -1,32 +1,30 @@
-//! Opening and closing a primary volume: recovery, adoption, identity.
+//! Opening and closing a primary volume: sessions and identity.
 
-use std::collections::HashSet;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
-use reelfs_journal::{
-    Change, Clock, Epoch, InFlight, InFlightState, JournalError, MarkerKind, Seq, Timestamp, VolumeIndex,
-};
+use reelfs_journal::{Clock, Epoch, InFlight, JournalError, MarkerKind, Seq, Timestamp, VolumeIndex};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::adopt::{Adopted, Identity, KnownDirectories, Scan, ScanFor};
+use super::activity::Activity;
+use super::adopt::{Adopted, Identity, KnownDirectories};
 use super::base_log::BaseLog;
 use super::dirty::DirtyMap;
-use super::lull::{DueRedo, Lull};
-use super::recovery::{Recovered, Unsettled};
-use super::redo::Window;
+use super::lull::DueRedo;
+use super::recovery::Recovered;
+use super::verdict::{Lost, NewEpoch};
 use super::{Primary, committer, walk};
 use crate::group::{Group, GroupOptions, OnFull, boot_of_machine, distance};
-use crate::volume::Volume;
+use crate::volume::{Volume, mount_of};
 
 /// Kernel timestamps are coarse: a change may carry a change time this much before it was made, in nanoseconds (25 ms).
-const TIME_GRAIN: i64 = 25_000_000;
+pub(super) const TIME_GRAIN: i64 = 25_000_000;
 
 /// What a group remembers of its volume between two openings.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,9 +33,12 @@ pub struct Session {
     pub identity: Identity,
     /// When it was opened.
     pub started: Timestamp,
-    /// Boot of the machine, and mount of the volume's file system, in which it was opened: what was written in another one
-    /// and not synced is lost.
+    /// Boot of the machine, and mounts of the file systems of volume and journal, in which it was opened: what was written in
+    /// another one and not synced is lost.
     pub boot: String,
+    /// The journal says what may change before it changes; versions before that did not.
+    #[serde(default)]
+    pub active: bool,
     /// The record from which on a power cut may have taken something from the volume.
     #[serde(default)]
     pub first: Option<Seq>,
@@ -88,23 +89,6 @@ impl std::fmt::Debug for OpenOptions {
     }
 }
 
-/// Why the journal can no longer say how the volume came to its present state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum NewEpoch {
-    /// Another directory or file system stands in its place.
-    OtherVolume,
-    /// The machine stopped without closing it: what of the volume reached the disk, and what of the journal, the kernel
-    /// decided for each page by itself.
-    PowerCut,
-    /// The disk of the volume refused what had been written to it: the kernel may have thrown that away.
-    DiskRefused,
-    /// The clock shows a time before the last session: change times say nothing.
-    ClockWentBack,
-    /// Telling what changed behind the mount would fill more than half of the journal.
-    TooMuchChanged,
-}
-
 /// An open volume, and what happened while it was opened.
 #[derive(Debug)]
 pub struct Opened {
@@ -116,6 +100,8 @@ pub struct Opened {
     pub epoch: Epoch,
     /// A new epoch began, and why: the next export writes a new base.
     pub replaced: Option<NewEpoch>,
+    /// Something may have been lost with the power or the disk, and was brought back or told.
+    pub lost: Option<Lost>,
     /// What changed behind the mount.
     pub adopted: Adopted,
     /// What an unclean stop left; `None` after a clean one.
@@ -157,14 +143,14 @@ impl OpenError {
     }
 }
 
-fn volume_error(what: &'static str) -> impl Fn(Errno) -> OpenError {
+pub(super) fn volume_error(what: &'static str) -> impl Fn(Errno) -> OpenError {
     move |source| match source {
         Errno::OPNOTSUPP => OpenError::NoGenerations,
         source => OpenError::Volume { what, source },
     }
 }
 
-fn io_error(what: &'static str) -> impl Fn(std::io::Error) -> OpenError {
+pub(super) fn io_error(what: &'static str) -> impl Fn(std::io::Error) -> OpenError {
     move |error| OpenError::volume(what, &error)
 }
 
@@ -192,6 +178,7 @@ impl Primary {
         let mut primary = Primary {
             volume: Volume::primary(options.root).map_err(volume_error("open the volume"))?,
             group: group.clone(),
+            activity: Activity::default(),
             index: options.index,
             in_flight: Arc::new(in_flight),
             refusal: Arc::new(committer::Refusal::new(DueRedo::new(&options.state))),
@@ -209,8 +196,9 @@ impl Primary {
             applied_at: AtomicI64::new(i64::MIN),
             open_files: AtomicU64::new(0),
         };
-        let boot = boot_id(&primary.volume).map_err(volume_error("look at the volume"))?;
-        let mut session = Session { identity, started: primary.clock().read().wall, boot, first: None, clean: None };
+        let boot = boot_id(&primary.volume, &group.jvol().path()).map_err(volume_error("look at the volume"))?;
+        let mut session =
+            Session { identity, started: primary.clock().read().wall, boot, active: true, first: None, clean: None };
         let found = primary.catch_up(options.session.as_ref(), &session, states, &known, options.strict)?;
         let mut known = KnownDirectories::create(&known_path, found.directories)
             .map_err(io_error("write the known directories"))?;
@@ -222,210 +210,15 @@ impl Primary {
         let started = primary.marker(MarkerKind::AcquisitionStart, "", "", session.started);
         let started = started.map_err(volume_error("write the journal"))?;
         primary.jvol().sync(started)?;
+        primary.activity.begin(started, primary.clock().read().wall);
         session.first = Some(started);
         primary.in_flight.clear();
         group.watch_clock(primary.index, opened).map_err(io_error("note the clock"))?;
         let (epoch, replaced) = (group.epoch(), found.replaced);
+        let (adopted, recovered, lost) = (found.adopted, found.recovered, found.lost);
         let primary = Arc::new(primary);
         group.join(primary.index, primary.in_flight.clone(), &primary);
-        Ok(Opened { primary, session, epoch, replaced, adopted: found.adopted, recovered: found.recovered })
-    }
-
-    fn catch_up(
-        &mut self,
-        last: Option<&Session>,
-        session: &Session,
-        states: Vec<InFlightState>,
-        known: &HashSet<reelfs_journal::FileId>,
-        strict: bool,
-    ) -> Result<CaughtUp, OpenError> {
-        // another boot may stand in the session alone
-        let same_boot = last.is_some_and(|last| boot_of(&last.boot) == self.group.boot());
-        let anchor = self.group.anchor(self.index);
-        let same = last.is_none_or(|last| last.identity == session.identity);
-        let unclean = last.is_some_and(|last| last.clean.is_none());
-        let lost = if same && unclean { self.lost(last, session) } else { None };
-        let unsettled = self.unsettled(states)?;
-        // while it was suspended every sync was of the file itself, and the journal is behind
-        let map = self.dirty.get_mut().take();
-        if lost.is_none() && map.as_ref().is_some_and(|map| map.torn) {
-            return Err(OpenError::Volume { what: "read the dirty map", source: Errno::BADMSG });
-        }
-        let window = match last.and_then(|last| last.first).filter(|_| lost.is_some() && map.is_none()) {
-            Some(first) => self.window(first)?,
-            None => None,
-        };
-        let mut wanted = window.as_ref().map_or_else(|| unsettled.wanted(), |window| window.wanted.clone());
-        if let Some(map) = &map {
-            wanted.extend(map.objects.keys().chain(&map.directories).map(|id| id.ino));
-        }
-        let since = match last {
-            Some(last) if same => Some(self.news_since(last)?),
-            _ => None,
-        };
-        let certain = since.map(|since| self.group.certain_until(anchor.as_ref(), since));
-        // by the clock as it stands now
-        let back =
-            anchor.filter(|_| same_boot).map_or(0, |anchor| anchor.put_back(self.group.boot(), self.clock().read()));
-        let since = since.map(|since| Timestamp(since.0.saturating_sub(back)));
-        let clock = self.group.clock().clone();
-        let look = ScanFor { since, known, wanted: &wanted, clock: &*clock };
-        let scan = self.scan(&look).map_err(volume_error("look for changes behind the mount"))?;
-        if strict && (!same || (!scan.is_empty() && last.is_some_and(|last| last.clean.is_some()))) {
-            let (directories, files) = scan.counts();
-            return Err(OpenError::Changed { directories, files });
-        }
-        let pointers = self.jvol().pointers();
-        let reason = if !same {
-            Some(NewEpoch::OtherVolume)
-        } else if lost.is_some() {
-            lost
-        } else if since.is_some_and(|since| session.started < since) {
-            Some(NewEpoch::ClockWentBack)
-        } else if map.is_none() && scan.estimate() > (pointers.data_size - pointers.data_used) / 2 {
-            Some(NewEpoch::TooMuchChanged)
-        } else {
-            None
-        };
-        if reason.is_some() {
-            let recovered = self.bring_back(window.as_ref(), last, session)?;
-            let caught_up = CaughtUp { recovered, ..self.new_epoch(session, scan.directories, reason)? };
-            if let Some(map) = map {
-                self.jvol().sync(self.jvol().pointers().next.previous())?;
-                map.remove().and_then(|()| map.sync_removal()).map_err(io_error("remove the dirty map"))?;
-            }
-            return Ok(caught_up);
-        }
-        if let Some(map) = map {
-            return self.stay_suspended(map, scan, &unsettled, !unclean || back > 0);
-        }
-        self.adopt(&look, scan, unclean.then_some(&unsettled), session, certain.unwrap_or_default())
-    }
-
-    /// Settles what was in flight, if something was, and journals what changed behind the mount.
-    fn adopt(
-        &mut self,
-        look: &ScanFor<'_>,
-        scan: Scan,
-        unsettled: Option<&Unsettled>,
-        session: &Session,
-        since: Timestamp,
-    ) -> Result<CaughtUp, OpenError> {
-        let recovered = unsettled.map(|unsettled| self.recover(unsettled)).transpose()?;
-        // what recovery did again stands otherwise than it did when it was looked at
-        let scan = match &recovered {
-            Some(done) if *done != Recovered::default() => {
-                self.scan(look).map_err(volume_error("look for changes behind the mount"))?
-            }
-            _ => scan,
-        };
-        let mut adopted = Adopted::default();
-        if !scan.is_empty() {
-            let write = volume_error("journal what changed behind the mount");
-            self.marker(MarkerKind::AdoptBegin, "", "", since).map_err(&write)?;
-            adopted = match self.tell_scan(&scan) {
-                // more than was estimated
-                Err(Errno::AGAIN) => return self.new_epoch(session, scan.directories, Some(NewEpoch::TooMuchChanged)),
-                told => told.map_err(&write)?,
-            };
-            self.marker(MarkerKind::AdoptEnd, "", "", since).map_err(&write)?;
-        }
-        Ok(CaughtUp { directories: scan.directories, replaced: None, adopted, recovered })
-    }
-
-    /// Goes on without journaling, as it was left.
-    fn stay_suspended(
-        &self,
-        mut map: DirtyMap,
-        scan: Scan,
-        unsettled: &Unsettled,
-        was_clean: bool,
-    ) -> Result<CaughtUp, OpenError> {
-        let noted = io_error("write the dirty map");
-        map.begin_copy().map_err(&noted)?;
-        // in the journal, while it was brought back, and perhaps not applied
-        for record in &unsettled.records {
-            map.note(&record.change).map_err(&noted)?;
-            let gone = match &record.change {
-                Change::Unlink { file, .. } => self.volume.nodes.get(*file),
-                Change::Rename { replaced, .. } => self.volume.nodes.get(*replaced),
-                _ => None,
-            };
-            // the journal has let it go with all its bytes, and here it stands
-            if let Some(node) = gone {
-                map.note_whole(node.id, node.is_directory()).map_err(&noted)?;
-            }
-        }
-        for (parent, name) in &unsettled.creating {
-            map.note_whole(*parent, true).map_err(&noted)?;
-            if let Some(found) = self.unannounced(*parent, name).map_err(volume_error("look at what was made"))? {
-                for made in &found.changed {
-                    map.note_whole(made.stat.id, made.stat.is_directory()).map_err(&noted)?;
-                }
-            }
-        }
-        let reason = map.suspension.reason;
-        self.go_on_suspended(map, &scan, was_clean).map_err(&noted)?;
-        self.begin_suspension(reason).map_err(volume_error("write the journal"))?;
-        Ok(CaughtUp { directories: scan.directories, ..CaughtUp::default() })
-    }
-
-    /// Why the volume may have lost something since the last session began, if so.
-    fn lost(&self, last: Option<&Session>, session: &Session) -> Option<NewEpoch> {
-        if last.is_some_and(|last| last.boot != session.boot) {
-            return Some(NewEpoch::PowerCut);
-        }
-        // what the disk refused after the daemon was killed, the kernel tells now
-        (self.due.is_noted() || self.volume.sync().is_err()).then_some(NewEpoch::DiskRefused)
-    }
-
-    /// Does again what a power cut may have taken.
-    fn bring_back(
-        &self,
-        window: Option<&Window>,
-        last: Option<&Session>,
-        session: &Session,
-    ) -> Result<Option<Recovered>, OpenError> {
-        let mut recovered = None;
-        if let Some(window) = window {
-            let same_boot = last.is_some_and(|last| boot_of(&last.boot) == boot_of(&session.boot));
-            let began = window.lull_began(self.clock().read(), same_boot);
-            let ended = Timestamp(session.started.0.saturating_sub(TIME_GRAIN));
-            let lulls = self.due.lulls(Lull { began, ended }, same_boot).map_err(io_error("note the redo"))?;
-            let redone = self.redo_window(window, &lulls)?;
-            recovered = Some(Recovered { redone: redone.changes, left: redone.left, ..Recovered::default() });
-        }
-        Ok(recovered)
-    }
-
-    /// The journal goes on without knowing how the volume came to its state.
-    fn new_epoch(
-        &mut self,
-        session: &Session,
-        directories: HashSet<reelfs_journal::FileId>,
-        reason: Option<NewEpoch>,
-    ) -> Result<CaughtUp, OpenError> {
-        self.group.begin_epoch(session.started).map_err(volume_error("write the journal"))?;
-        Ok(CaughtUp { directories, replaced: reason, ..CaughtUp::default() })
-    }
-
-    fn recover(&self, unsettled: &Unsettled) -> Result<Recovered, OpenError> {
-        let write = volume_error("recover the volume");
-        let since = unsettled.since().unwrap_or_else(|| self.jvol().pointers().last_time);
-        let mut recovered = self.finish(unsettled).map_err(&write)?;
-        self.marker(MarkerKind::RecoveryBegin, "", "", since).map_err(&write)?;
-        recovered.announced = self.announce_created(unsettled).map_err(&write)?;
-        self.marker(MarkerKind::RecoveryEnd, "", "", since).map_err(&write)?;
-        Ok(recovered)
-    }
-
-    /// Since when changes are not ours: since the clean stop, or, after a kill of the daemon alone, since its last record,
-    /// for the kernel kept all that it did.
-    fn news_since(&self, last: &Session) -> Result<Timestamp, OpenError> {
-        if let Some(clean) = last.clean {
-            return Ok(clean);
-        }
-        self.last_words(last)
+        Ok(Opened { primary, session, epoch, replaced, lost, adopted, recovered })
     }
 
     /// Stops journaling cleanly: everything settled and durable, the volume on disk. Returns the session to be saved.
@@ -456,15 +249,6 @@ impl Primary {
     }
 }
 
-/// What catching up found.
-#[derive(Default)]
-struct CaughtUp {
-    directories: HashSet<reelfs_journal::FileId>,
-    replaced: Option<NewEpoch>,
-    adopted: Adopted,
-    recovered: Option<Recovered>,
-}
-
 /// Waits until new change times are later than this. The kernel takes them from a clock that only ticks (4 to 10 ms): an edit that
 /// follows at once would look older than our own last change.
 #[expect(clippy::disallowed_methods, reason = "the clock of file times ticks, and tells nobody")]
@@ -478,12 +262,7 @@ fn wait_for_file_times(after: Timestamp) {
     }
 }
 
-/// The boot alone.
-fn boot_of(boot: &str) -> &str {
-    boot.split(' ').next().unwrap_or_default()
-}
-
-/// The boot of the machine and the mount of the file system, which a disk that went away and came back has anew.
-fn boot_id(volume: &Volume) -> rustix::io::Result<String> {
-    Ok(format!("{} {}", boot_of_machine(), volume.mount()?))
+/// The boot of the machine and the mounts of the file systems, which disks that went away and came back have anew.
+fn boot_id(volume: &Volume, jvol: &Path) -> rustix::io::Result<String> {
+    Ok(format!("{} {}+{}", boot_of_machine(), volume.mount()?, mount_of(rustix::fs::CWD, jvol)?))
 }

@@ -126,6 +126,7 @@ impl Primary {
         let parent = self.live_directory(parent)?;
         let directory = self.volume.path(&parent)?;
         let before = Stat::at(&*directory, b"")?;
+        self.need_names(parent.id)?;
         let slot = self.in_flight.begin_create(parent.id, &name);
         let operation = || Operation::Create { directory: directory.as_fd(), name: name.as_bytes().into() };
         let make = || make_raw(&directory, &name, &kind, mode, umask);

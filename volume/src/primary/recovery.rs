@@ -26,6 +26,12 @@ pub struct Recovered {
     pub redone: u64,
     /// Objects that somebody has changed since the power came back: left as they are.
     pub left: u64,
+    /// Directories and other objects that may have differed from what the journal said: told as they are.
+    pub told: u64,
+    /// Their bytes.
+    pub told_bytes: u64,
+    /// There was no room to tell them, and the pair is suspended: a resync tells them.
+    pub suspended: bool,
 }
 
 /// What the daemon had begun and not settled.

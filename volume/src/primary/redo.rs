@@ -6,12 +6,15 @@
 //! reached the disk (redo by repeating history, as ARIES does; every change is absolute). Names are not done again: a
 //! file that never was synced whole may be gone, and its records with it.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
-use reelfs_journal::{Amends, Change, ClockReading, FileId, MarkerKind, NodeKind, Record, Seq, Timestamp};
+use reelfs_journal::{
+    Active, Amends, Change, ClockReading, FileId, MarkerKind, NodeKind, RENAME_EXCHANGE, Record, Seq, Timestamp,
+};
 use rustix::io::{Errno, Result};
 
 use super::half_told::HalfTold;
+use super::lifecycle::TIME_GRAIN;
 use super::lull::Lull;
 use super::superseded::Superseded;
 use super::{OpenError, Primary, Session};
@@ -32,6 +35,92 @@ pub(super) struct Window {
     half_told: HalfTold,
     /// Inode numbers of all objects in it.
     pub(super) wanted: HashSet<u64>,
+    /// What the volume may have beyond the journal.
+    pub(super) active: ActiveIn,
+    /// Nothing else may differ. False when a new epoch began that came to nothing, or behind a suspension: its map may be gone.
+    pub(super) says_all: bool,
+}
+
+/// What of a volume a window names, by inode number.
+#[derive(Debug)]
+pub(super) struct ActiveIn {
+    /// Lowest wall time of a record.
+    low: Timestamp,
+    /// Directories whose names may differ.
+    pub(super) names: HashSet<u64>,
+    /// Objects whose attributes may differ.
+    pub(super) objects: HashSet<u64>,
+    /// Units of files, from the first to before the end.
+    pub(super) units: HashSet<(u64, u64, u64)>,
+    /// How many names of an object were removed.
+    pub(super) removed: HashMap<FileId, u32>,
+    /// In a bracket. What a base copy tells outside of one was not changed by it.
+    is_telling: bool,
+}
+
+impl ActiveIn {
+    fn new() -> ActiveIn {
+        ActiveIn {
+            low: Timestamp(i64::MAX),
+            names: HashSet::new(),
+            objects: HashSet::new(),
+            units: HashSet::new(),
+            removed: HashMap::new(),
+            is_telling: false,
+        }
+    }
+
+    /// What was made or changed in the window carries a time after this.
+    pub(super) fn since(&self) -> Timestamp {
+        Timestamp(self.low.0.saturating_sub(TIME_GRAIN))
+    }
+
+    fn note(&mut self, record: &Record<'_>) {
+        self.low = self.low.min(record.wall);
+        let file = match &record.change {
+            Change::BaseBegin { .. } => FileId::NONE,
+            Change::Entry { .. } if !self.is_telling => FileId::NONE,
+            change => change.file(),
+        };
+        match &record.change {
+            Change::Marker { kind, .. } => {
+                self.is_telling = kind.begins_bracket() || (self.is_telling && !kind.ends_bracket());
+            }
+            Change::Active { entries } => entries.iter().for_each(|entry| match *entry {
+                Active::Names { directory } => _ = self.names.insert(directory),
+                Active::Attributes { object } => _ = self.objects.insert(object),
+                Active::Bytes { file, first, units } => _ = self.units.insert((file, first, first + units)),
+            }),
+            Change::Create { parent, kind, .. } => {
+                self.names.insert(parent.ino);
+                if *kind == NodeKind::Directory {
+                    self.names.insert(file.ino);
+                }
+            }
+            Change::Link { parent, .. } => _ = self.names.insert(parent.ino),
+            Change::Unlink { parent, .. } => {
+                self.names.insert(parent.ino);
+                *self.removed.entry(file).or_default() += 1;
+            }
+            Change::Rename { parent, new_parent, replaced, flags, .. } => {
+                self.names.extend([parent.ino, new_parent.ino]);
+                if *flags & RENAME_EXCHANGE == 0 {
+                    *self.removed.entry(*replaced).or_default() += 1;
+                }
+            }
+            Change::ListBegin { directory } => _ = self.names.insert(directory.ino),
+            _ => {}
+        }
+        if file != FileId::NONE {
+            self.objects.insert(file.ino);
+        }
+    }
+
+    /// Inode numbers of all of it.
+    fn inodes(&self) -> impl Iterator<Item = u64> {
+        let removed = self.removed.keys().map(|id| id.ino);
+        self.names.iter().chain(&self.objects).copied().chain(self.units.iter().map(|(ino, ..)| *ino)).chain(removed)
+    }
 }
 
 /// What was done again.
@@ -69,25 +158,40 @@ impl Primary {
             superseded: Superseded::default(),
             half_told: HalfTold::default(),
             wanted: HashSet::new(),
+            active: ActiveIn::new(),
+            says_all: true,
         };
-        let mut window = empty(first);
+        let (mut window, mut is_suspended) = (empty(first), false);
         self.records((first, last), |record| {
-            if let Change::Marker { kind: MarkerKind::ResyncEnd | MarkerKind::Suspended, .. } = record.change {
-                // the volume was on disk as a whole, and what was told before is not all that changed since: the map that said so
-                // may be gone when an opening was cut off behind it
-                window = empty(record.seq.next());
+            match record.change {
+                // the volume was on disk as a whole, and what was told before is not all that changed since
+                Change::Marker { kind: MarkerKind::ResyncEnd, .. } => {
+                    (window, is_suspended) = (empty(record.seq.next()), false);
+                }
+                // the same. The map that says what changed since may not have begun, or be gone when an opening was cut off
+                // behind it
+                Change::Marker { kind: MarkerKind::Suspended, .. } => {
+                    let behind = empty(record.seq.next());
+                    let before = std::mem::replace(&mut window, behind);
+                    (window.active, window.says_all, is_suspended) = (before.active, before.says_all, true);
+                }
+                Change::Marker { kind: MarkerKind::EpochStart, epoch, .. } => {
+                    window.says_all &= !is_suspended && epoch <= self.group.epoch();
+                }
+                _ => {}
             }
             window.amends.note(&record.change);
             window.superseded.note(&record);
+            window.active.note(&record);
             window.half_told.note(&record);
-            window.wanted.insert(record.change.file().ino);
             // a marker may be an opening's that came to nothing
             if !matches!(record.change, Change::Marker { .. }) {
                 window.end = window.end.max(record.wall);
             }
         })?;
         window.superseded.finish(|seq| window.amends.has(seq) || window.half_told.has(seq));
-        Ok((window.first <= last).then_some(window))
+        window.wanted = window.active.inodes().collect();
+        Ok((window.first <= last || is_suspended).then_some(window))
     }
 
     /// Wall time of the last record of a session that was not closed: what an opening after it told, which was cut off, does not
@@ -104,7 +208,7 @@ impl Primary {
                 record.change,
                 Change::Marker { kind: MarkerKind::RecoveryBegin | MarkerKind::AdoptBegin, .. }
             );
-            if !is_over {
+            if !is_over && record.volume == self.index {
                 wall = record.wall;
             }
         })?;
@@ -137,6 +241,10 @@ impl Primary {
             } else if outcome.is_ok() {
                 match self.repeat(&change, &edited) {
                     Ok(done) => redone.changes += u64::from(done),
+                    // as when it was asked for: what that left was to be amended, and is told by what comes after the redo
+                    Err(error @ (Errno::OPNOTSUPP | Errno::INVAL | Errno::FBIG)) => {
+                        tracing::warn!(%error, what = change.verb(), file = %change.file(), "was not done and is not again");
+                    }
                     Err(error) => {
                         tracing::error!(%error, what = change.verb(), file = %change.file(), "cannot be done again");
                         outcome = Err(failed(error));
@@ -221,11 +329,15 @@ impl Primary {
         done
     }
 
+    /// Every record of the volume, and the beginnings of epochs.
     fn records(
         &self,
         (first, last): (Seq, Seq),
         mut each: impl FnMut(Record<'_>),
     ) -> std::result::Result<(), OpenError> {
+        if first > last {
+            return Ok(());
+        }
         let mut reader = self.jvol().read(first, last)?;
         while let Some(record) = reader.next() {
             let (control, data) = record?;
@@ -234,7 +346,8 @@ impl Primary {
                 tracing::error!(%seq, %error, "a record of the journal cannot be read");
                 OpenError::Volume { what: "read what the journal holds", source: Errno::BADMSG }
             })?;
-            if record.volume == self.index {
+            let is_epoch = matches!(record.change, Change::Marker { kind: MarkerKind::EpochStart, .. });
+            if record.volume == self.index || is_epoch {
                 each(record);
             }
         }

@@ -14,7 +14,7 @@ use rustix::io::{Errno, Result};
 use serde::{Deserialize, Serialize};
 
 use super::adopt::{Found, Scan};
-use super::dirty::{Dirt, DirtyMap, Reason, UNIT};
+use super::dirty::{Dirt, DirtyMap, Reason};
 use super::suspend::failed_map;
 use super::{Primary, Requester};
 use crate::node::Node;
@@ -60,7 +60,7 @@ pub enum ResyncError {
 }
 
 /// Journal bytes that telling one name takes, about.
-const NAME_BYTES: u64 = 1024;
+pub(super) const NAME_BYTES: u64 = 1024;
 
 impl Primary {
     /// Journals again, and tells what changed meanwhile. `make_room` exports, say, and tells whether that freed anything.
@@ -155,7 +155,7 @@ impl Primary {
     }
 
     /// Dirty objects that still have a name, as a scan would have found them; and how many names that is to tell.
-    fn dirty_scan(&self, map: &DirtyMap) -> Result<(Scan, u64)> {
+    pub(super) fn dirty_scan(&self, map: &DirtyMap) -> Result<(Scan, u64)> {
         let mut scan = Scan::default();
         let mut names = 0;
         for id in &map.directories {
@@ -177,7 +177,7 @@ impl Primary {
         Ok((scan, names))
     }
 
-    fn named(&self, id: FileId) -> Option<Arc<Node>> {
+    pub(super) fn named(&self, id: FileId) -> Option<Arc<Node>> {
         self.volume.nodes.get(id).filter(|node| !node.state.lock().nameless)
     }
 
@@ -188,7 +188,7 @@ impl Primary {
     }
 
     /// The size of a file, everything from its cut on gone.
-    fn tell_size(&self, id: FileId, dirt: &Dirt) -> Result<()> {
+    pub(super) fn tell_size(&self, id: FileId, dirt: &Dirt) -> Result<()> {
         let Some(node) = self.named(id).filter(|node| node.file_type == FileType::RegularFile) else { return Ok(()) };
         let stat = self.volume.stat(&node)?;
         if let Some(cut) = dirt.cut.filter(|cut| *cut < stat.size) {
@@ -198,7 +198,7 @@ impl Primary {
     }
 
     /// The dirty bytes of a file, and its attributes again, for writing takes some away.
-    fn tell_dirt(
+    pub(super) fn tell_dirt(
         &self,
         id: FileId,
         dirt: &Dirt,
@@ -208,7 +208,7 @@ impl Primary {
             return Ok(0);
         };
         let mut told = 0;
-        for (start, end) in stretches(dirt) {
+        for (start, end) in dirt.stretches() {
             let mut at = start;
             while at < end {
                 // behind a cut the size has told the holes
@@ -259,8 +259,9 @@ impl Primary {
         if bytes.is_empty() {
             return Ok(Piece::Told(0));
         }
-        // half of the journal is the applications'
-        if !self.has_room(bytes.len() as u64 + self.jvol().geometry().data_size / 2) {
+        // half of the journal is the applications', if there are any: the map of a recovery is nowhere but in its hands
+        let theirs = if self.dirty.lock().is_some() { self.jvol().geometry().data_size / 2 } else { 0 };
+        if !self.has_room(bytes.len() as u64 + theirs) {
             return Ok(Piece::NoRoom);
         }
         let stat = self.volume.stat(node).map_err(failed)?;
@@ -275,9 +276,9 @@ impl Primary {
 
     pub(super) fn tell_attributes(&self, node: &Arc<Node>) -> Result<()> {
         let who = Requester::reelfs();
-        let attributes = self.volume.stat(node)?.attributes();
-        self.journal(None, &who, &[Change::SetAttr { file: node.id, attributes }], Reserve::Use)?;
-        let xattrs = xattr::all(&*self.volume.path(node)?)?;
+        let stat = self.volume.stat(node)?;
+        self.journal(None, &who, &[Change::SetAttr { file: node.id, attributes: stat.attributes() }], Reserve::Use)?;
+        let xattrs = xattr::all_by_owner(&*self.volume.path(node)?, stat.mode)?;
         let capability = xattrs.into_iter().find(|xattr| xattr.name == b"security.capability");
         capability.map_or(Ok(()), |xattr| self.tell(&who, Change::SetXattr { file: node.id, xattr }))
     }
@@ -298,6 +299,7 @@ impl Primary {
         self.jvol().sync(end).map_err(|_| failed("sync the journal")(Errno::IO))?;
         map.remove().map_err(|error| failed("remove the dirty map")(failed_map(error)))?;
         self.failed.fetch_or(map.sync_removal().is_err(), Ordering::Relaxed);
+        self.activity.raise_floor(end.next());
         for id in dirty.take().iter().flat_map(|map| map.directories.iter().chain(map.objects.keys())) {
             self.forget_kept(*id);
         }
@@ -317,20 +319,4 @@ enum Names {
 enum Piece {
     Told(u64),
     NoRoom,
-}
-
-/// Bytes from and to, neighbours together.
-fn stretches(dirt: &Dirt) -> Vec<(u64, u64)> {
-    let mut stretches: Vec<(u64, u64)> = Vec::new();
-    for unit in &dirt.units {
-        let (start, end) = (unit * UNIT, (unit + 1) * UNIT);
-        match stretches.last_mut() {
-            Some(last) if last.1 == start => last.1 = end,
-            _ => stretches.push((start, end)),
-        }
-    }
-    if let Some(cut) = dirt.cut {
-        stretches.push((cut, u64::MAX));
-    }
-    stretches
 }

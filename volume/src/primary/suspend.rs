@@ -68,6 +68,8 @@ impl Primary {
     fn take_back_suspension(&self) {
         let now = self.jvol().pointers().last_time;
         let told = [MarkerKind::ResyncBegin, MarkerKind::ResyncEnd].map(|kind| self.marker(kind, "", "", now));
+        // a redo begins behind the last of them
+        self.activity.raise_floor(self.jvol().pointers().next);
         if told.iter().any(Result::is_err) {
             tracing::error!("a suspension could not begin, and that could not be noted: no more changes are taken");
             self.failed.store(true, Ordering::Relaxed);

@@ -73,6 +73,8 @@ impl Primary {
         let mut dirty = self.dirty.lock();
         let Some(map) = dirty.as_ref() else { return Ok(()) };
         map.remove().map_err(failed_map)?;
+        // what the lost journal said is nowhere
+        self.activity.raise_floor(self.jvol().pointers().next);
         self.suspended.store(false, Ordering::SeqCst);
         self.group.unseal_volume(self.index);
         for id in dirty.take().iter().flat_map(|map| map.directories.iter().chain(map.objects.keys())) {

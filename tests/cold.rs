@@ -1,0 +1,147 @@
+//! Cold objects: going through an old tree for the first time costs few flushes, for one record foresees many of them.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::path::Path;
+use std::sync::Arc;
+
+use reelfs_journal::{Epoch, Jvol, SystemClock};
+use reelfs_volume::{OnFull, OpenOptions, Opened, Primary, Requester, Session, SetAttr};
+use support::{Sandbox, wait};
+use uuid::Uuid;
+
+const DIRECTORIES: u64 = 500;
+const FILES: u64 = 10;
+const WHO: Requester = Requester { uid: 0, gid: 0, pid: 1 };
+
+fn start(sandbox: &Sandbox, session: Option<Session>) -> Opened {
+    let (jvol, group) = (sandbox.path("test.jvol"), Uuid::from_u128(7));
+    if session.is_none() {
+        Jvol::create(&jvol, 64 << 20, group, &mut |_, _| {}).unwrap();
+    }
+    Primary::start(OpenOptions {
+        root: File::open(sandbox.path("pvol")).unwrap().into(),
+        jvol,
+        group,
+        state: sandbox.state(),
+        epoch: Epoch(1),
+        session,
+        strict: false,
+        on_full: OnFull::Block,
+        clock: Arc::new(SystemClock),
+    })
+    .unwrap()
+}
+
+/// An old tree of 5,000 files in 500 directories: flat, or in two levels.
+fn old_tree(sandbox: &Sandbox, is_deep: bool) {
+    let pvol = sandbox.directory("pvol");
+    for directory in 0..DIRECTORIES {
+        let place =
+            if is_deep { format!("tree/{}/{}", directory / 25, directory) } else { format!("tree/{directory}") };
+        fs::create_dir_all(pvol.join(&place)).unwrap();
+        for file in 0..FILES {
+            fs::write(pvol.join(&place).join(file.to_string()), "a line\n").unwrap();
+        }
+    }
+}
+
+/// Goes through a tree depth first, as `rm -rf` and `chmod -R` do: `before` a directory's entries and `after` them, `file` for the
+/// others; each gets the directory's number, a name in it, and the object's number.
+struct Visitor<'v> {
+    primary: &'v Primary,
+    before: &'v dyn Fn(u64, &OsStr, u64),
+    file: &'v dyn Fn(u64, &OsStr, u64),
+    after: &'v dyn Fn(u64, &OsStr, u64),
+}
+
+impl Visitor<'_> {
+    fn go(&self, parent: u64, name: &OsStr, real: &Path) {
+        let ino = self.primary.lookup(parent, name).unwrap().id.ino;
+        if !real.is_dir() {
+            return (self.file)(parent, name, ino);
+        }
+        (self.before)(parent, name, ino);
+        let names: Vec<_> = fs::read_dir(real).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.iter().for_each(|child| self.go(ino, child, &real.join(child)));
+        (self.after)(parent, name, ino);
+    }
+}
+
+/// Flushes of the journal that a way through the old tree costs, and how long it takes.
+fn flushes(is_deep: bool, what: &str, visit: &dyn Fn(&Primary) -> [Box<dyn Fn(u64, &OsStr, u64) + '_>; 3]) -> u64 {
+    let sandbox = Sandbox::in_memory();
+    old_tree(&sandbox, is_deep);
+    let opened = start(&sandbox, None);
+    let primary = &*opened.primary;
+    let (before, began) = (primary.jvol().file_sync_count(), wait::now());
+    let [first, file, last] = visit(primary);
+    let visitor = Visitor { primary, before: &*first, file: &*file, after: &*last };
+    visitor.go(primary.root(), "tree".as_ref(), &sandbox.path("pvol/tree"));
+    let (flushes, took) = (primary.jvol().file_sync_count() - before, began.elapsed());
+    println!("{what}: {flushes} flushes, {took:?}");
+    // the journal is also flushed every second
+    flushes.saturating_sub(took.as_secs() + 1)
+}
+
+fn assert_few(objects: u64, what: &str, visit: &dyn Fn(&Primary) -> [Box<dyn Fn(u64, &OsStr, u64) + '_>; 3]) {
+    for is_deep in [false, true] {
+        let flushes = flushes(is_deep, what, visit);
+        assert!(flushes <= objects / 64, "{what}: {flushes} flushes for {objects} cold objects");
+    }
+}
+
+#[test]
+fn an_old_tree_is_removed() {
+    assert_few(DIRECTORIES, "rm -rf", &|primary| {
+        [
+            Box::new(|_, _, _| {}),
+            Box::new(|parent, name, _| primary.unlink(&WHO, parent, name).unwrap()),
+            Box::new(|parent, name, _| primary.rmdir(&WHO, parent, name).unwrap()),
+        ]
+    });
+}
+
+#[test]
+fn the_mode_of_an_old_tree_is_changed() {
+    assert_few(DIRECTORIES * (FILES + 1), "chmod -R", &|primary| {
+        let change = move |_: u64, _: &OsStr, ino: u64| {
+            let asked = SetAttr { mode: Some(0o750), ..SetAttr::default() };
+            primary.set_attr(&WHO, ino, asked).unwrap();
+        };
+        [Box::new(change), Box::new(change), Box::new(|_, _, _| {})]
+    });
+}
+
+#[test]
+fn a_line_is_appended_to_each_of_many_old_files() {
+    assert_few(DIRECTORIES * FILES, "append", &|primary| {
+        [
+            Box::new(|_, _, _| {}),
+            Box::new(|_, _, ino| _ = primary.write(&WHO, ino, 7, b"another\n", false).unwrap()),
+            Box::new(|_, _, _| {}),
+        ]
+    });
+}
+
+#[test]
+fn random_writes_to_a_large_old_file_soon_find_it_hot() {
+    let sandbox = Sandbox::in_memory();
+    let pvol = sandbox.directory("pvol");
+    File::create(pvol.join("large")).and_then(|file| file.set_len(14 << 20)).unwrap();
+    let opened = start(&sandbox, None);
+    let ino = opened.primary.lookup(opened.primary.root(), "large".as_ref()).unwrap().id.ino;
+    let before = opened.primary.jvol().file_sync_count();
+    let mut random = support::Random::new("random writes", 0);
+    for _ in 0..2_000 {
+        let page = random.below(14 << 8);
+        opened.primary.write(&WHO, ino, page * 4096, &[7; 4096], false).unwrap();
+    }
+    let flushes = opened.primary.jvol().file_sync_count() - before;
+    // 8 MiB of payload are flushed by themselves, and what is left each second
+    assert!(flushes <= 16, "{flushes} flushes");
+}
