@@ -7,6 +7,7 @@ mod completions;
 mod demo;
 mod follow;
 mod group;
+mod helper;
 mod journal;
 mod log;
 mod man;
@@ -85,8 +86,14 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
         Output::plain(json).error(&Error::usage(error.to_string()));
         return ExitCode::from(2);
     }
+    if arguments.first().is_some_and(|program| helper::is_meant(program)) {
+        return helper::main(&arguments);
+    }
     let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,
+        Err(error) if error.kind() == ClapKind::InvalidSubcommand && helper::is_implied(&arguments) => {
+            return helper::main(&arguments);
+        }
         Err(error) => return usage(&error, json),
     };
     let early = Output::plain(json);

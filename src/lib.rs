@@ -46,6 +46,7 @@ pub mod size;
 pub mod spare_journal;
 pub mod state;
 pub mod status;
+pub mod systemd;
 pub mod through_journal;
 pub mod triggers;
 pub mod volumes;
