@@ -75,6 +75,8 @@ impl Context {
     }
 }
 
+pub(crate) use status::document as status_document;
+
 /// Runs the command line; the whole program.
 #[must_use]
 pub fn main(arguments: Vec<OsString>) -> ExitCode {

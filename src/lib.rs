@@ -5,6 +5,7 @@ pub mod base_copy;
 pub mod cli;
 pub mod clock;
 pub mod consumer;
+mod control_files;
 pub mod daemon;
 pub mod demo;
 pub mod error;

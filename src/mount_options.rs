@@ -11,6 +11,8 @@ pub struct Words {
     pub nonempty: bool,
     /// Refuse instead of adopting what changed behind the mount.
     pub strict: bool,
+    /// No control directory in the mount.
+    pub no_control_dir: bool,
     /// For the kernel.
     pub kernel: Vec<String>,
 }
@@ -75,6 +77,7 @@ pub fn parse(arguments: &[String]) -> Result<Words> {
             "allow_other" => words.allow_other = true,
             "nonempty" => words.nonempty = true,
             "strict" => words.strict = true,
+            "no_control_dir" => words.no_control_dir = true,
             "remount" => {
                 return Err(Error::usage("a mount is not changed while it is there")
                     .hint("unmount it and mount it again: reelfs umount DIR"));
@@ -90,7 +93,7 @@ pub fn parse(arguments: &[String]) -> Result<Words> {
             }
             unknown => {
                 return Err(Error::usage(format!("`{unknown}` is not a mount option"))
-                    .hint(format!("there are: allow_other, nonempty, strict, {}", KERNEL.join(", "))));
+                    .hint(format!("there are: allow_other, nonempty, strict, no_control_dir, {}", KERNEL.join(", "))));
             }
         }
     }

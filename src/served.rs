@@ -9,6 +9,7 @@ use parking_lot::{Condvar, Mutex};
 use reelfs_fuse::{MountOptions, Mounted};
 use reelfs_journal::{GroupName, Timestamp, VolumeIndex, VolumeName};
 
+use crate::control_files;
 use crate::error::{Error, ErrorKind, Result};
 use crate::mounts;
 use crate::open_group::OpenGroup;
@@ -103,7 +104,8 @@ impl Mounts {
 
     fn put(self: &Arc<Self>, volume: OpenVolume, options: &MountOptions) -> Result<()> {
         let index = volume.index;
-        let mounted = match reelfs_fuse::mount(volume.primary.clone(), options) {
+        let files = if options.control_dir { control_files::of(&self.group, &volume) } else { None };
+        let mounted = match reelfs_fuse::mount(volume.primary.clone(), options, files) {
             Ok(mounted) => mounted,
             Err(error) => {
                 self.group.close_volume(index)?;

@@ -32,8 +32,10 @@ Examples:
   reelfs mount docs /srv/docs -f -o noexec
   reelfs mount shop/logs /srv/logs              one volume of a group of several
 
-Options for -o: allow_other (root's default), nonempty, strict, ro, nodev, nosuid, noexec, noatime,
+Options for -o: allow_other (root's default), nonempty, strict, no_control_dir, ro, nodev, nosuid, noexec, noatime,
 sync, dirsync. Words of fstab that mean nothing here are passed over.
+
+In the mount, .reelfs/position, lag and status can be read, and echo NAME >.reelfs/mark sets a marker.
 
 mount(8) and fstab mount groups, too, when they find the program under their names:
   ln -s \"$(command -v reelfs)\" /sbin/mount.reelfs; ln -s mount.reelfs /sbin/mount.fuse.reelfs
@@ -167,6 +169,7 @@ fn join(arguments: &MountArgs, group: &GroupDir, words: &Words, wanted: &Wanted<
         allow_other: options.allow_other,
         kernel: options.kernel_options,
         strict: arguments.strict || words.strict,
+        no_control_dir: words.no_control_dir,
     };
     request::converse::<()>(group, &mut connection, &Request::Mount(further), &mut |_| {})?;
     if mounts::at(&wanted.point.path)?.is_none_or(|entry| !entry.is_of(group.name())) {
@@ -228,6 +231,7 @@ pub(crate) fn mount_options(source: &str, words: &Words, point: &Mountpoint) -> 
         allow_other: words.allow_other || rustix::process::geteuid().is_root(),
         kernel_options: words.kernel.clone(),
         threads: mount_options::threads(),
+        control_dir: !words.no_control_dir,
     }
 }
 
