@@ -73,6 +73,8 @@ impl Filesystem for Adapter {
             InitFlags::FUSE_CACHE_SYMLINKS,
             InitFlags::FUSE_EXPLICIT_INVAL_DATA,
             InitFlags::FUSE_MAX_PAGES,
+            // the kernel would give out handles of files that we cannot find again once it has forgotten them
+            InitFlags::FUSE_NO_EXPORT_SUPPORT,
         ];
         for flag in wanted {
             if config.add_capabilities(flag).is_err() {
