@@ -319,7 +319,7 @@ fn who_mounts_again_at_once_waits_for_the_former_daemon() {
         next.args(["mount", "docs", text(&point.0)]);
         let said = std::thread::scope(|scope| {
             let next = scope.spawn(move || Outcome::of(&mut next));
-            wait::pause(Duration::from_millis(50 * round));
+            wait::pause(Duration::from_millis(50 * (round + 1)));
             kill_process(daemon.pid(), Signal::CONT).unwrap();
             next.join().unwrap()
         });
