@@ -72,8 +72,11 @@ impl Visitor<'_> {
     }
 }
 
+/// What is done to a directory before what is in it, to a file, and to a directory after what is in it.
+type Deeds<'p> = [Box<dyn Fn(u64, &OsStr, u64) + 'p>; 3];
+
 /// Flushes of the journal that a way through the old tree costs, and how long it takes.
-fn flushes(is_deep: bool, what: &str, visit: &dyn Fn(&Primary) -> [Box<dyn Fn(u64, &OsStr, u64) + '_>; 3]) -> u64 {
+fn flushes(is_deep: bool, what: &str, visit: &dyn Fn(&Primary) -> Deeds<'_>) -> u64 {
     let sandbox = Sandbox::in_memory();
     old_tree(&sandbox, is_deep);
     let opened = start(&sandbox, None);
@@ -88,7 +91,7 @@ fn flushes(is_deep: bool, what: &str, visit: &dyn Fn(&Primary) -> [Box<dyn Fn(u6
     flushes.saturating_sub(took.as_secs() + 1)
 }
 
-fn assert_few(objects: u64, what: &str, visit: &dyn Fn(&Primary) -> [Box<dyn Fn(u64, &OsStr, u64) + '_>; 3]) {
+fn assert_few(objects: u64, what: &str, visit: &dyn Fn(&Primary) -> Deeds<'_>) {
     for is_deep in [false, true] {
         let flushes = flushes(is_deep, what, visit);
         assert!(flushes <= objects / 64, "{what}: {flushes} flushes for {objects} cold objects");
