@@ -356,6 +356,9 @@ const LATER: [Label; 7] = [
 
 #[test]
 fn killed_where_it_notes_what_it_has_it_goes_on_and_is_the_twin() {
+    if !tools::has_failpoints() {
+        return;
+    }
     let sandbox = Sandbox::new();
     let pvol = group(&sandbox);
     let mut random = Random::new("follow", 5);

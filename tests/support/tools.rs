@@ -18,6 +18,15 @@ pub fn rounds(ci: usize, soak: usize) -> usize {
     if is_soak() { soak } else { ci }
 }
 
+/// Whether the program under test has failpoints, as debug builds have; else says what was not run.
+#[must_use]
+pub fn has_failpoints() -> bool {
+    if !cfg!(debug_assertions) {
+        println!("not run: a release build has no failpoints, `.ci/run` runs this");
+    }
+    cfg!(debug_assertions)
+}
+
 /// Where a program stands, by `PATH`.
 pub fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
