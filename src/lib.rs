@@ -16,6 +16,7 @@ pub mod group_file;
 pub mod group_table;
 pub mod hook;
 pub mod journal_grow;
+pub mod journal_repair;
 pub mod journal_state;
 pub mod lock;
 pub mod log;
