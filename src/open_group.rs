@@ -139,6 +139,9 @@ impl OpenGroup {
     /// When journal, volume or state cannot be made durable; the next opening then recovers.
     pub fn close(&self) -> Result<()> {
         let outcomes: Vec<Result<()>> = self.volumes().iter().map(|volume| self.close_volume(volume.index)).collect();
+        if let Err(error) = self.journal.jvol().note_durable() {
+            tracing::warn!(%error, "how far the journal is durable could not be noted");
+        }
         outcomes.into_iter().collect()
     }
 
