@@ -1,5 +1,7 @@
 //! The process behind a mount: serves the kernel, answers on the control socket, ends on a signal, closes the journal.
 
+mod quiet;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,6 +21,8 @@ use crate::journal_state::JournalState;
 use crate::open_group::OpenGroup;
 use crate::request::{self, Request, Step};
 use crate::served::{Gone, Mounts};
+
+pub(crate) use quiet::note as note_quiet;
 
 /// Conversations at the same time; one more is refused.
 const CONNECTIONS_MAX: usize = 32;
@@ -108,6 +112,7 @@ pub struct Daemon {
     shared: Arc<Shared>,
     signals: signal_hook::iterator::Handle,
     threads: Vec<JoinHandle<()>>,
+    quiet: quiet::Noting,
 }
 
 /// A mounted group, seen by a thread that works for it.
@@ -160,7 +165,8 @@ impl Daemon {
             spawn("control", move || listen(&theirs, &listener))?,
             spawn("signals", move || watch_signals(&ours, signals))?,
         ];
-        Ok(Daemon { shared, signals: handle, threads })
+        let quiet = quiet::Noting::start(shared.group.journal().clone())?;
+        Ok(Daemon { shared, signals: handle, threads, quiet })
     }
 
     /// The group.
@@ -181,6 +187,7 @@ impl Daemon {
     /// What the last thing says, or that the group cannot be closed cleanly; the next mount recovers then.
     pub fn wait(self, last: impl FnOnce(&OpenGroup) -> Result<()>) -> Result<()> {
         let served = self.shared.mounts.wait_last().map_err(|error| Error::io("serve the mount", error));
+        self.quiet.end();
         let last = last(&self.shared.group);
         let closed = {
             // a tape that is being written is finished first

@@ -179,8 +179,12 @@ impl Filesystem for Adapter {
     }
 
     fn open(&self, _request: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        let write = flags.0 & libc::O_ACCMODE != libc::O_RDONLY;
-        match self.primary.open(self.real(ino), write) {
+        let write = may_write(flags.0);
+        let opened = self.primary.open(self.real(ino), write);
+        if opened.is_ok() && write {
+            self.primary.begin_writing();
+        }
+        match opened {
             Ok(()) => reply.opened(FileHandle(0), open_mode(flags.0)),
             Err(error) => reply.error(code(error)),
         }
@@ -239,12 +243,15 @@ impl Filesystem for Adapter {
         _request: &Request,
         ino: INodeNo,
         _handle: FileHandle,
-        _flags: OpenFlags,
+        flags: OpenFlags,
         _owner: Option<LockOwner>,
         _flush: bool,
         reply: ReplyEmpty,
     ) {
         self.primary.release(self.real(ino));
+        if may_write(flags.0) {
+            self.primary.end_writing();
+        }
         reply.ok();
     }
 

@@ -199,11 +199,11 @@ pub(crate) fn created(
     name: &OsString,
     (mode, umask, flags): (u32, u32, i32),
 ) -> Result<Stat> {
-    match primary.create(who, parent, name, mode & 0o7777, umask) {
+    let made = match primary.create(who, parent, name, mode & 0o7777, umask) {
         // made by somebody else since the kernel looked
         Err(Errno::EXIST) if flags & libc::O_EXCL == 0 => {
             let stat = primary.lookup(parent, name)?;
-            let opened = primary.open(stat.id.ino, flags & libc::O_ACCMODE != libc::O_RDONLY);
+            let opened = primary.open(stat.id.ino, may_write(flags));
             if let Err(error) = opened {
                 primary.forget(stat.id.ino, 1);
                 return Err(error);
@@ -211,5 +211,14 @@ pub(crate) fn created(
             Ok(stat)
         }
         result => result,
+    };
+    if made.is_ok() && may_write(flags) {
+        primary.begin_writing();
     }
+    made
+}
+
+/// Whether a handle that was opened with these flags may write.
+pub(crate) fn may_write(flags: i32) -> bool {
+    flags & libc::O_ACCMODE != libc::O_RDONLY
 }

@@ -195,6 +195,7 @@ impl Primary {
             base: Mutex::new(BaseLog::load(&options.state).map_err(io_error("read the log of the base copy"))?),
             applied_at: AtomicI64::new(i64::MIN),
             open_files: AtomicU64::new(0),
+            writers: Writers::default(),
         };
         let boot = boot_id(&primary.volume, &group.jvol().path()).map_err(volume_error("look at the volume"))?;
         let mut session =
