@@ -384,6 +384,7 @@ fn prune(group: &OpenGroup, dir: Option<&Path>, dry_run: bool) -> Result<Pruned>
     for dir in dir.map_or(known, |dir| vec![dir.to_owned()]) {
         let pruned = retention::prune(&file, &dir, now, dry_run)?;
         all.tapes.extend(pruned.tapes);
+        all.kept.extend(pruned.kept);
         (all.bytes, all.needed) = (all.bytes + pruned.bytes, all.needed + pruned.needed);
     }
     Ok(all)

@@ -38,7 +38,8 @@ pub(crate) enum TapeVerb {
     /// What is on one tape
     #[command(after_help = "Example:\n  reelfs tape show /media/disk/docs-*.upd.reel.tar.zst")]
     Show(TapeShowArgs),
-    /// Remove tapes that the settings of their group no longer keep; what a kept tape stands on stays
+    /// Remove tapes that the settings of their group no longer keep; what a kept tape stands on stays, and what a site or a replica has not
+    /// applied
     #[command(
         after_help = "What to keep is a setting: reelfs group set docs --keep-tapes 100\n\nExample:\n  reelfs tape prune docs -n"
     )]
