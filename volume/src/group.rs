@@ -17,7 +17,7 @@ use reelfs_journal::{
 use rustix::io::{Errno, Result};
 use uuid::Uuid;
 
-pub use anchor::ClockState;
+pub use anchor::{ClockState, believed_clock};
 pub(crate) use anchor::{STEP_MIN, boot_of_machine, distance};
 pub(crate) use quiet::Writers;
 pub use throttle::{OnFull, WARN_PERCENT};
