@@ -41,6 +41,7 @@ pub mod restore;
 pub mod retention;
 pub mod room;
 pub mod scope;
+pub mod secondary;
 mod served;
 pub mod settings;
 pub mod size;
