@@ -164,7 +164,7 @@ type Bytes = ([u8; CONTROL_LEN], Vec<u8>);
 
 impl Tapes {
     fn look(file: &GroupFile, from: &[PathBuf]) -> Result<Tapes> {
-        for dir in from.iter().filter(|dir| !dir.exists()) {
+        if let Some(dir) = from.iter().find(|dir| !dir.exists()) {
             let message = format!("the tape directory {} is not there", dir.display());
             return Err(Error::new(ErrorKind::NotFound, message).hint("is the disk mounted?"));
         }

@@ -194,8 +194,8 @@ fn resync_volume(
 /// one is looked at before anything changes; its first copy is made by whoever asked.
 ///
 /// # Errors
-/// As [`Secondary::check`]; 14 when there is one of this name, 10 when the directory is not there, 2 when it overlaps with another volume, with journal
-/// or state, or its file system cannot carry a volume.
+/// As [`Secondary::check`]; 14 when there is one of this name, 10 when the directory is not there, 2 when it overlaps with another
+/// volume, with journal or state, or its file system cannot carry a volume.
 pub fn create(
     group: &OpenGroup,
     (name, pvol): (&VolumeName, &Path),

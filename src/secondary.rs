@@ -76,8 +76,8 @@ impl Secondary {
     /// Whether it can be the secondary of a directory that is about to join a group. Nothing is changed.
     ///
     /// # Errors
-    /// 10 when the directory of tapes is not there, 14 when the replica's holds something, 2 when it overlaps with a PVOL, a mount, the
-    /// journal or the state, or its file system cannot carry a replica.
+    /// 10 when the directory of tapes is not there, 14 when the replica's holds something, 2 when it overlaps with a PVOL, a
+    /// mount, the journal or the state, or its file system cannot carry a replica.
     pub fn check(&self, file: &GroupFile, state: &Path, mountpoints: &[PathBuf], pvol: &Path) -> Result<()> {
         match self {
             Secondary::Media(dir) => {

@@ -81,7 +81,9 @@ fn the_first_copy_is_a_replica_that_follow_keeps() {
     Tree::of(&site.pvol).assert_same(&Tree::of(&replica), "after the first copy");
     assert_eq!(site.shown()["secondaries"], serde_json::json!([{ "kind": "replica", "dir": text(&replica) }]));
     mount.umount();
-    fs::write(site.pvol.join("later"), "later").unwrap();
+    let mount = site.sandbox.mount("shop/web", "mnt");
+    fs::write(mount.join("later"), "later").unwrap();
+    mount.umount();
     site.sandbox.reelfs(["follow", "shop/web", "--once", "--to", text(&replica)]).ok();
     Tree::of(&site.pvol).assert_same(&Tree::of(&replica), "kept by follow");
 }

@@ -18,7 +18,8 @@ use crate::when::rfc3339;
 
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  reelfs points docs\n  reelfs points docs/web\n  reelfs points --tapes /media/disk\n  reelfs points docs --kind marker,quiet"
+    after_help = "Examples:\n  reelfs points docs\n  reelfs points docs/web\n  reelfs points --tapes /media/disk\n  \
+                  reelfs points docs --kind marker,quiet"
 )]
 #[command(group(clap::ArgGroup::new("where").required(true).multiple(true).args(["group", "tapes"])))]
 pub(crate) struct PointsArgs {
@@ -65,9 +66,8 @@ pub(crate) fn run(arguments: &PointsArgs, context: &Context) -> Result<()> {
     let mut lines: Vec<Line> = deck.histories.iter().flat_map(|history| lines(history, &deck)).collect();
     match arguments.kind.as_slice() {
         [] => {
-            let newest = lines.iter().rposition(|line| line.kind == PointKind::Quiet && line.reachable);
-            let mut at = 0..;
-            lines.retain(|line| at.next() == newest || line.kind != PointKind::Quiet);
+            let newest = deck.histories.iter().rev().find_map(History::last_quiet).map(|quiet| quiet.seq.0);
+            lines.retain(|line| line.kind != PointKind::Quiet || Some(line.seq) == newest);
         }
         kinds => lines.retain(|line| kinds.contains(&line.kind)),
     }

@@ -131,7 +131,7 @@ pub struct Primary {
     /// Wall time at which the last change of ours was applied: whatever carries a later change time is not ours.
     applied_at: AtomicI64,
     open_files: AtomicU64,
-    writers: Writers,
+    pub(crate) writers: Writers,
 }
 
 impl std::fmt::Debug for Primary {

@@ -87,13 +87,13 @@ impl Group {
 
     /// Whether one of the records after `seen` is a change of a volume.
     fn has_changed(&self, seen: Seq, last: Seq) -> Result<bool> {
-        let from = seen.next().max(self.jvol.pointers().out);
+        let from = seen.next();
         if from > last {
             return Ok(false);
         }
         let mut controls = match self.jvol.controls(from, last) {
             Ok(controls) => controls,
-            // freed since
+            // freed since: nobody knows any more
             Err(JournalError::NotHeld { .. }) => return Ok(true),
             Err(_) => return Err(Errno::IO),
         };

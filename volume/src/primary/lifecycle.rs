@@ -20,7 +20,7 @@ use super::lull::DueRedo;
 use super::recovery::Recovered;
 use super::verdict::{Lost, NewEpoch};
 use super::{Primary, committer, walk};
-use crate::group::{Group, GroupOptions, OnFull, boot_of_machine, distance};
+use crate::group::{Group, GroupOptions, OnFull, Writers, boot_of_machine, distance};
 use crate::volume::{Volume, mount_of};
 
 /// Kernel timestamps are coarse: a change may carry a change time this much before it was made, in nanoseconds (25 ms).
