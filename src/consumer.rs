@@ -147,6 +147,9 @@ pub struct Readable {
     pub end: u64,
     /// Until when it speaks.
     pub time: Timestamp,
+    /// What time the group believes it to be; nobody says while it is not mounted.
+    #[serde(default)]
+    pub now: Option<Timestamp>,
 }
 
 impl Readable {
@@ -165,6 +168,7 @@ impl Readable {
             last: to.seq.previous(),
             end: to.position,
             time,
+            now: None,
         })
     }
 
@@ -231,6 +235,7 @@ pub fn perform(group: &OpenGroup, ask: &Ask) -> Result<serde_json::Value> {
         Ask::Window { after } => {
             let seal = group.journal().seal().map_err(|error| Error::io("seal the journal", error.into()))?;
             let readable = Readable::of(group.journal().jvol(), &group.file(), *after, seal.last, seal.time)?;
+            let readable = Readable { now: Some(group.journal().believed_now()), ..readable };
             return serde_json::to_value(readable).map_err(|error| Error::failed("write the answer").because(error));
         }
         Ask::Report { consumer } => {

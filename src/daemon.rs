@@ -1,5 +1,7 @@
 //! The process behind a mount: serves the kernel, answers on the control socket, ends on a signal, closes the journal.
 
+mod quiet;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,6 +22,8 @@ use crate::open_group::OpenGroup;
 use crate::request::{self, Request, Step};
 use crate::served::{Gone, Mounts};
 use crate::systemd::{self, Patience};
+
+pub(crate) use quiet::note as note_quiet;
 
 /// Conversations at the same time; one more is refused.
 const CONNECTIONS_MAX: usize = 32;
@@ -112,6 +116,7 @@ pub struct Daemon {
     shared: Arc<Shared>,
     signals: signal_hook::iterator::Handle,
     threads: Vec<JoinHandle<()>>,
+    quiet: quiet::Noting,
 }
 
 /// A mounted group, seen by a thread that works for it.
@@ -164,7 +169,8 @@ impl Daemon {
             spawn("control", move || listen(&theirs, &listener))?,
             spawn("signals", move || watch_signals(&ours, signals))?,
         ];
-        Ok(Daemon { shared, signals: handle, threads })
+        let quiet = quiet::Noting::start(shared.group.journal().clone())?;
+        Ok(Daemon { shared, signals: handle, threads, quiet })
     }
 
     /// The group.
@@ -187,6 +193,7 @@ impl Daemon {
         let served = self.shared.mounts.wait_last().map_err(|error| Error::io("serve the mount", error));
         systemd::stopping();
         let _patience = Patience::with("closing the journal");
+        self.quiet.end();
         let last = last(&self.shared.group);
         let closed = {
             // a tape that is being written is finished first

@@ -269,7 +269,11 @@ impl From<JournalError> for Error {
             JournalError::Full => ErrorKind::JournalFull,
             _ => ErrorKind::Failed,
         };
-        Error::new(kind, error.to_string())
+        let told = Error::new(kind, error.to_string());
+        match kind {
+            ErrorKind::Damaged => told.hint("where a tape holds the record: reelfs journal repair GROUP --dry-run"),
+            _ => told,
+        }
     }
 }
 

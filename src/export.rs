@@ -127,6 +127,8 @@ fn read_and_write(
         exported.warnings.push(format!("a new epoch has begun: a new base of group {title} comes before the changes"));
         exported.tapes.push(base_copy::write_base(group, &volume, to, progress)?);
     }
+    // otherwise it would be noted behind the seal, and wait alone for the next tape
+    crate::daemon::note_quiet(group.journal());
     let seal = group.journal().seal().map_err(|error| Error::io("seal the journal", error.into()))?;
     group.set_reading(Some((to.dir.clone(), seal.last)));
     let mut after = start(group, to, &catalog, from)?;

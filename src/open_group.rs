@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
-use reelfs_journal::{Epoch, Seq, VolumeIndex, VolumeName};
-use reelfs_volume::{DirtyCounts, Group, GroupOptions, Suspension, UnderWay};
+use reelfs_journal::{Epoch, JournalError, Seq, VolumeIndex, VolumeName};
+use reelfs_volume::{DirtyCounts, Group, GroupOptions, OpenError, Suspension, UnderWay};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::group_file::{GroupFile, VolumeEntry};
 use crate::journal_grow;
+use crate::journal_repair;
 use crate::lock::GroupLock;
 use crate::open_volume::{self, OpenVolume, open_error};
 use crate::output::Output;
@@ -59,15 +60,7 @@ impl OpenGroup {
         raise_descriptor_limit();
         let file = GroupFile::load(dir)?;
         journal_grow::clear_away(&file);
-        let options = GroupOptions {
-            jvol: file.journal.clone(),
-            group: file.uuid,
-            state: dir.path().to_owned(),
-            epoch: file.epoch,
-            on_full: file.on_full,
-            clock: crate::clock::of_machine(),
-        };
-        let journal = Group::open(options).map_err(|error| open_error(&file, None, error))?;
+        let journal = open_journal(dir, &file, output)?;
         journal.set_warning(file.settings.warn.0);
         let entries = file.volumes.clone();
         let group = OpenGroup {
@@ -146,6 +139,9 @@ impl OpenGroup {
     /// When journal, volume or state cannot be made durable; the next opening then recovers.
     pub fn close(&self) -> Result<()> {
         let outcomes: Vec<Result<()>> = self.volumes().iter().map(|volume| self.close_volume(volume.index)).collect();
+        if let Err(error) = self.journal.jvol().note_durable() {
+            tracing::warn!(%error, "how far the journal is durable could not be noted");
+        }
         outcomes.into_iter().collect()
     }
 
@@ -294,6 +290,28 @@ impl OpenGroup {
         self.update(|file| file.part_with(entry.index))?;
         self.dir.remove_volume(entry.index)
     }
+}
+
+/// Opens the journal; where durable records do not read back, it is repaired first from the tapes that the group knows.
+fn open_journal(dir: &GroupDir, file: &GroupFile, output: &Output) -> Result<Arc<Group>> {
+    let open = || {
+        Group::open(GroupOptions {
+            jvol: file.journal.clone(),
+            group: file.uuid,
+            state: dir.path().to_owned(),
+            epoch: file.epoch,
+            on_full: file.on_full,
+            clock: crate::clock::of_machine(),
+        })
+    };
+    let opened = match open() {
+        Err(OpenError::Journal(JournalError::Damaged { .. })) => {
+            journal_repair::at_opening(file, output)?;
+            open()
+        }
+        opened => opened,
+    };
+    opened.map_err(|error| open_error(file, None, error))
 }
 
 /// The base copy through the journal that has begun in an epoch and not ended, of a volume that is not open here.

@@ -85,7 +85,9 @@ pub(crate) fn open_error(file: &GroupFile, entry: Option<&VolumeEntry>, error: O
     let pvol = entry.map_or_else(String::new, |entry| entry.pvol.display().to_string());
     match error {
         OpenError::Journal(error @ JournalError::Damaged { .. }) => {
-            Error::new(ErrorKind::Damaged, format!("the journal of group {name} is damaged")).because(error)
+            Error::new(ErrorKind::Damaged, format!("the journal of group {name} is damaged"))
+                .because(error)
+                .hint(format!("where a tape holds the record: reelfs journal repair {} --dry-run", file.name))
         }
         OpenError::Journal(error) => Error::from(error),
         OpenError::NoGenerations => Error::usage(format!("the PVOL {pvol}: {error}"))

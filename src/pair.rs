@@ -18,6 +18,7 @@ use crate::pair_state::{self, PairVerb};
 use crate::point;
 use crate::request::{self, Marked};
 use crate::room::Room;
+use crate::secondary::Secondary;
 use crate::spare_journal;
 use crate::state::StateDir;
 use crate::through_journal;
@@ -189,12 +190,18 @@ fn resync_volume(
     })
 }
 
-/// A directory becomes a volume of the group, which journals it from its first mount or base copy on.
+/// A directory becomes a volume of the group, which journals it from its first mount or base copy on. Whether the secondary can be
+/// one is looked at before anything changes; its first copy is made by whoever asked.
 ///
 /// # Errors
-/// 14 when there is one of this name, 10 when the directory is not there, 2 when it overlaps with another volume, with journal
-/// or state, or its file system cannot carry a volume.
-pub fn create(group: &OpenGroup, name: &VolumeName, pvol: &Path) -> Result<Created> {
+/// As [`Secondary::check`]; 14 when there is one of this name, 10 when the directory is not there, 2 when it overlaps with another
+/// volume, with journal or state, or its file system cannot carry a volume.
+pub fn create(
+    group: &OpenGroup,
+    (name, pvol): (&VolumeName, &Path),
+    secondary: Option<&Secondary>,
+    mountpoints: &[PathBuf],
+) -> Result<Created> {
     let file = group.file();
     if file.volumes.iter().any(|entry| entry.name == *name) {
         let message = format!("group {} has a volume {name} already", file.name);
@@ -205,6 +212,9 @@ pub fn create(group: &OpenGroup, name: &VolumeName, pvol: &Path) -> Result<Creat
     group::refuse_protected_already(&state, &pvol)?;
     overlap::refuse_inside("the PVOL", &pvol, "the journal", &file.journal)?;
     group::refuse_unfit(&pvol)?;
+    if let Some(secondary) = secondary {
+        secondary.check(&file, state.root(), mountpoints, &pvol)?;
+    }
     let index = group.add_volume(name.clone(), pvol.clone())?;
     Ok(Created { index, pvol })
 }

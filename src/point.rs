@@ -33,6 +33,8 @@ pub enum Point {
     LastBase,
     /// The newest marker, whatever its name.
     LastMarker,
+    /// The newest moment at which no file was open for writing.
+    LastQuiet,
 }
 
 /// Every spelling on one line each, for the help of `--at`.
@@ -47,7 +49,7 @@ Points in time:
   seq:4711  '#4711'                  after that record
   marker:NAME  marker:NAME~2         the newest marker of that name, the one before
   tape:NAME                          the end of that tape
-  latest  oldest  last-base  last-marker";
+  latest  oldest  last-base  last-marker  last-quiet";
 
 /// Longest marker name, in bytes.
 pub const MARKER_NAME_MAX: usize = 128;
@@ -98,6 +100,7 @@ impl fmt::Display for Point {
             Point::Oldest => f.write_str("oldest"),
             Point::LastBase => f.write_str("last-base"),
             Point::LastMarker => f.write_str("last-marker"),
+            Point::LastQuiet => f.write_str("last-quiet"),
             Point::Time(time) => f.write_str(&rfc3339(*time)),
             Point::Seq(seq) => write!(f, "seq:{seq}"),
             Point::Marker { name, back: 0 } => write!(f, "marker:{name}"),
@@ -129,6 +132,7 @@ fn keyword(text: &str) -> Result<Option<Point>> {
         "oldest" => Point::Oldest,
         "last-base" => Point::LastBase,
         "last-marker" => Point::LastMarker,
+        "last-quiet" => Point::LastQuiet,
         "now" => {
             return Err(Error::usage("`now` is not a point of a tape: a tape knows nothing after it was sealed")
                 .hint("`latest` is the end of the last tape; export once more to have what came since"));

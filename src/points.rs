@@ -210,6 +210,19 @@ pub struct History {
     pub lives: Vec<Life>,
     /// Steps of the wall clock, in order.
     pub steps: Vec<ClockStep>,
+    /// Moments at which no file was open for writing, in order.
+    pub quiet: Vec<QuietMoment>,
+}
+
+/// That no file of the group was open for writing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QuietMoment {
+    /// The marker's number.
+    pub seq: Seq,
+    /// Its hybrid time.
+    pub time: Timestamp,
+    /// Since when that was so.
+    pub since: Timestamp,
 }
 
 /// That the wall clock was believed no more from here on, or again.
@@ -278,6 +291,9 @@ impl History {
             }
             What::Marker { kind: MarkerKind::ClockStep, note, since, .. } => {
                 self.steps.push(ClockStep { seq, time, note, shown: since });
+            }
+            What::Marker { kind: MarkerKind::Quiet, since, .. } => {
+                self.quiet.push(QuietMoment { seq, time, since: since.min(time) });
             }
             What::Marker { kind, since, .. } if kind.begins_bracket() && self.open_bracket(volume).is_some() => {
                 // killed in the middle of a bracket: the next one goes on where this one stopped
@@ -366,6 +382,13 @@ impl History {
         self.alive(seq).next().is_some() && self.alive(seq).all(|volume| self.base_for(volume, seq).is_some())
     }
 
+    /// The newest quiet moment that can be restored.
+    #[must_use]
+    pub fn last_quiet(&self) -> Option<&QuietMoment> {
+        let restorable = |quiet: &&QuietMoment| self.is_reached(quiet.seq) && self.bracket(quiet.seq).is_none();
+        self.quiet.iter().rev().find(restorable)
+    }
+
     /// The run that holds a record.
     #[must_use]
     pub fn run(&self, seq: Seq) -> Option<&Run> {
@@ -438,6 +461,7 @@ pub fn kind_word(kind: MarkerKind) -> &'static str {
         MarkerKind::ResyncEnd => "resync ends",
         MarkerKind::VolumeLeft => "volume left",
         MarkerKind::ClockStep => "clock step",
+        MarkerKind::Quiet => "quiet",
     }
 }
 

@@ -23,6 +23,7 @@ use crate::output::Output;
 use crate::pair;
 use crate::pair_state::PairVerb;
 use crate::retention::{self, Pruned};
+use crate::secondary::Secondary;
 use crate::settings::{Changes, Settings};
 use crate::size::Size;
 use crate::state::GroupDir;
@@ -107,6 +108,9 @@ pub enum Request {
         volume: VolumeName,
         /// The directory.
         pvol: PathBuf,
+        /// What is to become its secondary, to be looked at before it joins.
+        #[serde(default)]
+        secondary: Option<Secondary>,
     },
     /// A volume leaves the group.
     RemoveVolume {
@@ -335,9 +339,9 @@ pub fn perform(
             let (volume, to) = (volume.as_ref(), to.as_ref());
             to_json(&through_journal::base_copy(group, volume, to, mountpoints, &mut step)?)
         }
-        Request::AddVolume { volume, pvol } => {
+        Request::AddVolume { volume, pvol, secondary } => {
             let _alone = group.alone();
-            to_json(&pair::create(group, volume, pvol)?)
+            to_json(&pair::create(group, (volume, pvol), secondary.as_ref(), mountpoints)?)
         }
         Request::RemoveVolume { volume } => {
             let _alone = group.alone();
@@ -388,6 +392,7 @@ fn prune(group: &OpenGroup, dir: Option<&Path>, dry_run: bool) -> Result<Pruned>
     for dir in dir.map_or(known, |dir| vec![dir.to_owned()]) {
         let pruned = retention::prune(&file, &dir, now, dry_run)?;
         all.tapes.extend(pruned.tapes);
+        all.kept.extend(pruned.kept);
         (all.bytes, all.needed) = (all.bytes + pruned.bytes, all.needed + pruned.needed);
     }
     Ok(all)

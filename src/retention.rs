@@ -1,4 +1,5 @@
-//! How many tapes are kept in a directory: what a restore from the oldest kept base needs always stays.
+//! How many tapes are kept in a directory: what a restore from the oldest kept base needs always stays, and so does what a site or a
+//! replica has not applied.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -8,6 +9,7 @@ use reelfs_journal::disk::{self, Label};
 use reelfs_journal::{Epoch, Seq, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::consumer::{Consumer, Way};
 use crate::error::{Error, Result};
 use crate::export::tape_error;
 use crate::group_file::GroupFile;
@@ -24,6 +26,37 @@ pub struct Pruned {
     pub bytes: u64,
     /// Tapes beyond the limits that stay, because a kept one stands on them.
     pub needed: u64,
+    /// Tapes beyond the limits that stay, each with the reason, oldest first.
+    #[serde(default)]
+    pub kept: Vec<Kept>,
+}
+
+/// A tape that lies beyond the limits and stays.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kept {
+    /// The tape.
+    pub tape: PathBuf,
+    /// Why it stays.
+    pub why: String,
+}
+
+/// Why a tape of a directory may not go, whatever the settings say: somebody whose progress the group knows has not applied it. A
+/// site applies the tapes of its directory; a replica whatever follows in its epoch, from wherever it gets it.
+fn waited_for(file: &GroupFile, dir: &Path, tape: &CatalogTape) -> Option<String> {
+    let (epoch, last) = end(tape);
+    let lacks = |known: &&Consumer| {
+        let concerns = match known.way {
+            Way::Tapes => known.dir == dir,
+            Way::Journal => known.epoch == epoch,
+        };
+        concerns && known.pointers.already_restored < last
+    };
+    let known = file.consumers.iter().filter(lacks).min_by_key(|known| known.pointers.already_restored)?;
+    let (who, restored) = (known.way.word(), known.pointers.already_restored);
+    Some(match known.way {
+        Way::Tapes => format!("the {who} has acknowledged only up to record {restored}"),
+        Way::Journal => format!("the {who} {} has applied only up to record {restored}", known.dir.display()),
+    })
 }
 
 /// Where a tape ends in the history of its group.
@@ -54,13 +87,23 @@ pub fn plan(file: &GroupFile, dir: &Path, now: Timestamp) -> Result<Pruned> {
     let bases: Option<Vec<Seq>> =
         history.alive(last).map(|volume| history.base_for(volume, last).map(|base| base.began)).collect();
     let Some(began) = bases.and_then(|bases| bases.into_iter().min()) else { return Ok(Pruned::default()) };
-    let goes = |tape: &&&CatalogTape| tape.head.label.epoch < epoch || end(tape) < (epoch, began);
+    let is_needed = |tape: &CatalogTape| tape.head.label.epoch >= epoch && end(tape) >= (epoch, began);
     let mut pruned = Pruned::default();
-    for tape in tapes.iter().take(within).filter(goes) {
-        pruned.tapes.push(tape.path.clone());
-        pruned.bytes += tape.head.bytes;
+    for tape in tapes.iter().take(within) {
+        let why = if is_needed(tape) {
+            pruned.needed += 1;
+            Some(format!("what is kept stands on it: a restore to record {last} begins at record {began}"))
+        } else {
+            waited_for(file, dir, tape)
+        };
+        match why {
+            Some(why) => pruned.kept.push(Kept { tape: tape.path.clone(), why }),
+            None => {
+                pruned.tapes.push(tape.path.clone());
+                pruned.bytes += tape.head.bytes;
+            }
+        }
     }
-    pruned.needed = (within.min(tapes.len()) - pruned.tapes.len()) as u64;
     Ok(pruned)
 }
 

@@ -280,3 +280,80 @@ fn each_volume_of_a_group_is_known_by_the_clock_that_it_was_closed_by() {
 fn text(path: &Path) -> &str {
     path.to_str().expect("sandboxes have UTF-8 paths")
 }
+
+/// A follower in the background, by the injected clock.
+struct Follower(std::process::Child);
+
+impl Follower {
+    fn new(site: &Site, arguments: &[&str], to: &Path) -> Follower {
+        let mut command = Command::new(BINARY);
+        with_environment(&mut command, &site.sandbox.state()).env("REELFS_CLOCK_STEPS", site.sandbox.path("steps"));
+        command.args(["follow", "--json"]).args(arguments).arg("--to").arg(to);
+        let log = File::create(site.sandbox.path("follower.log")).unwrap();
+        Follower(
+            command.stdin(std::process::Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap(),
+        )
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        _ = self.0.kill();
+        _ = self.0.wait();
+    }
+}
+
+/// Waits until a file is there or the time is up that a replica stays behind; true when it came early.
+fn comes_early(file: &Path, since: Duration, delay: Duration) -> bool {
+    let early = wait::until(Duration::from_secs(3), || file.exists());
+    early && SystemClock.read().boot.saturating_sub(since) < delay
+}
+
+#[test]
+fn a_replica_that_stays_behind_is_neither_early_nor_stuck_when_the_clock_steps() {
+    const DELAY: Duration = Duration::from_secs(40);
+    let limit = Duration::from_secs(60);
+    for from_tapes in [false, true] {
+        let site = Site::new();
+        let replica = site.sandbox.path("replica");
+        let tapes = text(&site.tapes).to_owned();
+        let source: &[&str] = if from_tapes { &["--tapes", &tapes] } else { &["clock"] };
+        let follow = |delay: &str| Follower::new(&site, &[source, &["--delay", delay]].concat(), &replica);
+        let mount = site.mount();
+        let write = |name: &str| {
+            let now = SystemClock.read().boot;
+            fs::write(mount.join(name), name).unwrap();
+            mount.sync();
+            if from_tapes {
+                site.export();
+            }
+            now
+        };
+        let has = |name: &str| replica.join(name).exists();
+        let early = follow("1s");
+        write("before");
+        assert!(wait::until(limit, || has("before")), "tapes {from_tapes}: it does not follow");
+        drop(early);
+        let late = follow("40s");
+        let said = || fs::read_to_string(site.sandbox.path("follower.log")).unwrap_or_default();
+        assert!(wait::until(limit, || said().contains("reached")), "{}", said());
+        let written = write("behind");
+        site.step(YEAR);
+        assert!(
+            !comes_early(&replica.join("behind"), written, DELAY),
+            "tapes {from_tapes}: a year forward brings it forward"
+        );
+        drop(late);
+        if from_tapes {
+            // this machine's clock is all that a new process of a far site has
+            site.step(0);
+        }
+        let on = follow("1s");
+        assert!(wait::until(limit, || has("behind")), "tapes {from_tapes}: stuck after a year forward");
+        site.step(-HOUR);
+        write("back");
+        assert!(wait::until(limit, || has("back")), "tapes {from_tapes}: stuck after an hour back");
+        drop(on);
+        drop(mount);
+    }
+}

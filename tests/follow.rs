@@ -110,6 +110,22 @@ fn a_replica_is_the_twin_while_mounted_and_while_not() {
 }
 
 #[test]
+fn a_replica_begins_at_a_base_that_the_journal_holds() {
+    let sandbox = Sandbox::new();
+    let (pvol, replica) = (group(&sandbox), sandbox.path("replica"));
+    sandbox.reelfs(["base", "copy", "docs", "--through-journal"]).ok();
+    let base = || {
+        let file = fs::read_to_string(sandbox.state().join("groups/docs/group.json")).unwrap();
+        serde_json::from_str::<serde_json::Value>(&file).unwrap()["volumes"][0]["base"].clone()
+    };
+    let told = base();
+    assert!(told["began"].is_u64(), "{told}");
+    follow(&sandbox, &["docs", "--once"], &replica).ok();
+    same(&pvol, &replica, "from the base in the journal");
+    assert_eq!(base(), told, "the volume was not read once more");
+}
+
+#[test]
 fn killed_at_any_moment_it_goes_on_and_is_the_twin() {
     let sandbox = Sandbox::new();
     let (pvol, replica) = (group(&sandbox), sandbox.path("replica"));

@@ -153,6 +153,59 @@ fn old_tapes_go_and_never_one_that_a_kept_tape_stands_on() {
 }
 
 #[test]
+fn a_tape_that_a_site_or_a_replica_has_not_applied_stays() {
+    let site = Site::new(&[]);
+    let tape = |name: &str| {
+        fs::write(site.pvol.join(name), vec![1; 50_000]).unwrap();
+        site.sandbox.mark("auto", name);
+        site.sandbox.export("auto", &site.tapes);
+    };
+    let plan = || site.sandbox.reelfs(["tape", "prune", "auto", "--dry-run", "--json"]).ok().json();
+    let goes = || plan()["tapes"].as_array().unwrap().len();
+    let waits = |who: &str| {
+        let plan = plan();
+        let kept = plan["kept"].as_array().unwrap().iter();
+        kept.filter(|kept| kept["why"].as_str().unwrap().contains(who)).count()
+    };
+    // what closing the group leaves behind a marker is on its tape too
+    let acknowledge = || {
+        let shown = site.sandbox.reelfs(["journal", "show", "auto", "--json"]).ok().json();
+        let tapes =
+            shown["consumers"].as_array().unwrap().iter().find(|known| known["kind"] == "tapes").unwrap().clone();
+        site.sandbox.reelfs(["tape", "ack", "auto", "--upto", &tapes["already_read"].to_string()]).ok();
+    };
+    tape("one");
+    acknowledge();
+    tape("two");
+    site.sandbox.base("auto", &site.tapes);
+    ["three", "four"].into_iter().for_each(tape);
+    site.set(&["--keep-tapes", "2"]);
+    // the end of the first base and "one" are applied; "two" and what came before the end of the second base are not
+    assert_eq!((goes(), waits("the site has acknowledged only up to record")), (3, 1), "{}", plan());
+    let told = site.sandbox.reelfs(["tape", "prune", "auto", "--dry-run"]).ok();
+    assert!(told.stdout.contains("stays: the site has acknowledged only"), "{told}");
+    tape("five");
+    assert_eq!((goes(), waits("the site")), (0, 1), "an export prunes as well, and leaves it");
+    acknowledge();
+    assert_eq!((goes(), waits("the site")), (1, 0), "{}", plan());
+    site.sandbox.reelfs(["tape", "prune", "auto"]).ok();
+
+    let replica = site.sandbox.path("replica");
+    let follow = || drop(site.sandbox.reelfs(["follow", "auto", "--once", "--to", text(&replica)]).ok());
+    follow();
+    tape("six");
+    site.sandbox.base("auto", &site.tapes);
+    ["seven", "eight"].into_iter().for_each(tape);
+    acknowledge();
+    let waiting = waits("replica");
+    assert!(waiting > 0, "{}", plan());
+    follow();
+    assert_eq!((goes(), waits("replica")), (waiting, 0), "{}", plan());
+    site.sandbox.reelfs(["tape", "prune", "auto"]).ok();
+    site.assert_twin("latest");
+}
+
+#[test]
 fn a_base_that_only_one_volume_needs_is_kept_too() {
     let site = Site::new(&[]);
     let other = site.sandbox.directory("other");

@@ -218,8 +218,12 @@ impl Filesystem for Adapter {
         if let Some(control) = self.control_of(ino) {
             return control.open(ino.0, reply);
         }
-        let write = flags.0 & libc::O_ACCMODE != libc::O_RDONLY;
-        match self.primary.open(self.real(ino), write) {
+        let write = may_write(flags.0);
+        let opened = self.primary.open(self.real(ino), write);
+        if opened.is_ok() && write {
+            self.primary.begin_writing();
+        }
+        match opened {
             Ok(()) => reply.opened(FileHandle(0), open_mode(flags.0)),
             Err(error) => reply.error(code(error)),
         }
@@ -284,14 +288,19 @@ impl Filesystem for Adapter {
         _request: &Request,
         ino: INodeNo,
         handle: FileHandle,
-        _flags: OpenFlags,
+        flags: OpenFlags,
         _owner: Option<LockOwner>,
         _flush: bool,
         reply: ReplyEmpty,
     ) {
         match self.control_of(ino) {
             Some(control) => control.release(handle),
-            None => self.primary.release(self.real(ino)),
+            None => {
+                self.primary.release(self.real(ino));
+                if may_write(flags.0) {
+                    self.primary.end_writing();
+                }
+            }
         }
         reply.ok();
     }

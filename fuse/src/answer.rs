@@ -199,17 +199,30 @@ pub(crate) fn created(
     name: &OsString,
     (mode, umask, flags): (u32, u32, i32),
 ) -> Result<Stat> {
-    match primary.create(who, parent, name, mode & 0o7777, umask) {
+    let writes = may_write(flags);
+    if writes {
+        primary.begin_writing(); // before there is anything to see of the file
+    }
+    let made = match primary.create(who, parent, name, mode & 0o7777, umask) {
         // made by somebody else since the kernel looked
         Err(Errno::EXIST) if flags & libc::O_EXCL == 0 => {
-            let stat = primary.lookup(parent, name)?;
-            let opened = primary.open(stat.id.ino, flags & libc::O_ACCMODE != libc::O_RDONLY);
-            if let Err(error) = opened {
-                primary.forget(stat.id.ino, 1);
-                return Err(error);
-            }
-            Ok(stat)
+            primary.lookup(parent, name).and_then(|stat| match primary.open(stat.id.ino, writes) {
+                Ok(()) => Ok(stat),
+                Err(error) => {
+                    primary.forget(stat.id.ino, 1);
+                    Err(error)
+                }
+            })
         }
         result => result,
+    };
+    if made.is_err() && writes {
+        primary.end_writing();
     }
+    made
+}
+
+/// Whether a handle that was opened with these flags may write.
+pub(crate) fn may_write(flags: i32) -> bool {
+    flags & libc::O_ACCMODE != libc::O_RDONLY
 }

@@ -35,8 +35,8 @@ pub use error::{JournalError, RecordError};
 pub use id::{Epoch, FileId, GroupName, GroupNameError, Seq, VolumeIndex, VolumeName, VolumeNameError};
 pub use inflight::{InFlight, InFlightState, Slot};
 pub use jvol::{
-    Appended, JVOL_FORMAT_VERSION, Jvol, JvolControls, JvolGeometry, JvolOwner, JvolPointers, JvolReader, Place,
-    RecordBytes, Reserve, Spare, unfinished,
+    Appended, Found, JVOL_FORMAT_VERSION, Jvol, JvolControls, JvolGeometry, JvolOwner, JvolPointers, JvolReader, Look,
+    Mending, Place, RecordBytes, Reserve, Spare, unfinished,
 };
 pub use marker::MarkerKind;
 pub use name::{Name, NameError};

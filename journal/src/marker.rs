@@ -29,6 +29,8 @@ pub enum MarkerKind {
     VolumeLeft,
     /// The wall clock is believed no more, or again; the note says which, `since` is what it shows.
     ClockStep,
+    /// No file of the group was open for writing, since `since`.
+    Quiet,
 }
 
 impl MarkerKind {
@@ -47,14 +49,15 @@ impl MarkerKind {
             | MarkerKind::RecoveryEnd
             | MarkerKind::ResyncEnd
             | MarkerKind::VolumeLeft
-            | MarkerKind::ClockStep => false,
+            | MarkerKind::ClockStep
+            | MarkerKind::Quiet => false,
         }
     }
 
     /// It concerns every volume of the group, whatever index its record carries.
     #[must_use]
     pub fn is_of_group(self) -> bool {
-        matches!(self, MarkerKind::Named | MarkerKind::EpochStart | MarkerKind::ClockStep)
+        matches!(self, MarkerKind::Named | MarkerKind::EpochStart | MarkerKind::ClockStep | MarkerKind::Quiet)
     }
 
     /// The volume is again what the journal says.

@@ -175,6 +175,12 @@ impl Record<'_> {
         matches!(control[0], kind::MARKER | kind::AMEND)
     }
 
+    /// Whether control data is that of a change of a volume, and not of something said about it.
+    #[must_use]
+    pub fn is_change(control: &[u8; CONTROL_LEN]) -> bool {
+        control[0] < kind::SYNC
+    }
+
     /// Whether control data is that of a marker.
     #[must_use]
     pub fn is_marker(control: &[u8; CONTROL_LEN]) -> bool {

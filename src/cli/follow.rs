@@ -1,6 +1,6 @@
 //! `reelfs follow`: a replica that goes on with every change.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -79,7 +79,35 @@ pub(crate) fn run(arguments: &FollowArgs, context: &Context) -> Result<()> {
         let shown = beside.tree().display();
         return context.output.confirm(format!("{} keeps nothing for {shown} any more", group.name()));
     }
-    check_places(arguments, &beside, group.as_ref())?;
+    let kept = keep(arguments, beside, group.as_ref(), context)?;
+    tell_summary((&kept.group, &kept.volume), &kept.beside, &kept.followed, context)
+}
+
+/// Makes the replica of a volume, brings it up to date once, and says nothing but how far it is.
+pub(super) fn make_replica(pair: &Scope, to: &Path, context: &Context) -> Result<()> {
+    let arguments = FollowArgs {
+        group: Some(pair.clone()),
+        tapes: Vec::new(),
+        to: to.to_owned(),
+        once: true,
+        delay: None,
+        status: false,
+        forget: false,
+    };
+    let group = context.state.existing(&pair.group)?;
+    keep(&arguments, Beside::of(to)?, Some(&group), context).map(|_| ())
+}
+
+/// A replica that was followed into.
+struct Kept {
+    group: GroupName,
+    volume: VolumeName,
+    beside: Beside,
+    followed: Followed,
+}
+
+fn keep(arguments: &FollowArgs, beside: Beside, group: Option<&GroupDir>, context: &Context) -> Result<Kept> {
+    check_places(arguments, &beside, group)?;
     let stop = stop_on_signals()?;
     let beside = beside.lock()?;
     let replica = match beside.load()? {
@@ -87,18 +115,18 @@ pub(crate) fn run(arguments: &FollowArgs, context: &Context) -> Result<()> {
             check_volume(arguments, &beside, &replica)?;
             replica
         }
-        _ => make(arguments, &beside, group.as_ref(), context)?,
+        _ => make(arguments, &beside, group, context)?,
     };
-    let mut source: Box<dyn Source> = match &group {
+    let mut source: Box<dyn Source> = match group {
         Some(group) => Box::new(enlisted(&beside, &replica, group, context)?),
         None => Box::new(TapeSource::new(arguments.tapes.clone(), &replica, arguments.once, &context.output)),
     };
     let options = Options { once: arguments.once, delay: arguments.delay, stop, clock: &*context.clock };
-    let (name, volume) = (replica.group.clone(), replica.volume_name.clone());
+    let (group, volume) = (replica.group.clone(), replica.volume_name.clone());
     let mut teller = Teller::new(context);
     let followed = follow::run(&beside, replica, &mut *source, &options, &mut |reached| teller.tell(reached))?;
     drop(teller);
-    tell_summary((&name, &volume), &beside, &followed, context)
+    Ok(Kept { group, volume, beside, followed })
 }
 
 /// The replica lies apart from what it is a replica of.

@@ -1,7 +1,8 @@
-//! `reelfs journal`: the journal volume in numbers, larger, and pools of prepared ones.
+//! `reelfs journal`: the journal volume in numbers, larger, repaired, and pools of prepared ones.
 
 mod grow;
 mod pool;
+mod repair;
 
 use clap::Subcommand;
 use reelfs_journal::{GroupName, Seq};
@@ -24,6 +25,8 @@ pub(crate) enum JournalVerb {
     Show(ShowArgs),
     /// Make it larger, also while the group is mounted; it never shrinks
     Grow(grow::GrowArgs),
+    /// Write durable records that do not read back again, from tapes that hold them
+    Repair(repair::RepairArgs),
     /// Journal volumes prepared beforehand, for `reelfs group create --pool`
     #[command(subcommand)]
     Pool(pool::PoolVerb),
@@ -74,6 +77,7 @@ pub(crate) fn run(verb: &JournalVerb, context: &Context) -> Result<()> {
     match verb {
         JournalVerb::Show(arguments) => show(arguments, context),
         JournalVerb::Grow(arguments) => grow::run(arguments, context),
+        JournalVerb::Repair(arguments) => repair::run(arguments, context),
         JournalVerb::Pool(verb) => pool::run(verb, context),
     }
 }

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::cli::Context;
 use crate::error::{Error, ErrorKind, Result};
+use crate::export::Exported;
 use crate::group_file::VolumeEntry;
 use crate::output::count;
 use crate::pair::{self, Brought, Done, Parted};
@@ -16,7 +17,9 @@ use crate::pair_state::PairState;
 use crate::progress::Progress;
 use crate::request::{self, Request, Step};
 use crate::scope::Scope;
+use crate::secondary::{self, Secondary};
 use crate::size::Size;
+use crate::state::GroupDir;
 use crate::status::GroupStatus;
 use crate::when::rfc3339;
 
@@ -25,7 +28,9 @@ pub(crate) enum PairVerb {
     /// Make a directory a volume of a group; all volumes of a group have one order of changes
     #[command(
         after_help = "Examples:\n  reelfs pair create shop/db --pvol /data/db\n  reelfs pair create shop/logs --pvol \
-                            /data/logs\n\nThen mount each, and make a base copy."
+                            /data/logs --to media:/media/disk\n  reelfs pair create shop/img --pvol /data/img --to /srv/replica\n\n\
+                            --to makes the first copy: on tapes in a directory that is there (media:DIR), or as a replica, which \
+                            `reelfs follow`\nkeeps. Without it mount the volume, and make a base copy."
     )]
     Create(CreateArgs),
     /// Take a volume out of its group; its directory and the tapes stay as they are
@@ -102,6 +107,9 @@ pub(crate) struct CreateArgs {
     /// The directory to protect
     #[arg(long, value_name = "DIR")]
     pub pvol: PathBuf,
+    /// The secondary, which gets the first copy: a directory of tapes, or a replica on this machine
+    #[arg(long, value_name = "media:DIR|DIR")]
+    pub to: Option<Secondary>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -142,6 +150,7 @@ struct Row {
     since: Option<String>,
     on_full: OnFull,
     dirty: Option<DirtyCounts>,
+    secondaries: Vec<Secondary>,
 }
 
 impl Row {
@@ -156,6 +165,7 @@ impl Row {
             since: suspension.map(|(suspension, _)| rfc3339(suspension.time)),
             on_full: status.file.on_full,
             dirty: suspension.map(|(_, counts)| counts),
+            secondaries: secondary::known(&status.file, volume),
         }
     }
 }
@@ -166,7 +176,10 @@ fn line(status: &GroupStatus, volume: &VolumeEntry, context: &Context) -> String
         .suspension(index)
         .map(|(suspension, _)| format!(", since {}", context.output.zone.text(suspension.time)));
     let (name, word) = (status.file.title(volume), status.state_of(index).word());
-    format!("{name:15} {word}    {}{}", status.plain_of(index), since.unwrap_or_default())
+    let known = secondary::known(&status.file, volume);
+    let known: Vec<String> = known.iter().map(ToString::to_string).collect();
+    let to = if known.is_empty() { String::new() } else { format!("  -> {}", known.join(", ")) };
+    format!("{name:15} {word}    {}{}{to}", status.plain_of(index), since.unwrap_or_default())
 }
 
 fn show(arguments: &ShowArgs, context: &Context) -> Result<()> {
@@ -219,17 +232,62 @@ struct Joined<'a> {
     volume: VolumeName,
     pvol: String,
     index: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    secondary: Option<&'a Secondary>,
 }
 
 fn create(arguments: &CreateArgs, context: &Context) -> Result<()> {
     let (pair, volume) = (&arguments.pair, named(&arguments.pair)?);
     let group = context.state.existing(&pair.group)?;
-    let request = Request::AddVolume { volume: volume.clone(), pvol: super::absolute(&arguments.pvol)? };
+    let secondary = arguments.to.as_ref().map(Secondary::absolute).transpose()?;
+    let (pvol, to) = (super::absolute(&arguments.pvol)?, secondary.clone());
+    let request = Request::AddVolume { volume: volume.clone(), pvol, secondary: to };
     let made: pair::Created = request::run(&group, &request, &context.output, &mut |_| {})?;
     let pvol = made.pvol.display().to_string();
-    context.output.document(&Joined { group: &pair.group, volume, pvol: pvol.clone(), index: made.index.0 })?;
+    if let Some(secondary) = &secondary {
+        first_copy(&group, (pair, &volume), secondary, context).map_err(|error| {
+            let again = match secondary {
+                Secondary::Media(dir) => format!("reelfs base copy {pair} --to {}", dir.display()),
+                Secondary::Replica(dir) => format!("reelfs follow {pair} --to {}", dir.display()),
+            };
+            let hint = error.hint_text().map_or_else(String::new, |hint| format!("{hint}; then: "));
+            error.within(format!("{pair} has joined, and its first copy could not be made")).hint(hint + &again)
+        })?;
+    }
+    let (index, secondary) = (made.index.0, secondary.as_ref());
+    context.output.document(&Joined { group: &pair.group, volume, pvol: pvol.clone(), index, secondary })?;
     context.output.confirm(format!("{pair}: {pvol} has joined group {}", pair.group))?;
+    match secondary {
+        Some(Secondary::Media(dir)) => {
+            context.output.confirm(format!("  its base is on tapes in {}", dir.display()))?;
+        }
+        Some(Secondary::Replica(dir)) => {
+            let shown = dir.display();
+            context.output.confirm(format!("  its replica is {shown}; keep it: reelfs follow {pair} --to {shown}"))?;
+        }
+        None => {}
+    }
     context.output.confirm(format!("  next: reelfs mount {pair} MOUNTPOINT     ({pvol} itself, or an empty directory)"))
+}
+
+fn first_copy(
+    group: &GroupDir,
+    (pair, volume): (&Scope, &VolumeName),
+    secondary: &Secondary,
+    context: &Context,
+) -> Result<()> {
+    match secondary {
+        Secondary::Media(dir) => {
+            let mut progress = Progress::new(&context.output, "base copy");
+            let mut step = |step: Step| progress.set(step.done, step.total, "");
+            let request = Request::BaseCopy { to: dir.clone(), volume: Some(volume.clone()) };
+            let exported: Exported = request::run(group, &request, &context.output, &mut step)?;
+            drop(progress);
+            exported.warnings.iter().for_each(|warning| context.output.warn(warning));
+            Ok(())
+        }
+        Secondary::Replica(dir) => super::follow::make_replica(pair, dir, context),
+    }
 }
 
 fn delete(pair: &Scope, context: &Context) -> Result<()> {

@@ -18,7 +18,8 @@ use crate::when::rfc3339;
 
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  reelfs points docs\n  reelfs points docs/web\n  reelfs points --tapes /media/disk"
+    after_help = "Examples:\n  reelfs points docs\n  reelfs points docs/web\n  reelfs points --tapes /media/disk\n  \
+                  reelfs points docs --kind marker,quiet"
 )]
 #[command(group(clap::ArgGroup::new("where").required(true).multiple(true).args(["group", "tapes"])))]
 pub(crate) struct PointsArgs {
@@ -28,6 +29,29 @@ pub(crate) struct PointsArgs {
     /// A directory of tapes instead: nothing else is needed. The group is named only to choose among several
     #[arg(long, value_name = "DIR")]
     pub tapes: Vec<PathBuf>,
+    /// Only points of these kinds; without it all but quiet moments, of which the newest is shown
+    #[arg(long, value_name = "KIND", value_delimiter = ',')]
+    pub kind: Vec<PointKind>,
+}
+
+/// What a line of the list is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum PointKind {
+    Window,
+    Gap,
+    Base,
+    Marker,
+    Quiet,
+    ClockStep,
+    Uncertain,
+    Unreachable,
+}
+
+impl PointKind {
+    fn word(self) -> String {
+        clap::ValueEnum::to_possible_value(&self).map_or_else(String::new, |value| value.get_name().to_owned())
+    }
 }
 
 pub(crate) fn run(arguments: &PointsArgs, context: &Context) -> Result<()> {
@@ -39,11 +63,18 @@ pub(crate) fn run(arguments: &PointsArgs, context: &Context) -> Result<()> {
     for tapes in &deck.epochs {
         deck.epoch(tapes.epoch)?;
     }
-    let lines: Vec<Line> = deck.histories.iter().flat_map(|history| lines(history, &deck)).collect();
+    let mut lines: Vec<Line> = deck.histories.iter().flat_map(|history| lines(history, &deck)).collect();
+    match arguments.kind.as_slice() {
+        [] => {
+            let newest = deck.histories.iter().rev().find_map(History::last_quiet).map(|quiet| quiet.seq.0);
+            lines.retain(|line| line.kind != PointKind::Quiet || Some(line.seq) == newest);
+        }
+        kinds => lines.retain(|line| kinds.contains(&line.kind)),
+    }
     if output.json {
         return lines.iter().try_for_each(|line| output.document(line));
     }
-    tell(&deck, &lines, context)
+    tell(&deck, &lines, arguments.kind.is_empty(), context)
 }
 
 /// The tapes in directories, or everything that this machine knows of a group.
@@ -62,7 +93,7 @@ pub(super) fn open_deck(scope: Option<&Scope>, tapes: &[PathBuf], context: &Cont
 /// One line of the list, in JSON as it is.
 #[derive(Serialize)]
 struct Line {
-    kind: &'static str,
+    kind: PointKind,
     epoch: u32,
     seq: u64,
     time: String,
@@ -85,7 +116,7 @@ struct Line {
 }
 
 impl Line {
-    fn new(kind: &'static str, history: &History, seq: Seq, time: Timestamp) -> Line {
+    fn new(kind: PointKind, history: &History, seq: Seq, time: Timestamp) -> Line {
         Line {
             kind,
             epoch: history.epoch.map_or(0, |epoch| epoch.0),
@@ -120,16 +151,16 @@ fn lines(history: &History, deck: &Deck) -> Vec<Line> {
     let called = |volume| deck.volumes.are_several().then(|| deck.volumes.name(volume).to_string());
     for run in history.windows() {
         if let Some((from, time)) = run.from {
-            lines.push(Line::new("window", history, from, time).until(run.last, run.sealed));
+            lines.push(Line::new(PointKind::Window, history, from, time).until(run.last, run.sealed));
         }
     }
     for pair in history.runs.windows(2) {
-        let line = Line::new("gap", history, pair[0].last.next(), pair[0].sealed);
+        let line = Line::new(PointKind::Gap, history, pair[0].last.next(), pair[0].sealed);
         lines.push(line.until(pair[1].first.previous(), pair[1].first_time));
     }
     let mut points: Vec<Line> = Vec::new();
     for base in &history.bases {
-        let mut line = Line::new("base", history, base.ended, base.time);
+        let mut line = Line::new(PointKind::Base, history, base.ended, base.time);
         let size = base.tape.as_ref().and_then(|name| {
             let tapes = deck.epochs.iter().flat_map(|tapes| &tapes.bases);
             tapes.into_iter().find(|tape| tape.name() == *name)
@@ -144,17 +175,25 @@ fn lines(history: &History, deck: &Deck) -> Vec<Line> {
         points.push(line);
     }
     for mark in &history.marks {
-        let mut line = Line::new("marker", history, mark.seq, mark.time);
+        let mut line = Line::new(PointKind::Marker, history, mark.seq, mark.time);
         (line.name, line.note, line.tags) = (mark.name.clone(), mark.note.clone(), mark.tags.clone());
         points.push(line);
     }
     for step in &history.steps {
-        let mut line = Line::new("clock-step", history, step.seq, step.time);
+        let mut line = Line::new(PointKind::ClockStep, history, step.seq, step.time);
         line.note = format!("{}; it showed {}", step.note, rfc3339(step.shown));
         points.push(line);
     }
+    for quiet in &history.quiet {
+        let mut line = Line::new(PointKind::Quiet, history, quiet.seq, quiet.time);
+        line.note = format!("no file open for writing since {}", rfc3339(quiet.since));
+        points.push(line);
+    }
     for bracket in &history.brackets {
-        let kind = if bracket.why.is_out_of_reach() { "unreachable" } else { "uncertain" };
+        let kind = match bracket.why.is_out_of_reach() {
+            true => PointKind::Unreachable,
+            false => PointKind::Uncertain,
+        };
         let first = Line::new(kind, history, bracket.first, bracket.since);
         let mut line = if bracket.end == Seq(u64::MAX) { first } else { first.until(bracket.end, bracket.until) };
         line.note = match bracket.why {
@@ -172,19 +211,22 @@ fn lines(history: &History, deck: &Deck) -> Vec<Line> {
     lines
 }
 
-fn tell(deck: &Deck, lines: &[Line], context: &Context) -> Result<()> {
+/// `is_whole`: nothing was left out.
+fn tell(deck: &Deck, lines: &[Line], is_whole: bool, context: &Context) -> Result<()> {
     let (output, zone) = (&context.output, &context.output.zone);
     let (ranges, points): (Vec<&Line>, Vec<&Line>) =
-        lines.iter().partition(|line| matches!(line.kind, "window" | "gap"));
-    if !ranges.iter().any(|line| line.kind == "window") {
+        lines.iter().partition(|line| matches!(line.kind, PointKind::Window | PointKind::Gap));
+    if is_whole && !ranges.iter().any(|line| line.kind == PointKind::Window) {
         output.say(format!("{}: nothing can be restored yet: no base copy is complete", deck.scope))?;
     }
-    let gaps = if ranges.iter().any(|line| line.kind == "gap") { "" } else { "; no gaps" };
+    let gaps = if ranges.iter().any(|line| line.kind == PointKind::Gap) { "" } else { "; no gaps" };
     for line in ranges {
         let (from, to) = (zone.text(line.at), zone.text(line.until.unwrap_or(line.at)));
         let to_seq = line.to_seq.unwrap_or(line.seq);
         output.say(match line.kind {
-            "window" => format!("recovery window  {from} ... {to}   every change, seq {} to {to_seq}{gaps}", line.seq),
+            PointKind::Window => {
+                format!("recovery window  {from} ... {to}   every change, seq {} to {to_seq}{gaps}", line.seq)
+            }
             _ => output
                 .paint(Tone::Bad, &format!("gap              records {} to {to_seq} are on no tape here", line.seq)),
         })?;
@@ -198,7 +240,7 @@ fn tell(deck: &Deck, lines: &[Line], context: &Context) -> Result<()> {
     for line in points {
         let remark = match (line.tape.as_str(), line.reachable, line.kind) {
             (restore::JOURNAL, _, _) => " (not on a tape yet)",
-            (_, false, "base" | "marker") => " (cannot be reached)",
+            (_, false, PointKind::Base | PointKind::Marker) => " (cannot be reached)",
             _ => "",
         };
         let until = line.to_seq.map_or_else(String::new, |to| format!(", to seq {to}"));
@@ -210,7 +252,7 @@ fn tell(deck: &Deck, lines: &[Line], context: &Context) -> Result<()> {
             "{:36}  {:>10}  {:11}  {:width$}  {}{until}{remark}",
             zone.text(line.at),
             line.seq,
-            line.kind,
+            line.kind.word(),
             line.name,
             said.join("  ")
         );

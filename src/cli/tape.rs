@@ -38,9 +38,10 @@ pub(crate) enum TapeVerb {
     /// What is on one tape
     #[command(after_help = "Example:\n  reelfs tape show /media/disk/docs-*.upd.reel.tar.zst")]
     Show(TapeShowArgs),
-    /// Remove tapes that the settings of their group no longer keep; what a kept tape stands on stays
+    /// Remove tapes that the settings of their group no longer keep, but none that is needed still
     #[command(
-        after_help = "What to keep is a setting: reelfs group set docs --keep-tapes 100\n\nExample:\n  reelfs tape prune docs -n"
+        after_help = "What to keep is a setting: reelfs group set docs --keep-tapes 100\nWhat a kept tape stands on stays, and what \
+                      an acknowledging site or a replica has not applied.\n\nExample:\n  reelfs tape prune docs -n"
     )]
     Prune(prune::TapePruneArgs),
     /// Read tapes whole and check every digest

@@ -19,6 +19,7 @@ use crate::request::{self, Request};
 use crate::restore::{self, Deck, Part, Plan, Progress, Standing};
 use crate::scope::Scope;
 use crate::state::GroupDir;
+use crate::status::GroupStatus;
 
 /// From directories of tapes: as late as they reach, or as late as `delay` allows.
 ///
@@ -99,10 +100,11 @@ fn only_part(plan: &Plan) -> Result<&Part> {
     }
 }
 
-/// From a group on this machine: a base copy of its own, beside the replica for as long as the restore takes.
+/// From a group on this machine: its base in the journal, or else a base copy of its own, on tapes beside the replica for as long as
+/// the restore takes.
 ///
 /// # Errors
-/// As a base copy and a restore.
+/// As an export, a base copy and a restore.
 pub fn from_group(
     beside: &Beside,
     (group, volume): (&GroupDir, &VolumeName),
@@ -113,12 +115,30 @@ pub fn from_group(
     drop_base(beside, group, output)?;
     let to = beside.base();
     std::fs::create_dir_all(&to).map_err(|error| Error::io(format!("make {}", to.display()), error))?;
-    let copy = Request::BaseCopy { to: to.clone(), volume: Some(volume.clone()) };
-    let _: crate::export::Exported = request::run(group, &copy, output, &mut |step| {
-        watch(Progress { phase: restore::Phase::Read, done: step.done, total: step.total, reached: None });
-    })?;
     let scope = Scope { group: group.name().clone(), volume: Some(volume.clone()) };
-    from_tapes(beside, std::slice::from_ref(&to), Some(&scope), (now, None), output, watch)
+    let tapes = std::slice::from_ref(&to);
+    let mut fill = |request: &Request| -> Result<()> {
+        let _: crate::export::Exported = request::run(group, request, output, &mut |step| {
+            watch(Progress { phase: restore::Phase::Read, done: step.done, total: step.total, reached: None });
+        })?;
+        Ok(())
+    };
+    if has_base_in_journal(group, volume)? {
+        fill(&Request::Export { to: to.clone() })?;
+    }
+    // without one, and when its records were freed meanwhile
+    let leads = |deck: &Deck| deck.resolve(&Point::Latest, output.zone).is_ok();
+    if !Deck::open(tapes, Some(&scope), &mut |_, _| {}).is_ok_and(|deck| leads(&deck)) {
+        fill(&Request::BaseCopy { to: to.clone(), volume: Some(volume.clone()) })?;
+    }
+    from_tapes(beside, tapes, Some(&scope), (now, None), output, watch)
+}
+
+/// The newest base of a volume went through the journal, which holds all of it still: nothing need be read of the PVOL.
+fn has_base_in_journal(group: &GroupDir, volume: &VolumeName) -> Result<bool> {
+    let status = GroupStatus::of(group)?;
+    let began = status.file.volume(Some(volume))?.base.and_then(|base| base.began);
+    Ok(began.zip(status.journal).is_some_and(|(began, journal)| journal.first <= began))
 }
 
 /// Lets go of the tapes that a first copy came through.

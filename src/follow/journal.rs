@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use reelfs_journal::{Jvol, Position, Seq, Timestamp, VolumeIndex};
-use reelfs_volume::Session;
+use reelfs_journal::{HybridClock, Jvol, Position, Seq, Timestamp, VolumeIndex};
+use reelfs_volume::{Session, believed_clock};
 
 use super::Source;
 use super::stretch::{Held, Stretch};
@@ -78,6 +78,13 @@ impl JournalSource {
         look(file).map(Look::Seen)
     }
 
+    /// What the group believed of the clock when it was last open, in this boot of the machine, and what follows from it now.
+    fn believed(&self, last: Timestamp) -> Option<Timestamp> {
+        let now = crate::clock::of_machine().read();
+        let believed = believed_clock(self.group.path(), now)?;
+        Some(HybridClock::after(believed, last).tick(now))
+    }
+
     fn settle(&self) -> Result<()> {
         OpenGroup::open(&self.group, "reelfs follow", false, &self.output)?.close()
     }
@@ -131,7 +138,8 @@ impl Source for JournalSource {
                         return Ok(None);
                     }
                     let held = Held::Journal(Box::new(readable.open()?));
-                    return Ok(Some(Stretch { held, last: readable.last, volume: self.volume }));
+                    let now = readable.now.or_else(|| self.believed(readable.time));
+                    return Ok(Some(Stretch { held, last: readable.last, volume: self.volume, now }));
                 }
                 None if self.failures == failures && self.quiet.as_ref().is_some_and(|(_, seq)| *seq == at.seq) => {
                     self.failures = 0;

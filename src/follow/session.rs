@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
-use reelfs_journal::{Change, FileId, Name, Position, Seq, Timestamp};
+use reelfs_journal::{Change, FileId, HybridClock, Name, Position, Seq, Timestamp};
 use reelfs_volume::{Places, Recalled, Stat, Volume};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -185,6 +185,8 @@ pub(super) struct Session<'o> {
     latest: Seq,
     /// Nothing was said to the source yet.
     is_new: bool,
+    /// The time, where the source does not know it: a step of the wall clock brings nothing forward and holds nothing back.
+    believed: HybridClock,
 }
 
 impl<'o> Session<'o> {
@@ -217,7 +219,8 @@ impl<'o> Session<'o> {
         }
         let player = Player::new(volume, opened.scratch.clone(), stage);
         let latest = replica.at.seq;
-        let mut session = Session { beside, replica, volume, objects, player, options, latest, is_new: true };
+        let believed = HybridClock::new(options.clock.read(), replica.time);
+        let mut session = Session { beside, replica, volume, objects, player, options, latest, is_new: true, believed };
         if let Some(redo) = &opened.redo {
             session.checkpoint(&redo.cut, &Touched { files: redo.touched.files.clone(), bracket: true })?;
         }
@@ -234,7 +237,10 @@ impl<'o> Session<'o> {
             return Ok(false);
         };
         self.latest = stretch.last;
-        let until = self.options.delay.map_or(Timestamp(i64::MAX), |delay| before(self.now(), delay));
+        // also when the source knows: a step is one against the last look
+        let believed = self.believed.tick(self.options.clock.read());
+        let now = stretch.now.unwrap_or(believed);
+        let until = self.options.delay.map_or(Timestamp(i64::MAX), |delay| before(now, delay));
         let outline = stretch.outline(self.replica.at, self.replica.stands, stretch.last, until)?;
         for cut in &outline.cuts {
             if self.options.stop.load(std::sync::atomic::Ordering::Relaxed) {

@@ -31,6 +31,8 @@ pub struct Stretch {
     pub last: Seq,
     /// The volume that is followed: of the others' records no more than the digest is wanted.
     pub volume: VolumeIndex,
+    /// What time it is by the clock that its records have their times from, if somebody knows.
+    pub now: Option<Timestamp>,
 }
 
 /// A place at which a replica may stop: between two operations, with every amendment behind it, and not in a listing.
@@ -244,7 +246,7 @@ mod tests {
         let until = Timestamp(i64::MAX);
         let seen = |volume, to: u64| {
             let jvol = Jvol::open(&path, Uuid::nil()).expect("opened");
-            let stretch = Stretch { held: Held::Journal(Box::new(jvol)), last: Seq(7), volume };
+            let stretch = Stretch { held: Held::Journal(Box::new(jvol)), last: Seq(7), volume, now: None };
             let outline = stretch.outline(at, Stands::Outside, Seq(to), until).expect("read");
             let last = *outline.cuts.last().expect("a place to stop");
             let mut seen = Vec::new();

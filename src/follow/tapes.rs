@@ -123,7 +123,7 @@ impl Source for TapeSource {
         let (path, tape) = self.verify(tape)?;
         check_follows(&path, &tape, at)?;
         let last = tape.head().last();
-        Ok(Some(Stretch { held: Held::Tape(path, Box::new(tape)), last, volume: self.volume }))
+        Ok(Some(Stretch { held: Held::Tape(path, Box::new(tape)), last, volume: self.volume, now: None }))
     }
 
     fn report(&mut self, _consumer: &Consumer, _is_done: bool) -> Result<()> {

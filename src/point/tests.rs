@@ -193,6 +193,7 @@ fn numbers_tapes_and_words() {
         ("oldest", Point::Oldest),
         ("last-base", Point::LastBase),
         ("last-marker", Point::LastMarker),
+        ("last-quiet", Point::LastQuiet),
     ] {
         assert_eq!(read(text).expect(text), point);
     }

@@ -35,7 +35,8 @@ impl Uncertain {
             | MarkerKind::RecoveryBegin
             | MarkerKind::RecoveryEnd
             | MarkerKind::VolumeLeft
-            | MarkerKind::ClockStep => Uncertain::Recovered,
+            | MarkerKind::ClockStep
+            | MarkerKind::Quiet => Uncertain::Recovered,
         }
     }
 }

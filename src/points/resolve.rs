@@ -60,8 +60,19 @@ impl Resolver<'_> {
                 let base = self.last_base().ok_or_else(|| self.no_base())?;
                 self.at_seq(base.ended, &format!("the end of the last base copy (record {})", base.ended))
             }
+            Point::LastQuiet => {
+                let quiet = self.histories.iter().rev().find_map(History::last_quiet);
+                let quiet = quiet.ok_or_else(|| self.never_quiet())?;
+                self.at_seq(quiet.seq, &format!("the last quiet moment (record {})", quiet.seq))
+            }
             Point::Tape(id) => self.at_tape(id),
         }
+    }
+
+    fn never_quiet(&self) -> Error {
+        let message = format!("{} has no quiet moment that can be restored", self.group);
+        Error::new(ErrorKind::NotFound, message)
+            .hint("one is noted when the last file that is open for writing is closed, about once a second")
     }
 
     fn newest(&self) -> Option<&History> {

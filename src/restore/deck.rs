@@ -381,9 +381,13 @@ impl Deck {
         match (found, point) {
             (Ok(_), Point::Latest) => broken.may_hold_after(end),
             (Ok(target), Point::LastBase) => broken.may_hold_after(target.seq),
-            (Ok(target), Point::LastMarker) => broken.may_hold_records() && broken.may_hold_after(target.seq),
+            (Ok(target), Point::LastMarker | Point::LastQuiet) => {
+                broken.may_hold_records() && broken.may_hold_after(target.seq)
+            }
             (Ok(_), _) => false,
-            (Err(error), Point::Marker { .. } | Point::LastMarker) if error.kind() == ErrorKind::NotFound => {
+            (Err(error), Point::Marker { .. } | Point::LastMarker | Point::LastQuiet)
+                if error.kind() == ErrorKind::NotFound =>
+            {
                 broken.may_hold_records()
             }
             (Err(error), Point::Tape(id)) if error.kind() == ErrorKind::NotFound => broken.may_begin_with(id),

@@ -1,6 +1,7 @@
 //! What the volumes of a group share: one journal volume, one order of changes, one clock.
 
 mod anchor;
+mod quiet;
 mod throttle;
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -16,8 +17,9 @@ use reelfs_journal::{
 use rustix::io::{Errno, Result};
 use uuid::Uuid;
 
-pub use anchor::ClockState;
+pub use anchor::{ClockState, believed_clock};
 pub(crate) use anchor::{STEP_MIN, boot_of_machine, distance};
+pub(crate) use quiet::Writers;
 pub use throttle::{OnFull, WARN_PERCENT};
 
 use crate::primary::{Committer, Held, OpenError, Primary, Requester};
@@ -58,6 +60,7 @@ pub struct Group {
     is_new_epoch: AtomicBool,
     on_full: Mutex<OnFull>,
     warning: throttle::Warning,
+    quiet: quiet::Quiet,
     /// The journal cannot be written.
     failed: AtomicBool,
     /// The last record that an [`Change::Amend`] followed up: a seal must not part the two.
@@ -97,6 +100,7 @@ impl Group {
         if let Some(believed) = anchors.believed(&boot, options.clock.read()) {
             jvol.follow(believed);
         }
+        let last = jvol.pointers().next.previous();
         let jvol = Arc::new(jvol);
         let committer = Committer::new(jvol.clone());
         Ok(Arc::new(Group {
@@ -110,6 +114,7 @@ impl Group {
             is_new_epoch: AtomicBool::new(false),
             on_full: Mutex::new(options.on_full),
             warning: throttle::Warning::default(),
+            quiet: quiet::Quiet::after(last),
             failed: AtomicBool::new(false),
             last_amend: AtomicU64::new(0),
             members: Mutex::default(),

@@ -56,7 +56,7 @@ use reelfs_journal::{
 };
 use rustix::io::{Errno, Result};
 
-use crate::group::{Group, OnFull, STEP_MIN, lend};
+use crate::group::{Group, OnFull, STEP_MIN, Writers, lend};
 use crate::node::Node;
 use crate::volume::Volume;
 
@@ -131,6 +131,7 @@ pub struct Primary {
     /// Wall time at which the last change of ours was applied: whatever carries a later change time is not ours.
     applied_at: AtomicI64,
     open_files: AtomicU64,
+    pub(crate) writers: Writers,
 }
 
 impl std::fmt::Debug for Primary {

@@ -156,7 +156,19 @@ impl<'a> JvolControls<'a> {
     }
 }
 
-impl JvolReader<'_> {
+impl<'a> JvolReader<'a> {
+    /// The records of a stretch whose position is known, and where its journal data ends, whatever the ends of the rings are.
+    pub(super) fn stretch(jvol: &'a Jvol, (from, to): (u64, u64), (position, end): (u64, u64)) -> JvolReader<'a> {
+        let controls = JvolControls::new(jvol, from, to, position);
+        JvolReader { controls, end, data: Vec::new(), data_start: position, data_end: position }
+    }
+
+    /// Goes on further ahead, also after an error: at a record whose position is known.
+    pub(super) fn go_on_at(&mut self, seq: u64, to: u64, position: u64) {
+        let controls = &mut self.controls;
+        (controls.next, controls.to, controls.position) = (seq, to, position);
+    }
+
     /// The next one, control data and journal data; after an error nothing more comes.
     #[expect(clippy::should_implement_trait, reason = "it lends, which Iterator cannot")]
     pub fn next(&mut self) -> Option<Result<RecordBytes<'_>, JournalError>> {

@@ -125,6 +125,23 @@ impl Jvol {
         self.flush(&mut writer).map(|_| ())
     }
 
+    /// Makes everything durable and notes that, and goes on: what does not read back later is damage then, and no torn tail.
+    ///
+    /// # Errors
+    /// As [`Jvol::sync`].
+    pub fn note_durable(&self) -> Result<(), JournalError> {
+        let mut writer = self.take_writer()?;
+        let noted = self.flush(&mut writer).and_then(|durable| {
+            if writer.durable == durable.0 {
+                return Ok(durable);
+            }
+            self.write_superblock(&mut writer, None)?;
+            self.flush(&mut writer)
+        });
+        self.hand_back(writer);
+        noted.map(|_| ())
+    }
+
     /// Flushes even when all records are known to be durable.
     pub(super) fn flush_all(&self) -> Result<(), JournalError> {
         let mut writer = self.take_writer()?;

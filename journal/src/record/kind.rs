@@ -41,6 +41,7 @@ pub(super) fn marker_code(kind: MarkerKind) -> u8 {
         MarkerKind::ResyncEnd => 10,
         MarkerKind::VolumeLeft => 11,
         MarkerKind::ClockStep => 12,
+        MarkerKind::Quiet => 13,
     }
 }
 
@@ -59,6 +60,7 @@ pub(super) fn marker_kind(code: u8) -> Result<MarkerKind, RecordError> {
         10 => MarkerKind::ResyncEnd,
         11 => MarkerKind::VolumeLeft,
         12 => MarkerKind::ClockStep,
+        13 => MarkerKind::Quiet,
         _ => return Err(RecordError::Range("marker kind")),
     })
 }

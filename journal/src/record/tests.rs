@@ -201,6 +201,18 @@ fn a_volume_that_left_is_kind_11_and_carries_its_index() {
     assert_eq!(concerned(MarkerKind::AdoptBegin), [false, true]);
     assert_eq!(concerned(MarkerKind::Named), [true, true]);
     assert_eq!(concerned(MarkerKind::EpochStart), [true, true]);
+    assert_eq!(concerned(MarkerKind::Quiet), [true, true]);
+    assert_eq!(left(MarkerKind::Quiet).encode().data()[0][PREFIX_LEN], 13);
+}
+
+#[test]
+fn only_what_happens_to_a_volume_is_a_change() {
+    let is_change = |change| Record::is_change(record(change).encode().control());
+    let file = FileId { ino: 7, generation: 1 };
+    assert!(is_change(Change::Punch { file, offset: 0, length: 1, mtime: FileTime::default() }));
+    assert!(is_change(Change::Drop { file }));
+    assert!(!is_change(Change::Sync { file }));
+    assert!(!is_change(marker(&[]).change));
 }
 
 fn marker(pairs: &[(&str, &str)]) -> Record<'static> {

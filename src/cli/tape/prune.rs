@@ -19,7 +19,7 @@ pub(crate) struct TapePruneArgs {
     /// The directory of tapes [default: every directory that the group knows]
     #[arg(long, value_name = "DIR")]
     pub tapes: Option<PathBuf>,
-    /// Only say what would be removed
+    /// Only say what would be removed, and why the others stay
     #[arg(short = 'n', long)]
     pub dry_run: bool,
 }
@@ -42,9 +42,19 @@ pub(super) fn run(arguments: &TapePruneArgs, context: &Context) -> Result<()> {
     for tape in &pruned.tapes {
         output.say(tape.display())?;
     }
+    for kept in pruned.kept.iter().filter(|_| arguments.dry_run) {
+        output.say(format!("{}  stays: {}", kept.tape.display(), kept.why))?;
+    }
     let (tapes, bytes) = (count(pruned.tapes.len() as u64, "tape"), Size(pruned.bytes));
     let verb = if arguments.dry_run { "would be removed" } else { "removed" };
     output.confirm(format!("{name}: {tapes} {verb}, {bytes}"))?;
+    let waited = pruned.kept.len() as u64 - pruned.needed;
+    if waited > 0 {
+        let waited = count(waited, "older tape");
+        output.confirm(format!(
+            "  {waited} kept: a site or a replica has not applied them: reelfs journal show {name}"
+        ))?;
+    }
     if pruned.needed > 0 {
         let needed = count(pruned.needed, "older tape");
         output.confirm(format!(

@@ -178,7 +178,7 @@ fn a_marker_on_good_tapes_is_reached_though_a_later_tape_is_damaged() {
 #[test]
 fn what_a_damaged_tape_may_hold_is_19_and_names_it() {
     for (number, points) in [
-        (3, vec![Point::Latest, Point::LastMarker, Point::LastBase, marker("none")]),
+        (3, vec![Point::Latest, Point::LastMarker, Point::LastQuiet, Point::LastBase, marker("none")]),
         (2, vec![Point::Latest, Point::LastMarker, marker("second"), marker("none")]),
     ] {
         let bench = Bench::filled();

@@ -132,6 +132,13 @@ impl Anchors {
     }
 }
 
+/// What a group that nobody has open believes of a reading of the clock, as it noted in its state directory; `None` when it noted
+/// nothing in this boot of the machine.
+#[must_use]
+pub fn believed_clock(state: &Path, now: ClockReading) -> Option<ClockReading> {
+    Anchors::load(state).believed(&boot_of_machine(), now)
+}
+
 /// How far the wall clock is ahead of the boot clock, in nanoseconds.
 pub(crate) fn distance(reading: ClockReading) -> i64 {
     reading.wall.0.saturating_sub(nanoseconds(reading.boot))
@@ -146,6 +153,13 @@ fn nanoseconds(duration: Duration) -> i64 {
 }
 
 impl Group {
+    /// The time that a record would get now: what is believed of the wall clock, also when it has stepped since the last record.
+    #[must_use]
+    pub fn believed_now(&self) -> Timestamp {
+        let _ = self.jvol.tick(&*self.clock);
+        self.clock_state().believed
+    }
+
     /// How the group takes the wall clock.
     #[must_use]
     pub fn clock_state(&self) -> ClockState {

@@ -32,7 +32,8 @@ impl HalfTold {
             | MarkerKind::AcquisitionStop
             | MarkerKind::Suspended
             | MarkerKind::VolumeLeft
-            | MarkerKind::ClockStep => {}
+            | MarkerKind::ClockStep
+            | MarkerKind::Quiet => {}
         }
     }
 

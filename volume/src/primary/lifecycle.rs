@@ -20,7 +20,7 @@ use super::lull::DueRedo;
 use super::recovery::Recovered;
 use super::verdict::{Lost, NewEpoch};
 use super::{Primary, committer, walk};
-use crate::group::{Group, GroupOptions, OnFull, boot_of_machine, distance};
+use crate::group::{Group, GroupOptions, OnFull, Writers, boot_of_machine, distance};
 use crate::volume::{Volume, mount_of};
 
 /// Kernel timestamps are coarse: a change may carry a change time this much before it was made, in nanoseconds (25 ms).
@@ -195,6 +195,7 @@ impl Primary {
             base: Mutex::new(BaseLog::load(&options.state).map_err(io_error("read the log of the base copy"))?),
             applied_at: AtomicI64::new(i64::MIN),
             open_files: AtomicU64::new(0),
+            writers: Writers::default(),
         };
         let boot = boot_id(&primary.volume, &group.jvol().path()).map_err(volume_error("look at the volume"))?;
         let mut session =

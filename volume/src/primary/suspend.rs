@@ -17,7 +17,7 @@ impl Primary {
         self.is_suspended().then(|| self.dirty.lock().as_ref().map(|map| (map.suspension, map.counts()))).flatten()
     }
 
-    pub(super) fn is_suspended(&self) -> bool {
+    pub(crate) fn is_suspended(&self) -> bool {
         self.suspended.load(Ordering::SeqCst)
     }
 
