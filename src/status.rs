@@ -123,8 +123,9 @@ impl GroupStatus {
             ));
         }
         let stale = |entry: &MountEntry| entry.is_of(name) && entry.is_stale();
-        let dead = mounts::table().unwrap_or_default().into_iter().find(stale).filter(|_| self.live.is_none());
-        if let Some(entry) = dead {
+        // only then: a look at a live mount keeps an umount from taking it away
+        let table = if self.live.is_none() { mounts::table().unwrap_or_default() } else { Vec::new() };
+        if let Some(entry) = table.into_iter().find(stale) {
             let shown = entry.point.display();
             self.troubles
                 .push(format!("the process behind {shown} is dead; go on with: reelfs mount {} {shown}", entry.source));

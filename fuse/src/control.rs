@@ -74,12 +74,17 @@ pub struct Told {
     pub time: FileTime,
 }
 
+/// Tells a fact.
+pub type Tell = dyn Fn(Fact) -> Result<Told> + Send + Sync;
+/// Sets a marker: its name, and on further lines a note.
+pub type TakeMark = dyn Fn(&str) -> Result<()> + Send + Sync;
+
 /// What is behind the files.
 pub struct ControlFiles {
-    /// Tells a fact.
-    pub tell: Box<dyn Fn(Fact) -> Result<Told> + Send + Sync>,
-    /// Sets a marker: its name, and on further lines a note.
-    pub mark: Box<dyn Fn(&str) -> Result<()> + Send + Sync>,
+    /// For what is read.
+    pub tell: Box<Tell>,
+    /// For what is written.
+    pub mark: Box<TakeMark>,
 }
 
 type Job = Box<dyn FnOnce() + Send>;

@@ -26,7 +26,7 @@ use rustix::mount::{MountFlags, UnmountFlags};
 
 use crate::adapter::Adapter;
 use crate::control::Control;
-pub use crate::control::{CONTROL_DIR, ControlFiles, Fact, Told};
+pub use crate::control::{CONTROL_DIR, ControlFiles, Fact, TakeMark, Tell, Told};
 use crate::kernel::{Config, MountOption, Session, SessionACL};
 pub use crate::parker::Throttled;
 use crate::waiting_room::WaitingRoom;
