@@ -94,6 +94,11 @@ impl Site {
         export::export(group, &self.destination(group)?, None, &mut |_, _| {}).map(|_| ())
     }
 
+    /// Whether nothing is suspended.
+    pub fn is_journaling(&self, group: &OpenGroup) -> bool {
+        primary(group).suspension().is_none()
+    }
+
     /// Whether the journal still holds all that ever happened.
     pub fn is_in_one_journal(&self, group: &OpenGroup) -> bool {
         let primary = primary(group);
