@@ -1,62 +1,43 @@
 //! What a mount costs: the same work on the backing directory, through bindfs, and through reelfs with its journal.
+//!
+//! `REELFS_PEER="passthrough_hp -f {source} {point}"` measures against that instead of bindfs; `REELFS_BEFORE=PROGRAM` measures an
+//! earlier build of reelfs beside this one, in the same run.
 
 #[path = "../tests/support/mod.rs"]
 mod support;
 
 mod paired;
+mod subjects;
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
-use std::time::Duration;
 
 use paired::{Paired, Sample};
-use support::{Disk, FileSystem, Mount, Random, Sandbox, mount, tools, wait};
+use subjects::Subject;
+use support::{Disk, FileSystem, Random, Sandbox, tools, wait};
 
-const SUBJECTS: [&str; 3] = ["backing", "bindfs", "reelfs"];
 /// Files of the tree that is unpacked and removed.
 const FILES: u64 = 5_000;
-
-/// A bindfs mount, taken down on drop.
-struct Bindfs {
-    child: Child,
-    point: PathBuf,
-}
-
-impl Bindfs {
-    fn new(source: &Path, point: &Path) -> Bindfs {
-        let child = Command::new("bindfs").arg("-f").arg(source).arg(point).spawn().expect("bindfs starts");
-        let live = || {
-            fs::read_to_string("/proc/self/mounts").is_ok_and(|mounts| mounts.contains(point.to_str().expect("UTF-8")))
-        };
-        assert!(wait::until(Duration::from_secs(10), live), "bindfs does not mount");
-        Bindfs { child, point: point.to_owned() }
-    }
-}
-
-impl Drop for Bindfs {
-    fn drop(&mut self) {
-        drop(Command::new("umount").arg(&self.point).status());
-        drop(self.child.wait());
-    }
-}
 
 /// A workload: it is prepared out of the measurement, and then measured.
 struct Workload {
     name: &'static str,
-    /// Times bindfs' that reelfs may take.
-    limit: f64,
+    /// Times the peer's that reelfs may take; none where the figure is told without a judgement.
+    limit: Option<f64>,
+    /// What `prepare` leaves is on tapes before the work begins: to reelfs every object is cold.
+    is_cold: bool,
     prepare: fn(&Path, &Bench),
     run: fn(&Path, &Bench),
 }
 
 /// What the workloads share.
 struct Bench {
-    sandbox: Sandbox,
     tar: PathBuf,
     block: Vec<u8>,
+    /// A directory on the disk that everything is on.
+    disk: PathBuf,
 }
 
 fn nothing(_: &Path, _: &Bench) {}
@@ -137,42 +118,100 @@ fn remove_tree(place: &Path, _: &Bench) {
 
 /// In an order in which each prepares for the next; a limit of 1.5 for what the journal must pay for twice.
 const WORKLOADS: &[Workload] = &[
-    Workload { name: "write 1 MiB, 64 times, new file", limit: 1.5, prepare: nothing, run: file_of_64_mib_unsynced },
+    Workload {
+        name: "write 1 MiB, 64 times, new file",
+        limit: Some(1.5),
+        is_cold: false,
+        prepare: nothing,
+        run: file_of_64_mib_unsynced,
+    },
     Workload {
         name: "overwrite 1 MiB, 64 times",
-        limit: 1.5,
+        limit: Some(1.5),
+        is_cold: false,
         prepare: file_of_64_mib,
         run: |place, bench| drop(overwrite(place, bench, 1 << 20, 64)),
     },
     Workload {
         name: "overwrite 4 KiB, 4,000 times",
-        limit: 1.0,
+        limit: Some(1.0),
+        is_cold: false,
         prepare: file_of_64_mib_once,
         run: |place, bench| drop(overwrite(place, bench, 4096, 4_000)),
     },
     Workload {
         name: "write 4 KiB + fdatasync, 200 times",
-        limit: 1.5,
+        limit: Some(1.5),
+        is_cold: false,
         prepare: file_of_64_mib_once,
         run: |place, bench| sync_writes(place, bench, false),
     },
     Workload {
         name: "append 4 KiB + fsync, 200 times",
-        limit: 1.5,
+        limit: Some(1.5),
+        is_cold: false,
         prepare: nothing,
         run: |place, bench| sync_writes(place, bench, true),
     },
-    Workload { name: "read 64 MiB, warm", limit: 1.0, prepare: file_to_read, run: |place, _| read_whole(place) },
+    Workload {
+        name: "read 64 MiB, warm",
+        limit: Some(1.0),
+        is_cold: false,
+        prepare: file_to_read,
+        run: |place, _| read_whole(place),
+    },
     Workload {
         name: "read 4 KiB at random, warm, 20,000 times",
-        limit: 1.0,
+        limit: Some(1.0),
+        is_cold: false,
         prepare: file_to_read,
         run: |place, _| read_random(place),
     },
-    Workload { name: "read 64 MiB, cold", limit: 1.0, prepare: drop_caches, run: |place, _| read_whole(place) },
-    Workload { name: "untar 5,000 files", limit: 1.0, prepare: nothing, run: untar },
-    Workload { name: "rm -rf of them", limit: 1.0, prepare: nothing, run: remove_tree },
+    Workload {
+        name: "read 64 MiB, cold",
+        limit: Some(1.0),
+        is_cold: false,
+        prepare: drop_caches,
+        run: |place, _| read_whole(place),
+    },
+    Workload { name: "untar 5,000 files", limit: Some(1.0), is_cold: false, prepare: nothing, run: untar },
+    Workload { name: "rm -rf of them", limit: Some(1.0), is_cold: false, prepare: nothing, run: remove_tree },
+    Workload { name: "chmod -R of 5,000 old files", limit: None, is_cold: true, prepare: old_tree, run: change_modes },
+    Workload {
+        name: "append to each of 5,000 old files",
+        limit: None,
+        is_cold: true,
+        prepare: old_tree,
+        run: append_all,
+    },
+    Workload { name: "rm -rf of 5,000 old files", limit: None, is_cold: true, prepare: old_tree, run: remove_old },
 ];
+
+/// 500 directories of 10 small files, made anew.
+fn old_tree(place: &Path, _: &Bench) {
+    let place = place.join("old");
+    drop(fs::remove_dir_all(&place));
+    for number in 0..FILES {
+        let directory = place.join(format!("{}", number / 10));
+        fs::create_dir_all(&directory).expect("a directory");
+        fs::write(directory.join(number.to_string()), "a line\n").expect("a file");
+    }
+}
+
+fn change_modes(place: &Path, _: &Bench) {
+    tools::run("chmod", &["-R", "g+w", place.join("old").to_str().expect("UTF-8")]);
+}
+
+fn append_all(place: &Path, _: &Bench) {
+    for number in 0..FILES {
+        let path = place.join("old").join(format!("{}/{number}", number / 10));
+        File::options().append(true).open(path).and_then(|mut file| file.write_all(b"a line\n")).expect("room");
+    }
+}
+
+fn remove_old(place: &Path, _: &Bench) {
+    tools::run("rm", &["-rf", place.join("old").to_str().expect("UTF-8")]);
+}
 
 fn file_of_64_mib_unsynced(place: &Path, bench: &Bench) {
     let mut file = File::create(place.join("new")).expect("a file");
@@ -214,53 +253,65 @@ fn main() -> std::process::ExitCode {
     let sandbox = disk.as_ref().map_or_else(Sandbox::new, |disk| Sandbox::within(disk.path()));
     println!("{}\n", paired::machine(sandbox.root()));
     let tar = prepare_tree(&sandbox);
-    let places = [sandbox.directory("backing"), sandbox.directory("behind-bindfs"), sandbox.directory("behind-reelfs")];
-    sandbox.group_of_size("bench", &places[2], "4GiB");
-    let tapes = sandbox.directory("tapes");
-    sandbox.base("bench", &tapes);
-    let reelfs = Mount::new(&sandbox, "bench", &sandbox.directory("reelfs"), &[]);
-    let bindfs = Bindfs::new(&places[1], &sandbox.directory("bindfs"));
-    let views = [places[0].clone(), bindfs.point.clone(), reelfs.path().to_owned()];
-    let bench = Bench { block: Random::new("block", 0).bytes(1 << 20), sandbox, tar };
-    println!("| work | backing directory | bindfs | reelfs | reelfs / bindfs | limit | flushes |");
-    println!("|---|---|---|---|---|---|---|");
+    let bench = Bench { block: Random::new("block", 0).bytes(1 << 20), tar, disk: sandbox.root().to_owned() };
+    let mut subjects = vec![Subject::bare(&sandbox), Subject::peer(&sandbox), Subject::reelfs(&sandbox)];
+    subjects.extend(Subject::before(&sandbox));
+    let missed = print_table(&bench, &subjects);
+    println!("\ntimes as multiples of the backing directory's: median of {} rounds (least-most)", paired::rounds());
+    subjects.into_iter().for_each(Subject::end);
+    std::process::ExitCode::from(u8::from(missed > 0))
+}
+
+/// Measures what is asked for and prints a row for each; how many limits were passed.
+fn print_table(bench: &Bench, subjects: &[Subject]) -> u32 {
+    let names: Vec<&'static str> = subjects.iter().map(|subject| subject.name).collect();
+    let has_before = names.contains(&"before");
+    println!(
+        "| work | backing directory | peer | reelfs | reelfs / peer | limit | {}processor: peer, reelfs | flushes |",
+        if has_before { "reelfs / before | " } else { "" }
+    );
+    println!("|---|---|---|---|---|---|{}---|---|", if has_before { "---|" } else { "" });
     let mut missed = 0;
     // `cargo bench --bench mount -- untar` measures the rows that say untar
     let asked: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
     let wanted = |workload: &&Workload| asked.is_empty() || asked.iter().any(|word| workload.name.contains(word));
     for workload in WORKLOADS.iter().filter(wanted) {
-        let paired = Paired::measure(&SUBJECTS, paired::rounds(), |subject| measure(&bench, workload, &views[subject]));
-        bench.sandbox.export("bench", &tapes);
-        let ratio = paired.ratio("reelfs", "bindfs");
+        let paired = Paired::measure(&names, paired::rounds(), |subject| measure(bench, workload, &subjects[subject]));
+        subjects.iter().for_each(Subject::export);
+        let ratio = paired.ratio("reelfs", "peer");
+        let verdict = workload.limit.map(|limit| paired::verdict(workload.name, ratio, limit, &mut missed));
+        let before = has_before.then(|| format!("{} | ", paired.ratio("reelfs", "before"))).unwrap_or_default();
+        let flushes: Vec<String> = names.iter().map(|name| paired.flushes(name).to_string()).collect();
         println!(
-            "| {} | {:.1} ms | {} | {} | {ratio} | {} | {}, {}, {} |",
+            "| {} | {:.1} ms | {} | {} | {ratio} | {} | {before}{} ms, {} ms | {} |",
             workload.name,
             paired.median("backing").as_secs_f64() * 1e3,
-            paired.ratio("bindfs", "backing"),
+            paired.ratio("peer", "backing"),
             paired.ratio("reelfs", "backing"),
-            paired::verdict(workload.name, ratio, workload.limit, &mut missed),
-            paired.flushes("backing"),
-            paired.flushes("bindfs"),
-            paired.flushes("reelfs"),
+            verdict.unwrap_or_else(|| "told only".to_owned()),
+            paired.processor("peer").as_millis(),
+            paired.processor("reelfs").as_millis(),
+            flushes.join(", "),
         );
     }
-    drop(bindfs);
-    reelfs.umount();
-    assert!(!mount::is_mounted(&views[2]), "the mount is still there");
-    println!("\ntimes as multiples of the backing directory's: median of {} rounds (least-most)", paired::rounds());
-    std::process::ExitCode::from(u8::from(missed > 0))
+    missed
 }
 
 /// One workload on one subject. What removes a tree needs one, and what unpacks one needs its place empty.
-fn measure(bench: &Bench, workload: &Workload, place: &Path) -> Sample {
+fn measure(bench: &Bench, workload: &Workload, subject: &Subject) -> Sample {
+    let place = &subject.view;
     let is_there = place.join("tree").exists();
-    match (workload.name.starts_with("untar"), workload.name.starts_with("rm")) {
+    match (workload.name.starts_with("untar"), workload.name.starts_with("rm -rf of them")) {
         (true, _) if is_there => remove_tree(place, bench),
         (_, true) if !is_there => untar(place, bench),
         _ => {}
     }
     (workload.prepare)(place, bench);
-    let (begin, before) = (wait::now(), flushes(bench.sandbox.root()));
+    if workload.is_cold {
+        subject.export();
+    }
+    let (used, before, begin) = (subject.processor_time(), flushes(&bench.disk), wait::now());
     (workload.run)(place, bench);
-    Sample { took: begin.elapsed(), flushes: flushes(bench.sandbox.root()) - before }
+    let took = begin.elapsed();
+    Sample { took, flushes: flushes(&bench.disk) - before, processor: subject.processor_time() - used }
 }

@@ -50,7 +50,7 @@ fn timed(run: impl FnOnce()) -> Sample {
     tools::run("sync", &[]);
     let begin = wait::now();
     run();
-    Sample { took: begin.elapsed(), flushes: 0 }
+    Sample { took: begin.elapsed(), ..Sample::default() }
 }
 
 fn speed(bytes: u64, took: Duration) -> f64 {

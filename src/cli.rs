@@ -7,6 +7,7 @@ mod completions;
 mod demo;
 mod follow;
 mod group;
+mod helper;
 mod journal;
 mod log;
 mod man;
@@ -74,6 +75,8 @@ impl Context {
     }
 }
 
+pub(crate) use status::document as status_document;
+
 /// Runs the command line; the whole program.
 #[must_use]
 pub fn main(arguments: Vec<OsString>) -> ExitCode {
@@ -85,8 +88,14 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
         Output::plain(json).error(&Error::usage(error.to_string()));
         return ExitCode::from(2);
     }
+    if arguments.first().is_some_and(|program| helper::is_meant(program)) {
+        return helper::main(&arguments);
+    }
     let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,
+        Err(error) if error.kind() == ClapKind::InvalidSubcommand && helper::is_implied(&arguments) => {
+            return helper::main(&arguments);
+        }
         Err(error) => return usage(&error, json),
     };
     let early = Output::plain(json);

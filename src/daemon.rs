@@ -19,6 +19,7 @@ use crate::journal_state::JournalState;
 use crate::open_group::OpenGroup;
 use crate::request::{self, Request, Step};
 use crate::served::{Gone, Mounts};
+use crate::systemd::{self, Patience};
 
 /// Conversations at the same time; one more is refused.
 const CONNECTIONS_MAX: usize = 32;
@@ -92,6 +93,9 @@ pub struct LiveMount {
     pub delay_ms: f64,
     /// Files that are open.
     pub open_files: u64,
+    /// It is on its way out, and may be mounted again when it has gone.
+    #[serde(default)]
+    pub ending: bool,
 }
 
 /// Something long that goes on.
@@ -181,6 +185,8 @@ impl Daemon {
     /// What the last thing says, or that the group cannot be closed cleanly; the next mount recovers then.
     pub fn wait(self, last: impl FnOnce(&OpenGroup) -> Result<()>) -> Result<()> {
         let served = self.shared.mounts.wait_last().map_err(|error| Error::io("serve the mount", error));
+        systemd::stopping();
+        let _patience = Patience::with("closing the journal");
         let last = last(&self.shared.group);
         let closed = {
             // a tape that is being written is finished first
@@ -293,6 +299,7 @@ impl Shared {
             slowed: served.mounted.throttled().requests,
             delay_ms: self.delay_ms(served.index),
             open_files: self.group.volume(served.index).map_or(0, |volume| volume.primary.open_files()),
+            ending: served.is_ending(self.group.dir().name()),
         });
         Ok(Live {
             pid: std::process::id(),

@@ -11,6 +11,8 @@ pub struct Words {
     pub nonempty: bool,
     /// Refuse instead of adopting what changed behind the mount.
     pub strict: bool,
+    /// No control directory in the mount.
+    pub no_control_dir: bool,
     /// For the kernel.
     pub kernel: Vec<String>,
 }
@@ -25,7 +27,7 @@ pub fn threads() -> usize {
 }
 
 /// Words of `/etc/fstab` and `mount(8)` that mean nothing here, and the kernel's defaults.
-const PASSED_OVER: [&str; 20] = [
+const PASSED_OVER: [&str; 29] = [
     "auto",
     "noauto",
     "user",
@@ -46,7 +48,19 @@ const PASSED_OVER: [&str; 20] = [
     "default_permissions",
     "diratime",
     "nostrictatime",
+    "strictatime",
+    "norelatime",
+    "nodiratime",
+    "lazytime",
+    "nolazytime",
+    "nomand",
+    "noiversion",
+    "silent",
+    "loud",
 ];
+
+/// How a line of fstab says where groups are kept: nobody sets `REELFS_STATE_DIR` for mount(8).
+pub const STATE_DIR: &str = "state_dir=";
 
 /// Words that the kernel takes.
 const KERNEL: [&str; 7] = ["ro", "nodev", "nosuid", "noexec", "noatime", "sync", "dirsync"];
@@ -57,12 +71,20 @@ const KERNEL: [&str; 7] = ["ro", "nodev", "nosuid", "noexec", "noatime", "sync",
 /// A word that nobody knows, by name (exit code 2).
 pub fn parse(arguments: &[String]) -> Result<Words> {
     let mut words = Words::default();
-    for word in arguments.iter().map(|argument| split(argument)).collect::<Result<Vec<_>>>()?.into_iter().flatten() {
+    for word in all(arguments)? {
         match word.as_str() {
             "" => {}
             "allow_other" => words.allow_other = true,
             "nonempty" => words.nonempty = true,
             "strict" => words.strict = true,
+            "no_control_dir" => words.no_control_dir = true,
+            "remount" => {
+                return Err(Error::usage("a mount is not changed while it is there")
+                    .hint("unmount it and mount it again: reelfs umount DIR"));
+            }
+            word if word.starts_with(STATE_DIR) => {
+                return Err(Error::usage(format!("`{word}` is for fstab alone")).hint("here it is a flag: --state-dir"));
+            }
             known if KERNEL.contains(&known) => words.kernel.push(word),
             known if PASSED_OVER.contains(&known) || known.starts_with("x-") || known.starts_with("comment=") => {}
             flag if flag.starts_with('-') => {
@@ -71,11 +93,26 @@ pub fn parse(arguments: &[String]) -> Result<Words> {
             }
             unknown => {
                 return Err(Error::usage(format!("`{unknown}` is not a mount option"))
-                    .hint(format!("there are: allow_other, nonempty, strict, {}", KERNEL.join(", "))));
+                    .hint(format!("there are: allow_other, nonempty, strict, no_control_dir, {}", KERNEL.join(", "))));
             }
         }
     }
     Ok(words)
+}
+
+/// The words of all `-o` arguments.
+///
+/// # Errors
+/// A backslash at an end (exit code 2).
+pub fn all(arguments: &[String]) -> Result<Vec<String>> {
+    let lists = arguments.iter().map(|argument| split(argument)).collect::<Result<Vec<_>>>()?;
+    Ok(lists.into_iter().flatten().filter(|word| !word.is_empty()).collect())
+}
+
+/// A word as [`parse`] reads it.
+#[must_use]
+pub fn escape(word: &str) -> String {
+    word.replace('\\', "\\\\").replace(',', "\\,")
 }
 
 /// Splits at commas; a backslash takes the character after it as it is.
@@ -112,9 +149,14 @@ mod tests {
 
     #[test]
     fn unknown_words_are_named() {
-        for (text, part) in
-            [("ro,bogus", "`bogus` is not"), ("--json", "is a flag"), ("a\\,b", "`a,b`"), ("a\\", "backslash")]
-        {
+        for (text, part) in [
+            ("ro,bogus", "`bogus` is not"),
+            ("--json", "is a flag"),
+            ("a\\,b", "`a,b`"),
+            ("a\\", "backslash"),
+            ("remount,ro", "not changed"),
+            ("state_dir=/x", "fstab"),
+        ] {
             let error = read(&[text]).expect_err(text);
             assert!(error.code() == 2 && error.to_string().contains(part), "{error}");
         }
@@ -123,8 +165,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn escaped_words_come_back(words in proptest::collection::vec("[a-z,\\\\=]{1,8}", 1..5)) {
-            let escape = |word: &String| word.replace('\\', "\\\\").replace(',', "\\,");
-            let joined = words.iter().map(escape).collect::<Vec<_>>().join(",");
+            let joined = words.iter().map(|word| escape(word)).collect::<Vec<_>>().join(",");
             proptest::prop_assert_eq!(split(&joined).expect("split"), words);
         }
     }

@@ -63,6 +63,14 @@ pub fn at(point: &Path) -> Result<Option<MountEntry>> {
     Ok(table()?.into_iter().rfind(|entry| entry.point == point))
 }
 
+/// A volume of this group is mounted at exactly this place, whatever is mounted over it.
+///
+/// # Errors
+/// As [`table`].
+pub fn is_at(point: &Path, group: &GroupName) -> Result<bool> {
+    Ok(table()?.into_iter().any(|entry| entry.point == point && entry.is_of(group)))
+}
+
 /// `36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue`
 fn parse(line: &[u8]) -> Option<MountEntry> {
     let mut fields = line.split(|&byte| byte == b' ');

@@ -204,9 +204,21 @@ fn paint(color: bool, tone: Tone, text: &str) -> String {
 }
 
 fn write_json<T: Serialize>(value: &T) -> Result<()> {
+    write_stdout(&line(value)?)
+}
+
+fn line<T: Serialize>(value: &T) -> Result<String> {
     let mut text = serde_json::to_string(value).map_err(|error| Error::failed("write JSON").because(error))?;
     text.push('\n');
-    write_stdout(&text)
+    Ok(text)
+}
+
+/// A result as [`Output::document`] prints it, newline included.
+///
+/// # Errors
+/// It is no JSON.
+pub fn json_line<T: Serialize>(body: &T) -> Result<String> {
+    line(&Document { schema: SCHEMA, body })
 }
 
 /// Writes at once, so that a pipe gets whole lines; a reader that has gone ends the program without a complaint.

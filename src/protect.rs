@@ -127,7 +127,7 @@ impl Protection {
 }
 
 /// The group whose protected directory this is, under whatever name.
-fn group_of(state: &StateDir, source: &Path) -> Result<Option<GroupFile>> {
+pub(crate) fn group_of(state: &StateDir, source: &Path) -> Result<Option<GroupFile>> {
     let identity = |path: &Path| fs::metadata(path).map(|metadata| (metadata.dev(), metadata.ino())).ok();
     let own = identity(source);
     let mut found = None;
@@ -195,7 +195,7 @@ fn refuse_unwritable(tapes: &Path) -> Result<()> {
 }
 
 /// The volume of a group whose directory this is.
-fn volume_of<'f>(file: &'f GroupFile, source: &Path) -> Result<&'f VolumeEntry> {
+pub(crate) fn volume_of<'f>(file: &'f GroupFile, source: &Path) -> Result<&'f VolumeEntry> {
     let identity = |path: &Path| fs::metadata(path).map(|metadata| (metadata.dev(), metadata.ino())).ok();
     let by_name = file.volumes.iter().find(|volume| volume.pvol == source);
     let same = |volume: &&VolumeEntry| identity(source).is_some_and(|own| identity(&volume.pvol) == Some(own));

@@ -143,6 +143,9 @@ pub struct FurtherMount {
     pub kernel: Vec<String>,
     /// Refuse instead of adopting what changed behind the mount.
     pub strict: bool,
+    /// Without a control directory.
+    #[serde(default)]
+    pub no_control_dir: bool,
 }
 
 impl FurtherMount {
@@ -155,6 +158,7 @@ impl FurtherMount {
             allow_other: self.allow_other,
             kernel_options: self.kernel.clone(),
             threads: mount_options::threads(),
+            control_dir: !self.no_control_dir,
         }
     }
 }

@@ -7,9 +7,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::{Condvar, Mutex};
 use reelfs_fuse::{MountOptions, Mounted};
-use reelfs_journal::{Timestamp, VolumeIndex, VolumeName};
+use reelfs_journal::{GroupName, Timestamp, VolumeIndex, VolumeName};
 
+use crate::control_files;
 use crate::error::{Error, ErrorKind, Result};
+use crate::mounts;
 use crate::open_group::OpenGroup;
 use crate::open_volume::OpenVolume;
 
@@ -20,6 +22,13 @@ pub(crate) struct Served {
     pub(crate) mounted: Mounted,
     pub(crate) mountpoint: PathBuf,
     pub(crate) since: Timestamp,
+}
+
+impl Served {
+    /// It is on its way out: the kernel has let go of it, or somebody has taken it away and users that it still has end it.
+    pub(crate) fn is_ending(&self, group: &GroupName) -> bool {
+        self.mounted.has_ended() || mounts::is_at(&self.mountpoint, group).is_ok_and(|is_there| !is_there)
+    }
 }
 
 /// What became of a mount that somebody asked to end.
@@ -69,6 +78,8 @@ impl Mounts {
     /// 11 when it is mounted already, 16 when the last mount has just ended; the mount cannot be made.
     pub(crate) fn add(self: &Arc<Self>, index: VolumeIndex, strict: bool, options: &MountOptions) -> Result<()> {
         let _adding = self.adding.lock();
+        // the volume may be the one that is just being closed
+        self.changed.wait_while(&mut self.now.lock(), |now| now.closing > 0);
         self.refuse_ended()?;
         if let Some(served) = self.list().iter().find(|served| served.index == index) {
             let shown = served.mountpoint.display();
@@ -93,7 +104,8 @@ impl Mounts {
 
     fn put(self: &Arc<Self>, volume: OpenVolume, options: &MountOptions) -> Result<()> {
         let index = volume.index;
-        let mounted = match reelfs_fuse::mount(volume.primary.clone(), options) {
+        let files = if options.control_dir { control_files::of(&self.group, &volume) } else { None };
+        let mounted = match reelfs_fuse::mount(volume.primary.clone(), options, files) {
             Ok(mounted) => mounted,
             Err(error) => {
                 self.group.close_volume(index)?;

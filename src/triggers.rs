@@ -124,7 +124,7 @@ fn batch(group: &OpenGroup, target: &Target, last: Duration) -> Option<Batch> {
 }
 
 /// How old a record is, by the clock that gave it its time.
-fn age(group: &OpenGroup, seq: Seq, pointers: &JvolPointers) -> Option<Duration> {
+pub(crate) fn age(group: &OpenGroup, seq: Seq, pointers: &JvolPointers) -> Option<Duration> {
     let mut controls = group.journal().jvol().controls(seq, seq).ok()?;
     let time = Record::peek(controls.next()?.ok()?).1;
     let now: Timestamp = group.journal().clock_state().believed.max(pointers.last_time);

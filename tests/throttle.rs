@@ -169,7 +169,8 @@ fn the_price_of_a_request_by_occupancy() {
         let begin = support::wait::now();
         site.write(&mut random);
         rows.push((used, begin.elapsed()));
-        if used > 0.97 {
+        // an operation waits while the rest of the journal may be too small for it, and nobody makes room here
+        if used > 0.95 {
             break;
         }
     }

@@ -11,6 +11,8 @@ pub struct Sample {
     pub took: Duration,
     /// Flushes that the disk was asked for, 0 where it does not say.
     pub flushes: u64,
+    /// Processor time of the daemon.
+    pub processor: Duration,
 }
 
 /// The samples of one workload: a row a subject, a column a round.
@@ -56,6 +58,14 @@ impl Paired {
     /// Median wall time of a subject.
     pub fn median(&self, subject: &str) -> Duration {
         let mut times: Vec<Duration> = self.samples[self.index(subject)].iter().map(|sample| sample.took).collect();
+        times.sort();
+        times[times.len() / 2]
+    }
+
+    /// Median processor time of a subject's daemon.
+    pub fn processor(&self, subject: &str) -> Duration {
+        let mut times: Vec<Duration> =
+            self.samples[self.index(subject)].iter().map(|sample| sample.processor).collect();
         times.sort();
         times[times.len() / 2]
     }

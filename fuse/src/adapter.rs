@@ -12,6 +12,7 @@ use reelfs_volume::{Primary, SetAttr};
 use rustix::io::Errno;
 
 use crate::answer::*;
+use crate::control::{Control, is_control};
 use crate::kernel::*;
 use crate::waiting_room::WaitingRoom;
 
@@ -24,6 +25,8 @@ pub(crate) struct Adapter {
     pub(crate) waiting: Arc<WaitingRoom>,
     /// Mounted with `-o sync`.
     pub(crate) sync_always: bool,
+    /// The control directory, if there is one.
+    pub(crate) control: Option<Control>,
 }
 
 impl Adapter {
@@ -43,6 +46,16 @@ impl Adapter {
     fn real(&self, ino: INodeNo) -> u64 {
         if ino == INodeNo::ROOT { self.primary.root() } else { ino.0 }
     }
+
+    /// The control directory, when a request is about something in it.
+    fn control_of(&self, ino: INodeNo) -> Option<&Control> {
+        self.control.as_ref().filter(|_| is_control(ino.0))
+    }
+
+    /// Why a name may not be made, changed or removed.
+    fn refusal(&self, parent: INodeNo, name: &OsStr) -> Option<Errno> {
+        self.control.as_ref().and_then(|control| control.refusal(self.real(parent), name))
+    }
 }
 
 impl Filesystem for Adapter {
@@ -60,6 +73,8 @@ impl Filesystem for Adapter {
             InitFlags::FUSE_CACHE_SYMLINKS,
             InitFlags::FUSE_EXPLICIT_INVAL_DATA,
             InitFlags::FUSE_MAX_PAGES,
+            // the kernel would give out handles of files that we cannot find again once it has forgotten them
+            InitFlags::FUSE_NO_EXPORT_SUPPORT,
         ];
         for flag in wanted {
             if config.add_capabilities(flag).is_err() {
@@ -74,6 +89,9 @@ impl Filesystem for Adapter {
     }
 
     fn lookup(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        if let Some(control) = self.control.as_ref().filter(|control| control.is_name(self.real(parent), name)) {
+            return control.lookup(self.real(parent), name, reply);
+        }
         entry(reply, self.primary.lookup(self.real(parent), name));
     }
 
@@ -82,6 +100,9 @@ impl Filesystem for Adapter {
     }
 
     fn getattr(&self, _request: &Request, ino: INodeNo, _handle: Option<FileHandle>, reply: ReplyAttr) {
+        if let Some(control) = self.control_of(ino) {
+            return control.getattr(ino.0, reply);
+        }
         attr(reply, self.primary.stat(self.real(ino)));
     }
 
@@ -103,6 +124,9 @@ impl Filesystem for Adapter {
         _flags: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
+        if let Some(control) = self.control_of(ino) {
+            return control.setattr(ino.0, size, reply);
+        }
         let (who, ino) = (who(request), self.real(ino));
         let (atime, mtime) = (atime.map(time_set), mtime.map(time_set));
         let asked = SetAttr { mode, uid, gid, size, atime, mtime };
@@ -147,11 +171,17 @@ impl Filesystem for Adapter {
     }
 
     fn unlink(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        if let Some(refusal) = self.refusal(parent, name) {
+            return reply.error(code(refusal));
+        }
         let (who, parent, name) = (who(request), self.real(parent), name.to_owned());
         self.waiting.change(0, reply, move |primary| primary.unlink(&who, parent, &name), empty);
     }
 
     fn rmdir(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        if let Some(refusal) = self.refusal(parent, name) {
+            return reply.error(code(refusal));
+        }
         let (who, parent, name) = (who(request), self.real(parent), name.to_owned());
         self.waiting.change(0, reply, move |primary| primary.rmdir(&who, parent, &name), empty);
     }
@@ -166,6 +196,9 @@ impl Filesystem for Adapter {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
+        if let Some(refusal) = self.refusal(parent, name).or_else(|| self.refusal(new_parent, new_name)) {
+            return reply.error(code(refusal));
+        }
         let who = who(request);
         let (old, new) = ((self.real(parent), name.to_owned()), (self.real(new_parent), new_name.to_owned()));
         let flags = flags.bits();
@@ -174,11 +207,17 @@ impl Filesystem for Adapter {
     }
 
     fn link(&self, request: &Request, ino: INodeNo, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        if let Some(refusal) = self.refusal(parent, name).or(self.control_of(ino).map(|_| Errno::PERM)) {
+            return reply.error(code(refusal));
+        }
         let (who, ino, parent, name) = (who(request), self.real(ino), self.real(parent), name.to_owned());
         self.waiting.change(0, reply, move |primary| primary.link(&who, ino, parent, &name), entry);
     }
 
     fn open(&self, _request: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        if let Some(control) = self.control_of(ino) {
+            return control.open(ino.0, reply);
+        }
         let write = flags.0 & libc::O_ACCMODE != libc::O_RDONLY;
         match self.primary.open(self.real(ino), write) {
             Ok(()) => reply.opened(FileHandle(0), open_mode(flags.0)),
@@ -190,13 +229,16 @@ impl Filesystem for Adapter {
         &self,
         _request: &Request,
         ino: INodeNo,
-        _handle: FileHandle,
+        handle: FileHandle,
         offset: u64,
         size: u32,
         _flags: OpenFlags,
         _owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
+        if let Some(control) = self.control_of(ino) {
+            return control.read(handle, offset, size, reply);
+        }
         match self.primary.read(self.real(ino), offset, size as usize) {
             Ok(bytes) => reply.data(&bytes),
             Err(error) => reply.error(code(error)),
@@ -215,6 +257,9 @@ impl Filesystem for Adapter {
         _owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
+        if let Some(control) = self.control_of(ino) {
+            return control.write(ino.0, data, reply);
+        }
         let (who, ino) = (who(request), self.real(ino));
         let kill = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
         let reply = Written { reply, sync: self.sync_after(flags.0), primary: self.primary.clone(), who, ino };
@@ -238,17 +283,23 @@ impl Filesystem for Adapter {
         &self,
         _request: &Request,
         ino: INodeNo,
-        _handle: FileHandle,
+        handle: FileHandle,
         _flags: OpenFlags,
         _owner: Option<LockOwner>,
         _flush: bool,
         reply: ReplyEmpty,
     ) {
-        self.primary.release(self.real(ino));
+        match self.control_of(ino) {
+            Some(control) => control.release(handle),
+            None => self.primary.release(self.real(ino)),
+        }
         reply.ok();
     }
 
     fn fsync(&self, request: &Request, ino: INodeNo, _handle: FileHandle, data_only: bool, reply: ReplyEmpty) {
+        if self.control_of(ino).is_some() {
+            return reply.ok();
+        }
         let done = Box::new(move |result| empty(reply, result));
         self.primary.sync_file(&who(request), self.real(ino), data_only, done);
     }
@@ -259,6 +310,9 @@ impl Filesystem for Adapter {
     }
 
     fn readdir(&self, _request: &Request, ino: INodeNo, _handle: FileHandle, offset: u64, mut reply: ReplyDirectory) {
+        if let Some(control) = self.control_of(ino) {
+            return control.readdir(offset, reply);
+        }
         let result = self.primary.read_dir(self.real(ino), offset, &mut |entry| {
             reply.add(INodeNo(entry.ino), entry.next_offset, kind(entry.file_type), OsStr::from_bytes(entry.name))
         });
@@ -276,6 +330,9 @@ impl Filesystem for Adapter {
         offset: u64,
         mut reply: ReplyDirectoryPlus,
     ) {
+        if let Some(control) = self.control_of(ino) {
+            return control.readdirplus(offset, reply);
+        }
         let parent = self.real(ino);
         let mut failed = None;
         let result = self.primary.read_dir(parent, offset, &mut |entry| {
@@ -342,16 +399,25 @@ impl Filesystem for Adapter {
         _position: u32,
         reply: ReplyEmpty,
     ) {
+        if self.control_of(ino).is_some() {
+            return reply.error(code(Errno::OPNOTSUPP));
+        }
         let (who, ino, name, value) = (who(request), self.real(ino), name.to_owned(), value.to_vec());
         let run = move |primary: &Primary| primary.setxattr(&who, ino, &name, &value, flags);
         self.waiting.change(0, reply, run, empty);
     }
 
     fn getxattr(&self, _request: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        if self.control_of(ino).is_some() {
+            return reply.error(code(Errno::NODATA));
+        }
         xattr(reply, size, self.primary.getxattr(self.real(ino), name));
     }
 
     fn listxattr(&self, _request: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
+        if self.control_of(ino).is_some() {
+            return xattr(reply, size, Ok(Vec::new()));
+        }
         xattr(reply, size, self.primary.listxattr(self.real(ino)));
     }
 
@@ -388,6 +454,9 @@ impl Filesystem for Adapter {
         flags: i32,
         reply: ReplyCreate,
     ) {
+        if let Some(refusal) = self.refusal(parent, name) {
+            return reply.error(code(refusal));
+        }
         let (who, parent, name) = (who(request), self.real(parent), name.to_owned());
         let run = move |primary: &Primary| created(primary, &who, parent, &name, (mode, umask, flags));
         self.waiting.change(0, (reply, open_mode(flags)), run, |(reply, open_mode), result| match result {
@@ -442,6 +511,9 @@ impl Filesystem for Adapter {
         _flags: CopyFileRangeFlags,
         reply: ReplyWrite,
     ) {
+        if self.control_of(from).or(self.control_of(to)).is_some() {
+            return reply.error(code(Errno::XDEV)); // the kernel reads and writes then
+        }
         let (who, from, to) = (who(request), (self.real(from), from_offset), (self.real(to), to_offset));
         let run = move |primary: &Primary| {
             let copied = primary.copy_range(&who, from, to, length)?;
@@ -463,6 +535,9 @@ impl Adapter {
         umask: u32,
         reply: ReplyEntry,
     ) {
+        if let Some(refusal) = self.refusal(parent, name) {
+            return reply.error(code(refusal));
+        }
         let (who, parent, name) = (who(request), self.real(parent), name.to_owned());
         let run = move |primary: &Primary| primary.make(&who, parent, &name, kind.clone(), mode & 0o7777, umask);
         self.waiting.change(0, reply, run, entry);

@@ -5,6 +5,7 @@
 
 mod adapter;
 mod answer;
+mod control;
 mod kernel;
 mod parker;
 mod waiting_room;
@@ -24,6 +25,8 @@ use rustix::fs::{Mode, OFlags};
 use rustix::mount::{MountFlags, UnmountFlags};
 
 use crate::adapter::Adapter;
+use crate::control::Control;
+pub use crate::control::{CONTROL_DIR, ControlFiles, Fact, Told};
 use crate::kernel::{Config, MountOption, Session, SessionACL};
 pub use crate::parker::Throttled;
 use crate::waiting_room::WaitingRoom;
@@ -41,6 +44,8 @@ pub struct MountOptions {
     pub kernel_options: Vec<String>,
     /// Event loops; 2 to 4 serve well.
     pub threads: usize,
+    /// With a control directory ([`CONTROL_DIR`]), unless the volume has something of that name.
+    pub control_dir: bool,
 }
 
 /// A live mount.
@@ -57,14 +62,19 @@ impl std::fmt::Debug for Mounted {
     }
 }
 
-/// Mounts a volume. When this returns, the mount answers.
+/// Mounts a volume, with what is behind its control directory if it is to have one. When this returns, the mount answers.
 ///
 /// # Errors
 /// What mounting says: `EPERM` without privileges or `fusermount3`, `ENOENT`, `ENOTDIR`.
-pub fn mount(primary: Arc<Primary>, options: &MountOptions) -> io::Result<Mounted> {
+pub fn mount(
+    primary: Arc<Primary>,
+    options: &MountOptions,
+    control_files: Option<ControlFiles>,
+) -> io::Result<Mounted> {
+    let control = control_files.map(|files| Control::new(files, primary.root())).transpose()?;
     let waiting = WaitingRoom::new(primary.clone())?;
     let sync_always = options.kernel_options.iter().any(|option| option == "sync");
-    let adapter = Adapter { primary, waiting: waiting.clone(), sync_always };
+    let adapter = Adapter { primary, waiting: waiting.clone(), sync_always, control };
     let session = match session(adapter, options) {
         Ok(session) => session,
         Err(error) => {

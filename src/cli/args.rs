@@ -35,7 +35,7 @@ pub struct Cli {
 }
 
 /// Flags of every verb.
-#[derive(Debug, Clone, clap::Args)]
+#[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "Global options")]
 pub struct Global {
     /// Results as JSON, errors as JSON on stderr

@@ -1,5 +1,8 @@
 //! `reelfs mount`: in the background unless asked otherwise, and back only when the mount is live.
 
+mod former;
+mod written;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -20,6 +23,7 @@ use crate::open_group::OpenGroup;
 use crate::request::{self, FurtherMount, Request};
 use crate::scope::Scope;
 use crate::state::GroupDir;
+use crate::systemd::{self, Patience};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -28,8 +32,15 @@ Examples:
   reelfs mount docs /srv/docs -f -o noexec
   reelfs mount shop/logs /srv/logs              one volume of a group of several
 
-Options for -o: allow_other (root's default), nonempty, strict, ro, nodev, nosuid, noexec, noatime, sync, dirsync.
-Words of fstab that mean nothing here are passed over.";
+Options for -o: allow_other (root's default), nonempty, strict, no_control_dir, ro, nodev, nosuid, noexec, noatime,
+sync, dirsync. Words of fstab that mean nothing here are passed over.
+
+In the mount, .reelfs/position, lag and status can be read, and echo NAME >.reelfs/mark sets a marker.
+
+mount(8) and fstab mount groups, too, when they find the program under their names:
+  ln -s \"$(command -v reelfs)\" /sbin/mount.reelfs; ln -s mount.reelfs /sbin/mount.fuse.reelfs
+  mount -t reelfs docs /srv/docs
+In a line of fstab (--print-fstab) state_dir=DIR stands for --state-dir.";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -48,9 +59,35 @@ pub(crate) struct MountArgs {
     /// Refuse to mount when something changed behind the mount, instead of adopting it
     #[arg(long)]
     pub strict: bool,
+    /// Mount nothing, and print the line for /etc/fstab
+    #[arg(long, conflicts_with_all = ["foreground", "print_unit"])]
+    pub print_fstab: bool,
+    /// Mount nothing, and print a service for systemd
+    #[arg(long, conflicts_with = "foreground")]
+    pub print_unit: bool,
     /// The process behind a mount in the background: says on stdout, once, that the mount is live
     #[arg(long, hide = true)]
     pub ready_on_stdout: bool,
+    /// Say nothing when it is mounted, as mount(8) does.
+    #[arg(skip)]
+    pub silent: bool,
+}
+
+impl MountArgs {
+    /// As mount(8) mounts: in the background, and without a word.
+    pub(crate) fn in_silence(pair: Scope, mountpoint: PathBuf) -> MountArgs {
+        MountArgs {
+            pair,
+            mountpoint,
+            foreground: false,
+            options: Vec::new(),
+            strict: false,
+            print_fstab: false,
+            print_unit: false,
+            ready_on_stdout: false,
+            silent: true,
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -67,20 +104,37 @@ pub(crate) fn run(arguments: &MountArgs, context: &Context) -> Result<()> {
     let file = GroupFile::load(&group)?;
     let volume = file.volume(arguments.pair.volume.as_ref())?;
     let words = mount_options::parse(&arguments.options)?;
+    if arguments.print_fstab || arguments.print_unit {
+        return written::print(arguments, context, &file, volume);
+    }
     let (nonempty, output) = (words.nonempty, &context.output);
+    if !arguments.ready_on_stdout {
+        former::wait(&group, &volume.name, context)?;
+    }
     let point = Mountpoint::check(&context.state, &file, &volume.pvol, &arguments.mountpoint, nonempty, output)?;
     let wanted = Wanted { file: &file, volume, point: &point };
     if arguments.ready_on_stdout {
         return serve(arguments, context, &group, &words, &wanted, || background::announce(&group));
     }
     if let Some(pid) = join(arguments, &group, &words, &wanted)? {
-        return confirm(context, &wanted, pid);
+        return confirm(arguments, context, &wanted, pid);
     }
     if arguments.foreground {
-        return serve(arguments, context, &group, &words, &wanted, || confirm(context, &wanted, std::process::id()));
+        let live = || {
+            systemd::ready(&format!("{} is mounted at {}", wanted.file.title(volume), wanted.point.path.display()));
+            confirm(arguments, context, &wanted, std::process::id())
+        };
+        return serve(arguments, context, &group, &words, &wanted, live);
     }
     let pid = background::start(&child_arguments(arguments, context, &point))?;
-    confirm(context, &wanted, pid)
+    confirm(arguments, context, &wanted, pid)
+}
+
+/// Looks whether it could be mounted, and does not.
+pub(crate) fn check(arguments: &MountArgs, context: &Context) -> Result<()> {
+    let file = GroupFile::load(&context.state.existing(&arguments.pair.group)?)?;
+    file.volume(arguments.pair.volume.as_ref())?;
+    mount_options::parse(&arguments.options).map(|_| ())
 }
 
 /// What is to be mounted where.
@@ -115,6 +169,7 @@ fn join(arguments: &MountArgs, group: &GroupDir, words: &Words, wanted: &Wanted<
         allow_other: options.allow_other,
         kernel: options.kernel_options,
         strict: arguments.strict || words.strict,
+        no_control_dir: words.no_control_dir,
     };
     request::converse::<()>(group, &mut connection, &Request::Mount(further), &mut |_| {})?;
     if mounts::at(&wanted.point.path)?.is_none_or(|entry| !entry.is_of(group.name())) {
@@ -124,7 +179,10 @@ fn join(arguments: &MountArgs, group: &GroupDir, words: &Words, wanted: &Wanted<
     Ok(Some(live.pid))
 }
 
-fn confirm(context: &Context, wanted: &Wanted<'_>, pid: u32) -> Result<()> {
+fn confirm(arguments: &MountArgs, context: &Context, wanted: &Wanted<'_>, pid: u32) -> Result<()> {
+    if arguments.silent {
+        return Ok(());
+    }
     let Wanted { file, volume, point } = wanted;
     let (name, shown) = (file.title(volume), point.path.display());
     context.output.document(&MountedAt {
@@ -151,9 +209,11 @@ fn serve(
     wanted: &Wanted<'_>,
     live: impl FnOnce() -> Result<()>,
 ) -> Result<()> {
+    let patience = Patience::with("opening the journal");
     let open = OpenGroup::open(group, "reelfs mount", arguments.strict || words.strict, &context.output)?;
     let options = mount_options(&wanted.file.title(wanted.volume), words, wanted.point);
     let daemon = Daemon::start(open, wanted.volume.index, &options)?;
+    drop(patience);
     if let Err(error) = live() {
         // whoever asked has gone or cannot be told: no mount stays behind
         daemon.worker().unmount()?;
@@ -171,6 +231,7 @@ pub(crate) fn mount_options(source: &str, words: &Words, point: &Mountpoint) -> 
         allow_other: words.allow_other || rustix::process::geteuid().is_root(),
         kernel_options: words.kernel.clone(),
         threads: mount_options::threads(),
+        control_dir: !words.no_control_dir,
     }
 }
 

@@ -16,6 +16,7 @@ use crate::output::{Output, count};
 use crate::progress::Progress;
 use crate::protect::{Keeper, Kept, News, Protection, keep};
 use crate::size::Size;
+use crate::systemd;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -138,6 +139,7 @@ fn greet(arguments: &ProtectArgs, context: &Context, protection: &Protection) ->
             pid: std::process::id(),
         },
     )?;
+    systemd::ready(&format!("{} is protected", file.title(&protection.volume)));
     let place = if point.in_place { "in place".to_owned() } else { format!("work in {shown}") };
     let made = if protection.is_new { "new group" } else { "group" };
     output.confirm(format!("{pvol} is protected: {made} {name}, {place}"))?;

@@ -9,7 +9,7 @@ use crate::daemon::{Live, LiveMount};
 use crate::error::Result;
 use crate::group_file::VolumeEntry;
 use crate::group_table::GroupTable;
-use crate::output::{Output, Tone, count};
+use crate::output::{Output, Tone, count, json_line};
 use crate::pair;
 use crate::pair_state::PairState;
 use crate::size::Size;
@@ -48,6 +48,15 @@ pub(crate) fn run(arguments: &StatusArgs, context: &Context) -> Result<()> {
         output.say("  or just look on    reelfs demo")?;
     }
     context.output.document(&Report { groups: rows })
+}
+
+/// One group as `reelfs status --json` shows it, on one line.
+///
+/// # Errors
+/// Never for any group that there is.
+pub(crate) fn document(status: &GroupStatus) -> Result<String> {
+    let report = Report { groups: vec![Row::of(status)] };
+    json_line(&report)
 }
 
 fn print(status: &GroupStatus, output: &Output) -> Result<()> {

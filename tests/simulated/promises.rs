@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use reelfs::open_group::OpenGroup;
 use reelfs_journal::{Seq, Tags};
-use reelfs_volume::Reason;
+use reelfs_volume::{Reason, ResyncError};
 
 use super::site::primary;
 use crate::model::{Door, Step};
@@ -99,7 +99,11 @@ impl Promises {
         match which {
             0 | 1 => primary.suspend(Reason::User).map_err(|error| format!("suspend: {error}")),
             2 | 3 if primary.suspension().is_some() => {
-                primary.resync(&mut || false, &mut |_, _| {}).map(|_| ()).map_err(|error| format!("resync: {error}"))
+                match primary.resync(&mut || false, &mut |_, _| {}) {
+                    // nobody empties this journal while the applications go on: it stays suspended
+                    Ok(_) | Err(ResyncError::NoRoom) => Ok(()),
+                    Err(error) => Err(format!("resync: {error}")),
+                }
             }
             4 => group
                 .journal()

@@ -99,6 +99,12 @@ impl Site {
         primary(group).suspension().is_none()
     }
 
+    /// Exports, and tells whether that freed anything: what `pair resync` does when the journal has no room.
+    fn makes_room(&self, group: &OpenGroup) -> bool {
+        let before = primary(group).jvol().pointers().out;
+        self.export(group).is_ok() && primary(group).jvol().pointers().out > before
+    }
+
     /// Whether the journal still holds all that ever happened.
     pub fn is_in_one_journal(&self, group: &OpenGroup) -> bool {
         let primary = primary(group);
@@ -110,7 +116,8 @@ impl Site {
     pub fn check_twin(&mut self, group: &OpenGroup) -> Result<(), String> {
         let primary = primary(group);
         if primary.suspension().is_some() {
-            primary.resync(&mut || false, &mut |_, _| {}).map_err(|error| format!("resync: {error}"))?;
+            let mut make_room = || self.makes_room(group);
+            primary.resync(&mut make_room, &mut |_, _| {}).map_err(|error| format!("resync: {error}"))?;
         }
         if !self.is_in_one_journal(group) {
             return self.check_tapes(group);

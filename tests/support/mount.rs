@@ -110,6 +110,13 @@ impl Mount {
         status.code()
     }
 
+    /// Waits until the daemon has ended, and leaves alone what another one has mounted in its place.
+    pub fn wait_ended(mut self) -> Option<i32> {
+        let status = self.daemon.wait().expect("our child");
+        self.point = PathBuf::new();
+        status.code()
+    }
+
     /// SIGKILL, then takes the dead mount away as an administrator would; returns the log.
     pub fn kill(mut self) -> String {
         kill_process(self.pid(), Signal::KILL).expect("our daemon can be killed");

@@ -210,16 +210,18 @@ impl Volume {
         let stat = self.stat(node)?;
         let nameless = node.is_directory() || stat.links <= 1;
         let mut state = node.state.lock();
-        if nameless && node.file_type == FileType::RegularFile && state.opens == 0 {
+        if nameless && node.file_type == FileType::RegularFile && state.in_use().opens == 0 {
             state.nameless = true;
-            state.ghost = Some(Box::new(Stat { links: 0, ..stat }));
-            (state.path, state.data) = (None, None);
+            let in_use = state.begin_use();
+            in_use.ghost = Some(Box::new(Stat { links: 0, ..stat }));
+            (in_use.path, in_use.data) = (None, None);
         } else if nameless || state.links.len() <= 1 {
             drop(state);
             let path = self.path(node)?;
             let mut state = node.state.lock();
-            state.path = Some(path);
-            (state.pinned, state.nameless) = (true, nameless);
+            state.nameless = nameless;
+            let in_use = state.begin_use();
+            (in_use.path, in_use.pinned) = (Some(path), true);
         }
         Ok(())
     }
@@ -244,7 +246,7 @@ impl Volume {
     pub fn set_attributes(&self, file: FileId, wanted: &Attributes) -> Result<()> {
         let node = self.node(file)?;
         let object = self.descriptor(&node)?;
-        let found = node.state.lock().found.take();
+        let found = node.state.lock().end_use(|in_use| in_use.found.take());
         let present = match found {
             Some(found) => *found,
             None => Stat::at(&*object, b"")?,
@@ -315,7 +317,7 @@ impl Volume {
         let node = self.nodes.intern(file, file_type(kind), 0);
         node.add_link(&parent, name);
         if let Some(data) = data {
-            node.state.lock().data = Some(Arc::new(data));
+            node.state.lock().begin_use().data = Some(Arc::new(data));
             self.cache.noted(&node);
         }
         let owner = (Some(Uid::from_raw(attributes.uid)), Some(Gid::from_raw(attributes.gid)));

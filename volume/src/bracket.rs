@@ -17,7 +17,8 @@ use rustix::io::{Errno, Result};
 pub use redo::Places;
 
 use crate::apply::only_mtime;
-use crate::node::{Link, Node};
+use crate::links::Link;
+use crate::node::Node;
 use crate::stat::Stat;
 use crate::volume::{Volume, reopen};
 
@@ -118,8 +119,8 @@ impl Bracket<'_> {
                 continue;
             }
             let mut state = node.state.lock();
-            (state.path, state.data) = (None, None);
-            state.links = stays;
+            state.end_use(|in_use| (in_use.path, in_use.data) = (None, None));
+            state.links = stays.into();
             if state.links.is_empty() {
                 drop(state);
                 volume.nodes.remove(node.id);
@@ -156,7 +157,7 @@ impl Bracket<'_> {
             entries.iter().map(|entry| ((entry.parent, &entry.name), entry.file)).collect();
         for node in self.volume.nodes.all() {
             let links = node.state.lock().links.clone();
-            for link in links {
+            for link in links.iter() {
                 let place = (link.parent.id, &link.name);
                 let stays = match wanted.get(&place) {
                     Some(file) => *file == node.id,

@@ -8,6 +8,7 @@ pub mod compare;
 mod apply;
 mod bracket;
 mod group;
+mod links;
 mod node;
 mod primary;
 mod replica;

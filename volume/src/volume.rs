@@ -13,7 +13,8 @@ use reelfs_journal::{FileId, Name};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, StatxFlags};
 use rustix::io::{Errno, Result};
 
-use crate::node::{DescriptorCache, Link, Node, Nodes};
+use crate::links::Link;
+use crate::node::{DescriptorCache, Node, Nodes};
 use crate::stat::Stat;
 use crate::xattr::proc_path;
 
@@ -69,8 +70,9 @@ impl Volume {
         let node = nodes.intern(id.unwrap_or(stat.id), FileType::Directory, 1);
         {
             let mut state = node.state.lock();
-            state.path = Some(Arc::new(root));
-            state.pinned = true;
+            let in_use = state.begin_use();
+            in_use.path = Some(Arc::new(root));
+            in_use.pinned = true;
         }
         let budget = descriptor_budget();
         Ok(Volume {
@@ -192,14 +194,14 @@ impl Volume {
         if self.side == Side::Primary && Stat::at(&path, b"")?.id.ino != node.id.ino {
             return Err(Errno::STALE);
         }
-        node.state.lock().path = Some(path.clone());
+        node.state.lock().begin_use().path = Some(path.clone());
         self.cache.noted(node);
         Ok(path)
     }
 
     /// Whatever descriptor there is of an object, else its `O_PATH` one.
     pub(crate) fn descriptor(&self, node: &Arc<Node>) -> Result<Arc<OwnedFd>> {
-        let data = node.state.lock().data.clone();
+        let data = node.state.lock().in_use().data.clone();
         data.map_or_else(|| self.path(node), Ok)
     }
 
@@ -207,7 +209,7 @@ impl Volume {
     /// daemon may do only one of the two, it is opened for this call.
     pub(crate) fn data(&self, node: &Arc<Node>, write: bool) -> Result<Arc<OwnedFd>> {
         node.used.store(true, Ordering::Relaxed);
-        if let Some(file) = &node.state.lock().data {
+        if let Some(file) = &node.state.lock().in_use().data {
             return Ok(file.clone());
         }
         if node.file_type != FileType::RegularFile {
@@ -217,7 +219,7 @@ impl Volume {
         match reopen(&path, OFlags::RDWR) {
             Ok(file) => {
                 let file = Arc::new(file);
-                node.state.lock().data = Some(file.clone());
+                node.state.lock().begin_use().data = Some(file.clone());
                 self.cache.noted(node);
                 Ok(file)
             }
@@ -232,8 +234,9 @@ impl Volume {
     pub(crate) fn stat(&self, node: &Arc<Node>) -> Result<Stat> {
         let (descriptor, link, ghost) = {
             let state = node.state.lock();
-            let descriptor = state.path.clone().or_else(|| state.data.clone());
-            (descriptor, state.links.first().cloned(), state.ghost.as_deref().copied())
+            let in_use = state.in_use();
+            let descriptor = in_use.path.clone().or_else(|| in_use.data.clone());
+            (descriptor, state.links.first().cloned(), in_use.ghost.as_deref().copied())
         };
         let mut stat = match (descriptor, link) {
             (Some(descriptor), _) => Stat::at(descriptor, b"")?,
@@ -263,7 +266,7 @@ pub(crate) fn mount_of(directory: impl AsFd, path: &Path) -> Result<u64> {
 }
 
 fn cached_path(node: &Node) -> Option<Arc<OwnedFd>> {
-    node.state.lock().path.clone()
+    node.state.lock().in_use().path.clone()
 }
 
 /// Opens what an `O_PATH` descriptor stands for.

@@ -150,7 +150,7 @@ impl Bracket<'_> {
     fn parked_before(&self) -> u64 {
         let number = |name: &Name| std::str::from_utf8(name.as_bytes()).ok().and_then(|name| name.parse().ok());
         let nodes = self.volume.nodes.all();
-        let links = nodes.iter().flat_map(|node| node.state.lock().links.clone());
+        let links = nodes.iter().flat_map(|node| node.state.lock().links.to_vec());
         let parked = links.filter(|link| Arc::ptr_eq(&link.parent, &self.parking));
         parked.filter_map(|link| number(&link.name)).max().unwrap_or(0)
     }

@@ -87,7 +87,7 @@ impl Primary {
                 }
             }
             left.mtime = now;
-            node.state.lock().size = None;
+            node.state.lock().end_use(|in_use| in_use.size = None);
             changes.push(Change::SetSize { file: node.id, size, mtime: now });
         }
         let size_only = left;
@@ -114,10 +114,10 @@ impl Primary {
             self.note_applied();
         }
         if !changes.is_empty() {
-            node.state.lock().found = Some(Box::new(before));
+            node.state.lock().begin_use().found = Some(Box::new(before));
             let slot = self.in_flight.begin();
             let committed = self.commit(&slot, who, &changes);
-            node.state.lock().found = None;
+            node.state.lock().end_use(|in_use| in_use.found = None);
             committed?;
         }
         if let Some(atime) = asked.atime.map(time) {

@@ -11,7 +11,7 @@ use rustix::io::{Errno, Result};
 
 use super::committer::Done;
 use super::{Primary, Requester};
-use crate::node::Node;
+use crate::node::{Lookups, Node};
 use crate::volume::open_directory;
 
 /// `fallocate(2)` modes.
@@ -30,7 +30,7 @@ impl Primary {
         if node.file_type == FileType::RegularFile {
             self.volume.data(&node, write)?;
         }
-        node.state.lock().opens += 1;
+        node.state.lock().begin_use().opens += 1;
         self.open_files.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
@@ -40,13 +40,18 @@ impl Primary {
         let Ok(node) = self.node(ino) else { return };
         self.open_files.fetch_sub(1, Ordering::Relaxed);
         let mut state = node.state.lock();
-        state.opens = state.opens.saturating_sub(1);
-        if state.opens > 0 {
+        let is_open = state.end_use(|in_use| {
+            in_use.opens = in_use.opens.saturating_sub(1);
+            if in_use.opens == 0 {
+                // a file of a daemon without privileges may not be opened again once its mode has changed
+                in_use.data = None;
+            }
+            in_use.opens > 0
+        });
+        if is_open {
             return;
         }
         let (nameless, lookups) = (state.nameless && ino != self.root(), state.lookups);
-        // a file of a daemon without privileges may not be opened again once its mode has changed
-        state.data = None;
         drop(state);
         if nameless && !self.is_suspended() {
             let dropped = Change::Drop { file: node.id };
@@ -56,7 +61,7 @@ impl Primary {
                 Err(error) => tracing::warn!(%error, "the end of a nameless file is not in the journal"),
             }
         }
-        if lookups == 0 {
+        if lookups == Lookups::NONE {
             self.volume.nodes.drop_unused(node);
         }
     }
@@ -119,7 +124,7 @@ impl Primary {
             offset.checked_add(bytes.len() as u64).filter(|&end| i64::try_from(end).is_ok()).ok_or(Errno::FBIG)?;
         let (harmless, known_size) = {
             let mut state = node.state.lock();
-            (state.harmless, state.size.take())
+            (state.harmless, state.end_use(|in_use| in_use.size.take()))
         };
         let mut changes = Vec::new();
         let before = match known_size {
@@ -135,7 +140,7 @@ impl Primary {
         let slot = self.in_flight.begin();
         let written = self.commit(&slot, who, &changes)?;
         if written == bytes.len() as u64 {
-            node.state.lock().size = Some(size);
+            node.state.lock().begin_use().size = Some(size);
         }
         u32::try_from(written).map_err(|_| Errno::IO)
     }
@@ -161,7 +166,7 @@ impl Primary {
         };
         let mut changes = self.take_privileges(&node, &before, who.uid != 0)?;
         changes.push(change);
-        node.state.lock().size = None;
+        node.state.lock().end_use(|in_use| in_use.size = None);
         let slot = self.in_flight.begin();
         self.commit(&slot, who, &changes).map(|_| ())
     }
@@ -196,7 +201,7 @@ impl Primary {
             Ok(SyncPoint::File { node, file, renames, upto }) => {
                 let anchor = Box::new(move |result: Result<()>| {
                     if result.is_ok() {
-                        node.state.lock().anchored = Some(renames);
+                        node.anchor(renames);
                     }
                     done(result);
                 });
@@ -225,10 +230,10 @@ impl Primary {
         }
         let (renames, anchored) = {
             let state = node.state.lock();
-            (state.renames, state.anchored)
+            (node.renames(), state.anchored)
         };
         // until the map is gone nothing is done again from the journal
-        if anchored == Some(renames) && self.dirty.lock().is_none() {
+        if anchored && self.dirty.lock().is_none() {
             return Ok(SyncPoint::Journal(upto));
         }
         let file = self.volume.data(&node, false)?;

@@ -13,7 +13,7 @@ use rustix::io::{Errno, Result};
 
 use super::{Primary, Requester};
 use crate::apply::{device_number, remove_at, set_mode_of, set_owner};
-use crate::node::Node;
+use crate::node::{Lookups, Node};
 use crate::stat::Stat;
 use crate::sys;
 use crate::volume::open_directory;
@@ -43,8 +43,8 @@ impl Primary {
         }
         if let Some(node) = self.volume.nodes.by_ino(ino) {
             let mut state = node.state.lock();
-            state.lookups = state.lookups.saturating_sub(count);
-            let gone = state.lookups == 0 && state.opens == 0;
+            state.lookups.forget(count);
+            let gone = state.lookups == Lookups::NONE && state.in_use().opens == 0;
             drop(state);
             if gone {
                 self.volume.nodes.drop_unused(node);
@@ -96,7 +96,7 @@ impl Primary {
         umask: u32,
     ) -> Result<Stat> {
         let (stat, node) = self.make_object(who, parent, name, kind, mode, umask)?;
-        node.state.lock().data = None; // made, not opened
+        node.state.lock().end_use(|in_use| in_use.data = None); // made, not opened
         Ok(stat)
     }
 
@@ -106,7 +106,7 @@ impl Primary {
     /// What the file system says; `EAGAIN` when the journal has no room now.
     pub fn create(&self, who: &Requester, parent: u64, name: &OsStr, mode: u32, umask: u32) -> Result<Stat> {
         let (stat, node) = self.make_object(who, parent, name, NodeKind::File, mode, umask)?;
-        node.state.lock().opens += 1;
+        node.state.lock().begin_use().opens += 1;
         self.open_files.fetch_add(1, Ordering::Relaxed);
         Ok(stat)
     }
@@ -187,9 +187,9 @@ impl Primary {
         node.add_link(parent, name);
         if let Some(file) = made {
             let mut state = node.state.lock();
-            state.data = Some(Arc::new(file));
             state.harmless = stat.mode & 0o6000 == 0;
-            state.size = Some(stat.size);
+            let in_use = state.begin_use();
+            (in_use.data, in_use.size) = (Some(Arc::new(file)), Some(stat.size));
         }
         if let Err(error) = self.commit(slot, who, &[change]) {
             node.remove_link(parent, name);
@@ -227,7 +227,7 @@ impl Primary {
         let slot = self.in_flight.begin();
         let parent_mtime = self.now();
         self.commit(&slot, who, &[Change::Link { file: node.id, parent: parent.id, name, parent_mtime }])?;
-        node.state.lock().lookups += 1;
+        node.state.lock().lookups.add(1);
         self.volume.stat(&node)
     }
 
@@ -351,7 +351,7 @@ impl Primary {
     /// An object without a name that neither the kernel nor a handle knows ends here.
     fn drop_if_forgotten(&self, node: &Arc<Node>) {
         let state = node.state.lock();
-        if state.nameless && state.opens == 0 && state.lookups == 0 {
+        if state.nameless && state.in_use().opens == 0 && state.lookups == Lookups::NONE {
             drop(state);
             self.volume.nodes.remove(node.id);
         }

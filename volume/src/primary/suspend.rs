@@ -162,7 +162,7 @@ impl Primary {
             let mut state = node.state.lock();
             if state.nameless && state.kept {
                 state.kept = false;
-                state.lookups = state.lookups.saturating_sub(1);
+                state.lookups.forget(1);
             }
         }
     }
@@ -179,7 +179,7 @@ impl Primary {
             let mut state = node.state.lock();
             if !state.kept && !state.nameless {
                 state.kept = true;
-                state.lookups += 1;
+                state.lookups.add(1);
             }
         }
     }

@@ -186,7 +186,7 @@ impl Telling<'_> {
 
     fn walk(&mut self, caller: &mut Caller<'_>) -> Result<()> {
         let root = self.primary.volume.root.clone();
-        root.state.lock().lookups += 1;
+        root.state.lock().lookups.add(1);
         self.tell_without_place(root, caller)?;
         loop {
             if let Some(directory) = self.queue.pop_front() {

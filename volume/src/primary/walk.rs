@@ -31,7 +31,7 @@ impl Announcements {
     /// Notes an object about to move or to get a further name; under the names lock.
     pub(super) fn moved(&self, node: &Arc<Node>) {
         if self.active.load(Ordering::SeqCst) {
-            node.state.lock().lookups += 1;
+            node.state.lock().lookups.add(1);
             self.moved.lock().push(node.clone());
         }
     }
@@ -110,7 +110,7 @@ impl Primary {
         drop(self.names.write());
         let mut walk = Walk { primary: self, visit, seen: HashSet::new(), queue: VecDeque::new() };
         let root = self.volume.root.clone();
-        root.state.lock().lookups += 1;
+        root.state.lock().lookups.add(1);
         walk.tell(root, FileId::NONE, &[])?;
         loop {
             if let Some((directory, path)) = walk.queue.pop_front() {
@@ -176,7 +176,7 @@ impl<E> Walk<'_, '_, E> {
             return Ok(());
         };
         if node.is_directory() {
-            node.state.lock().lookups += 1;
+            node.state.lock().lookups.add(1);
         }
         self.tell(node, FileId::NONE, &[name])
     }
