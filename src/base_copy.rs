@@ -7,8 +7,8 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
-use reelfs_archive::{BaseFile, BaseWriter, Label, LabelVolume, TapeKind, TapeName, WriteOptions};
-use reelfs_journal::{Change, FileId, Name, NodeKind, Seq, VolumeName, disk};
+use reelfs_archive::{BaseFile, BaseWriter, CatalogTape, Label, LabelVolume, TapeKind, TapeName, WriteOptions};
+use reelfs_journal::{Change, FileId, Name, NodeKind, Record, Seq, VolumeName, disk};
 use reelfs_volume::{Primary, Visit, WalkError};
 use rustix::fs::SeekFrom;
 use rustix::io::Errno;
@@ -69,6 +69,8 @@ fn write_base_of(
     let journal = |error: Errno| Error::io("journal the base copy", error.into());
     let root = primary.root_id();
     let began = primary.control(&Change::BaseBegin { base, root }).map_err(journal)?;
+    // a tape of records that a power cut takes back would be of another history
+    group.journal().jvol().sync(began)?;
     let name =
         TapeName { group: file.name.clone(), epoch: file.epoch, first: began, last: began, kind: TapeKind::Base };
     let called = LabelVolume::new(volume.index, volume.name.clone());
@@ -104,6 +106,7 @@ fn write_base_of(
     }
     let end = Change::BaseEnd { base, began, digest: digest.0 };
     let seq = primary.control(&end).map_err(journal)?;
+    group.journal().jvol().sync(seq)?;
     group.update(|file| file.set_base(volume.index, Base { uuid: base, seq, began: None }))?;
     // one through the journal that had not ended is not needed any more
     primary.give_up_base().map_err(|error| Error::io("forget the unfinished base copy", error))?;
@@ -115,6 +118,31 @@ fn write_base_of(
         bytes,
         sealed: began_time,
     })
+}
+
+/// Whether the journal says, or has said, that a base on a tape came to its end: it may have been cut off between the two.
+pub(crate) fn is_ended(group: &OpenGroup, entry: &VolumeEntry, tape: &CatalogTape) -> Result<bool> {
+    let jvol = group.journal().jvol();
+    let (began, pointers) = (tape.head.first(), jvol.pointers());
+    let Some(uuid) = tape.head.label.base else { return Ok(false) };
+    if began < pointers.out || entry.base.is_some_and(|base| base.uuid == uuid) {
+        return Ok(true); // freed: when it was exported, this was asked
+    }
+    if began >= pointers.next {
+        return Ok(false);
+    }
+    let mut reader = jvol.read(began, pointers.next.previous())?;
+    while let Some(record) = reader.next() {
+        let (control, data) = record?;
+        if !Record::is_base_end(control) {
+            continue;
+        }
+        let record = Record::decode(control, data).map_err(|error| Error::failed("read the journal").because(error))?;
+        if matches!(record.change, Change::BaseEnd { base, .. } if base == uuid) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// The records that complete the base must not be freed for another directory's sake before they are on this one.

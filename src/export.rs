@@ -1,5 +1,6 @@
 //! Export: everything of the journal that is not yet on a directory goes onto tapes there.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -121,7 +122,7 @@ fn read_and_write(
 ) -> Result<Exported> {
     let mut exported = Exported::default();
     let catalog = Catalog::scan(std::slice::from_ref(&to.dir)).map_err(|error| tape_error("read the tapes", error))?;
-    for volume in needs_base(group, &catalog) {
+    for volume in needs_base(group, &catalog)? {
         let file = group.file();
         let title = file.title(&volume);
         exported.warnings.push(format!("a new epoch has begun: a new base of group {title} comes before the changes"));
@@ -166,19 +167,28 @@ fn read_and_write(
 }
 
 /// Volumes without a base on these tapes since an epoch began.
-fn needs_base(group: &OpenGroup, catalog: &Catalog) -> Vec<VolumeEntry> {
+fn needs_base(group: &OpenGroup, catalog: &Catalog) -> Result<Vec<VolumeEntry>> {
     let file = group.file();
+    if file.epoch == Epoch(1) {
+        return Ok(Vec::new());
+    }
     let chain = catalog.chain(file.uuid, file.epoch);
     let out = group.journal().jvol().pointers().out;
+    let mut based = HashSet::new();
+    for base in &chain.bases {
+        for entry in file.volumes.iter().filter(|entry| is_of(base, entry.index)) {
+            if !based.contains(&entry.index) && base_copy::is_ended(group, entry, base)? {
+                based.insert(entry.index);
+            }
+        }
+    }
     // one in the journal serves when the directory has it, or will get it
     let in_journal = |entry: &VolumeEntry| {
         let held = |began| chain.updates.iter().any(|tape| (tape.head.first()..=tape.head.last()).contains(&began));
         through_journal::begin_of(group, entry).is_some_and(|began| out <= began || held(began))
     };
-    let lacks = |entry: &&VolumeEntry| {
-        file.epoch > Epoch(1) && !chain.bases.iter().any(|base| is_of(base, entry.index)) && !in_journal(entry)
-    };
-    file.volumes.iter().filter(lacks).cloned().collect()
+    let lacks = |entry: &&VolumeEntry| !based.contains(&entry.index) && !in_journal(entry);
+    Ok(file.volumes.iter().filter(lacks).cloned().collect())
 }
 
 /// Whether a base tape is one of this volume.
@@ -293,8 +303,9 @@ fn plan(group: &OpenGroup, first: Seq, last: Seq) -> Result<Vec<Stretch>> {
             }
         }
     }
-    if let Some((_, begun)) = epochs.first() {
-        epoch = Epoch(begun.0.saturating_sub(1));
+    if let Some((at, begun)) = epochs.first() {
+        // the tapes may have ended just before it
+        epoch = if *at == first { *begun } else { Epoch(begun.0.saturating_sub(1)) };
     }
     let (mut stretches, mut begin, mut bytes) = (Vec::new(), first, 0);
     for (index, (_, size, more)) in sizes.iter().enumerate() {

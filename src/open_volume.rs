@@ -112,6 +112,7 @@ fn tell(name: &str, opened: &Opened, output: &Output) {
             NewEpoch::PowerCut => "the machine stopped without closing the PVOL, and nobody knows what it lost",
             NewEpoch::DiskRefused => "the disk of the PVOL refused what had been written to it, and nobody knows what",
             NewEpoch::ClockWentBack => "the clock shows a time before the PVOL was last closed",
+            NewEpoch::CutOff => "an opening of the PVOL was cut off when it had begun a new epoch",
             NewEpoch::TooMuchChanged => "more changed behind the mount than the journal can take",
         };
         output.warn(format!("{name}: {why}: epoch {} begins, and the next export writes a new base", opened.epoch));

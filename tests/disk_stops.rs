@@ -21,6 +21,31 @@ use support::{Disk, FileSystem, Mount, Random, Sandbox, Tree, tools, wait};
 struct Kept {
     acknowledged: Vec<u8>,
     under_way: Option<Vec<u8>>,
+    /// That change is made in the file; else another file takes its name.
+    in_place: bool,
+}
+
+impl Kept {
+    fn new(acknowledged: Vec<u8>) -> Kept {
+        Kept { acknowledged, under_way: None, in_place: false }
+    }
+
+    /// Whether a cut may leave this. A write that was under way, and has no durable record, may be there in parts: pages of it (also
+    /// when the daemon is killed in the middle of it), and of the bytes that it adds any number, zeros among them.
+    fn may_be(&self, there: &[u8]) -> bool {
+        let Some(under_way) = self.under_way.as_deref().filter(|next| *next != there) else {
+            return there == self.acknowledged || self.under_way.as_deref() == Some(there);
+        };
+        if !self.in_place {
+            return there == self.acknowledged;
+        }
+        let (before, longest) = (&self.acknowledged, self.acknowledged.len().max(under_way.len()));
+        let may_be_at = |(at, byte): (usize, &u8)| match before.get(at) {
+            Some(acknowledged) => acknowledged == byte || under_way.get(at) == Some(byte),
+            None => under_way.get(at) == Some(byte) || *byte == 0,
+        };
+        (before.len()..=longest).contains(&there.len()) && there.iter().enumerate().all(may_be_at)
+    }
 }
 
 /// One writer in a directory of its own, which syncs whatever it does, until its disk is gone.
@@ -51,7 +76,7 @@ impl Syncer {
             let bytes = self.random.bytes(if name == "log" { 0 } else { 64 << 10 });
             fs::write(place.join(name), &bytes).unwrap();
             File::open(place.join(name)).and_then(|file| file.sync_all()).unwrap();
-            self.files.insert(name.to_owned(), Kept { acknowledged: bytes, under_way: None });
+            self.files.insert(name.to_owned(), Kept::new(bytes));
         }
         File::open(place).and_then(|directory| directory.sync_all()).unwrap();
     }
@@ -68,10 +93,10 @@ impl Syncer {
             let offset = if name == "log" { end } else { self.random.below(end.max(1)) };
             next.resize(next.len().max(usize::try_from(offset).unwrap() + block.len()), 0);
             next[usize::try_from(offset).unwrap()..][..block.len()].copy_from_slice(&block);
-            kept.under_way = Some(next.clone());
+            (kept.under_way, kept.in_place) = (Some(next.clone()), true);
             file.write_all_at(&block, offset)?;
             acknowledged(if self.random.below(2) == 0 { file.sync_data() } else { file.sync_all() }, is_cut)?;
-            *kept = Kept { acknowledged: next, under_way: None };
+            *kept = Kept::new(next);
             self.done += 1;
         }
         Ok(())
@@ -91,7 +116,7 @@ impl Syncer {
         fs::rename(place.join("new"), place.join("kept"))?;
         let last = if self.random.below(2) == 0 { File::open(place)? } else { file };
         acknowledged(last.sync_all(), is_cut)?;
-        *kept = Kept { acknowledged: bytes, under_way: None };
+        *kept = Kept::new(bytes);
         self.done += 1;
         Ok(())
     }
@@ -103,7 +128,7 @@ impl Syncer {
         let file = File::create(root.join(&self.directory).join(&name))?;
         file.write_all_at(&bytes, 0)?;
         acknowledged(file.sync_all(), is_cut)?;
-        self.files.insert(name, Kept { acknowledged: bytes, under_way: None });
+        self.files.insert(name, Kept::new(bytes));
         self.done += 1;
         Ok(())
     }
@@ -127,12 +152,16 @@ impl Syncer {
         for (name, kept) in &mut self.files {
             let path = pvol.join(&self.directory).join(name);
             let there = fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-            if there != kept.acknowledged && kept.under_way.as_ref() != Some(&there) {
+            if !kept.may_be(&there) {
                 let (is, was) = (there.len(), kept.acknowledged.len());
+                let under_way = kept.under_way.as_ref().map(Vec::len);
                 let place = there.iter().zip(&kept.acknowledged).position(|(a, b)| a != b);
-                return Err(format!("{}: {is} bytes, acknowledged {was}, parts at {place:?}", path.display()));
+                let path = path.display();
+                return Err(format!(
+                    "{path}: {is} bytes, acknowledged {was}, under way {under_way:?}, parts at {place:?}"
+                ));
             }
-            *kept = Kept { acknowledged: there, under_way: None };
+            *kept = Kept::new(there);
         }
         Ok(())
     }
@@ -195,11 +224,12 @@ impl Churner {
         }
     }
 
-    fn run(&mut self, root: &Path) {
+    fn run(&mut self, root: &Path, is_cut: &AtomicBool) {
         loop {
             match self.change(root).map_err(|error| error.kind()) {
                 Ok(()) => self.done += 1,
-                Err(ErrorKind::NotFound | ErrorKind::AlreadyExists) => {}
+                // below a place where nothing is mounted any more nothing is found
+                Err(ErrorKind::NotFound | ErrorKind::AlreadyExists) if !is_cut.load(Ordering::SeqCst) => {}
                 Err(_) => return,
             }
         }
@@ -255,8 +285,8 @@ impl Site {
                 scope.spawn(move || syncer.run(root, is_cut));
             }
             let churner = &mut self.churner;
-            let root = &*self.point;
-            scope.spawn(move || churner.run(root));
+            let (root, is_cut_too) = (&*self.point, &is_cut);
+            scope.spawn(move || churner.run(root, is_cut_too));
             wait::pause(pause);
             if with_export {
                 self.sandbox.export("cut", &self.tapes);
@@ -289,7 +319,7 @@ fn cut_for_real(mut site: Site, rounds: usize) {
     for round in 0..rounds {
         let when = format!("round {round}");
         // while nothing is journaled, a sync is one of the file, and there is nothing to do again
-        let is_split = round % 4 == 2;
+        let is_split = round % 3 == 2;
         if is_split {
             site.sandbox.reelfs(["pair", "split", "cut"]).ok();
         }

@@ -5,7 +5,7 @@
 mod support;
 
 use std::fs::{self, File};
-use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
@@ -14,7 +14,7 @@ use std::time::Duration;
 use reelfs_journal::disk::{FAILPOINT_VARIABLE, Label};
 use rustix::fs::{CWD, RenameFlags, XattrFlags};
 use rustix::process::{Pid, Signal, kill_process};
-use support::{History, Outcome, Random, Sandbox, Tree, program, tools, wait};
+use support::{Disk, FileSystem, History, Outcome, Random, Sandbox, Tree, program, tools, wait};
 
 fn follow(sandbox: &Sandbox, arguments: &[&str], to: &Path) -> Outcome {
     sandbox.reelfs(["follow"].iter().chain(arguments).map(AsRef::as_ref).chain(["--to".as_ref(), to.as_os_str()]))
@@ -413,4 +413,43 @@ fn killed_where_it_notes_what_it_has_it_goes_on_and_is_the_twin() {
         }
     }
     mount.umount();
+}
+
+#[test]
+fn it_goes_on_after_a_power_cut_of_the_primary() {
+    if !tools::root() || !tools::present(&["mkfs.ext4", "xfs_io"]) {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let disk = Disk::new(&sandbox, "disk", FileSystem::Ext4, 200);
+    let (pvol, journal, replica) = (disk.directory("pvol"), disk.directory("journal"), sandbox.path("replica"));
+    let [pvol_text, journal, point] = [&pvol, &journal, disk.path()].map(|path| path.to_str().unwrap());
+    let (create, how) = (["group", "create", "docs", "--pvol", pvol_text, "--journal", journal], ["--size", "64MiB"]);
+    sandbox.reelfs(create.into_iter().chain(how).chain(["--on-full", "block", "--export-at", "never"])).ok();
+    let mount = sandbox.mount("docs", "mnt");
+    fs::write(mount.path().join("first"), "in the replica from the beginning").unwrap();
+    mount.umount();
+    follow(&sandbox, &["docs", "--once"], &replica).ok();
+    let first = fs::metadata(replica.join("first")).unwrap().ino();
+    let mut random = Random::new("follow", 7);
+    for round in 0..tools::rounds(4, 40) {
+        let mount = sandbox.mount("docs", "mnt");
+        let child = follower(&sandbox, &["docs"], &replica);
+        for number in 0..400 {
+            act(mount.path(), &mut random);
+            if number == 300 {
+                mount.sync();
+            }
+        }
+        tools::run("xfs_io", &["-x", "-c", "shutdown", point]);
+        mount.kill();
+        kill(child, Signal::KILL);
+        disk.umount();
+        disk.mount();
+        sandbox.mount("docs", "mnt").umount();
+        assert_eq!(sandbox.reelfs(["group", "show", "docs", "--json"]).ok().json()["epoch"], 1, "round {round}");
+        follow(&sandbox, &["docs", "--once"], &replica).ok();
+        same(&pvol, &replica, &format!("after cut {round}"));
+        assert_eq!(fs::metadata(replica.join("first")).unwrap().ino(), first, "round {round}: made anew");
+    }
 }

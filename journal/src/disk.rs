@@ -6,6 +6,7 @@
 
 mod failpoint;
 mod label;
+mod mistake;
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -18,6 +19,7 @@ use rustix::io::{Errno, Result};
 
 pub use self::failpoint::{FAILPOINT_VARIABLE, FailpointError, arm_failpoint};
 pub use self::label::Label;
+pub use self::mistake::{Mistake, makes};
 
 /// What a call is about to do. Directories may be `CWD`, and names then paths.
 #[derive(Debug, Clone)]
@@ -130,6 +132,10 @@ pub trait Watcher: Send + Sync {
     fn before(&self, call: &Call<'_>) -> Verdict;
     /// It was made, or it failed.
     fn after(&self, call: &Call<'_>, is_done: bool);
+    /// What the program shall do wrong while it is watched; a release build does nothing wrong on purpose.
+    fn mistake(&self) -> Option<Mistake> {
+        None
+    }
 }
 
 /// There is or was a watcher somewhere.

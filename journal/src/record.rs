@@ -181,6 +181,12 @@ impl Record<'_> {
         control[0] < kind::SYNC
     }
 
+    /// Whether control data is that of the end of a base copy.
+    #[must_use]
+    pub fn is_base_end(control: &[u8; CONTROL_LEN]) -> bool {
+        control[0] == kind::BASE_END
+    }
+
     /// Whether control data is that of a marker.
     #[must_use]
     pub fn is_marker(control: &[u8; CONTROL_LEN]) -> bool {

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::thread::ThreadId;
 
-use reelfs_journal::disk::{Call, Label, Operation, Verdict, Watcher};
+use reelfs_journal::disk::{Call, Label, Mistake, Operation, Verdict, Watcher};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
@@ -82,6 +82,7 @@ pub struct SimDisk {
     groups: PathBuf,
     stash: PathBuf,
     in_flight: PathBuf,
+    mistake: Option<Mistake>,
     state: Mutex<State>,
 }
 
@@ -89,7 +90,12 @@ impl SimDisk {
     /// The disk below a volume and a state directory; `stash` is an empty directory of the same file system.
     pub fn new(volume: &Path, groups: &Path, stash: &Path, in_flight: &Path) -> SimDisk {
         let (volume, groups, stash) = (volume.to_owned(), groups.to_owned(), stash.to_owned());
-        SimDisk { volume, groups, stash, in_flight: in_flight.to_owned(), state: Mutex::default() }
+        SimDisk { volume, groups, stash, in_flight: in_flight.to_owned(), mistake: None, state: Mutex::default() }
+    }
+
+    /// The program that uses it shall make a mistake.
+    pub fn with_mistake(self, mistake: Option<Mistake>) -> SimDisk {
+        SimDisk { mistake, ..self }
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
@@ -141,13 +147,15 @@ impl SimDisk {
         }
     }
 
-    /// Leaves what the page cache had when the process ended: only the in-flight table has moved on since.
+    /// Leaves what the page cache had when the process ended: only the in-flight table has moved on since. What was not synced
+    /// can still be lost.
     pub fn kill(&self) {
         let mut state = self.state();
         if let Some(last) = state.moments.last() {
             fs::write(&self.in_flight, last).expect("the table is ours");
         }
-        self.forget(&mut state);
+        state.pending.clear();
+        state.syncing.clear();
     }
 
     /// Leaves what the disk may hold after a power cut.
@@ -440,6 +448,10 @@ impl Watcher for SimDisk {
         if let Some(stamp) = stamp.filter(|_| !state.is_cut) {
             self.synced(&mut state, &call.operation, stamp);
         }
+    }
+
+    fn mistake(&self) -> Option<Mistake> {
+        self.mistake
     }
 }
 

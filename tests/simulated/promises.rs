@@ -79,8 +79,8 @@ impl Promises {
     pub fn step(&mut self, group: &OpenGroup, random: &mut Random) -> Result<(), String> {
         let step = match random.below(24) {
             0 => return self.of_the_group(group, random),
-            1..=4 => self.name_step(random),
-            5..=9 => self.sync_step(random),
+            1..=5 => self.name_step(random),
+            6..=9 => self.sync_step(random),
             10 => self.attribute_step(random),
             _ => self.content_step(random),
         };

@@ -94,6 +94,11 @@ impl Site {
         export::export(group, &self.destination(group)?, None, &mut |_, _| {}).map(|_| ())
     }
 
+    /// Whether nothing is suspended.
+    pub fn is_journaling(&self, group: &OpenGroup) -> bool {
+        primary(group).suspension().is_none()
+    }
+
     /// Exports, and tells whether that freed anything: what `pair resync` does when the journal has no room.
     fn makes_room(&self, group: &OpenGroup) -> bool {
         let before = primary(group).jvol().pointers().out;

@@ -18,6 +18,7 @@ mod foresight;
 mod half_told;
 mod lifecycle;
 mod lull;
+mod mistaken;
 mod names;
 mod recovery;
 mod redo;

@@ -15,7 +15,7 @@ use super::reader::JvolControls;
 use super::superblock::{Chosen, SUPERBLOCK_LEN, Superblock};
 use super::sync::{Flusher, SuperblockWriter};
 use super::{Jvol, Store, Tail};
-use crate::disk::Label;
+use crate::disk::{self, Label, Mistake};
 use crate::{CONTROL_LEN, FLAG_MORE, JournalError, Record, RecordError, Seq};
 
 /// So many bytes of journal data before the end are compared with their checksums, durable or not.
@@ -183,6 +183,9 @@ impl Jvol {
         }
         if good == end {
             return Ok(false);
+        }
+        if disk::makes(Mistake::TailCutBelowMark) {
+            good = good.min(watermark).max(out);
         }
         let position = self.locate(good)?;
         let tail = self.tail.get_mut();

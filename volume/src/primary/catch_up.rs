@@ -57,7 +57,8 @@ impl Primary {
             wanted.extend(map.objects.keys().chain(&map.directories).map(|id| id.ino));
         }
         let since = match (last, &found.window) {
-            (Some(_), Some(window)) => Some(window.active.since()),
+            // what was edited before an opening that was cut off is older than what that told
+            (Some(_), Some(window)) => found.news.map(|news| news.min(window.active.since())),
             _ => found.news,
         };
         // by the clock as it stands now
@@ -105,6 +106,7 @@ impl Primary {
             same_mount: last.is_none_or(|last| is_same_mount(parts(&last.boot).1, mount)),
             disk_refused: false,
             clock_back,
+            begun: last.map_or(Ok(false), |last| self.has_begun_epoch(last))?,
             map: false,
             active: last.is_none_or(|last| last.active),
             room: true,

@@ -298,6 +298,11 @@ impl DirtyMap {
         self.add(OBJECT, id, 0)
     }
 
+    /// Everything of a file from a byte on.
+    pub(super) fn note_from(&mut self, file: FileId, offset: u64) -> io::Result<()> {
+        self.add(CUT, file, offset)
+    }
+
     /// Units of a file, from the first to before the end.
     pub(super) fn note_units(&mut self, file: FileId, first: u64, end: u64) -> io::Result<()> {
         self.bytes(file, first * UNIT, (end - first).saturating_mul(UNIT))

@@ -39,7 +39,7 @@ pub struct Session {
     /// The journal says what may change before it changes; versions before that did not.
     #[serde(default)]
     pub active: bool,
-    /// The record from which on a power cut may have taken something from the volume.
+    /// The record from which on a power cut may have taken something from the volume; after a clean stop the first behind it.
     #[serde(default)]
     pub first: Option<Seq>,
     /// When it was closed cleanly, every change of ours before it; `None` while it is open and after a kill.
@@ -246,7 +246,8 @@ impl Primary {
         let back = self.group.clock_put_back(self.index);
         let clean = Timestamp(applied.max(session.started.0.saturating_sub(TIME_GRAIN).saturating_sub(back)));
         self.group.keep_clock_closed(self.index).map_err(io_error("note the clock"))?;
-        Ok(Session { clean: Some(clean), ..session.clone() })
+        // what comes behind it in the journal is others', or an opening's
+        Ok(Session { clean: Some(clean), first: Some(stop.next()), ..session.clone() })
     }
 }
 

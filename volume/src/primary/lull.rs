@@ -62,14 +62,15 @@ impl DueRedo {
 
     /// Done, or not needed.
     pub(super) fn forget(&self) -> io::Result<()> {
-        if !self.is_noted() {
-            return Ok(());
+        if self.is_noted() {
+            match disk::remove(Label::RedoNoteRemove, &self.path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
         }
-        match disk::remove(Label::RedoNoteRemove, &self.path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            // one that came back would take what a later session did for somebody else's edits
-            removed => removed.and_then(|()| disk::sync_parent(Label::RedoNoteNameSync, &self.path)),
-        }
+        // one that came back would take what a later session did for somebody else's edits; an opening that was killed may have
+        // removed it and not come so far
+        disk::sync_parent(Label::RedoNoteNameSync, &self.path)
     }
 
     fn append(&self, line: &str) -> io::Result<()> {

@@ -44,7 +44,7 @@ pub(super) struct Window {
 /// What of a volume a window names, by inode number.
 #[derive(Debug)]
 pub(super) struct ActiveIn {
-    /// Lowest wall time of a record.
+    /// Lowest wall time of a record of a change; what an opening told changed nothing.
     low: Timestamp,
     /// Directories whose names may differ.
     pub(super) names: HashSet<u64>,
@@ -56,6 +56,8 @@ pub(super) struct ActiveIn {
     pub(super) removed: HashMap<FileId, u32>,
     /// In a bracket. What a base copy tells outside of one was not changed by it.
     is_telling: bool,
+    /// Files that one which did not end has cut off there, for whoever reads the journal; the bytes may not have followed.
+    pub(super) half_told: HashMap<FileId, u64>,
 }
 
 impl ActiveIn {
@@ -67,6 +69,7 @@ impl ActiveIn {
             units: HashSet::new(),
             removed: HashMap::new(),
             is_telling: false,
+            half_told: HashMap::new(),
         }
     }
 
@@ -76,7 +79,9 @@ impl ActiveIn {
     }
 
     fn note(&mut self, record: &Record<'_>) {
-        self.low = self.low.min(record.wall);
+        if !self.is_telling && !matches!(&record.change, Change::Marker { kind, .. } if kind.begins_bracket()) {
+            self.low = self.low.min(record.wall);
+        }
         let file = match &record.change {
             Change::BaseBegin { .. } => FileId::NONE,
             Change::Entry { .. } if !self.is_telling => FileId::NONE,
@@ -85,6 +90,13 @@ impl ActiveIn {
         match &record.change {
             Change::Marker { kind, .. } => {
                 self.is_telling = kind.begins_bracket() || (self.is_telling && !kind.ends_bracket());
+                if kind.ends_bracket() {
+                    self.half_told.clear();
+                }
+            }
+            Change::SetSize { file, size, .. } if self.is_telling => {
+                let cut = self.half_told.entry(*file).or_insert(*size);
+                *cut = (*cut).min(*size);
             }
             Change::Active { entries } => entries.iter().for_each(|entry| match *entry {
                 Active::Names { directory } => _ = self.names.insert(directory),
@@ -192,6 +204,19 @@ impl Primary {
         window.superseded.finish(|seq| window.amends.has(seq) || window.half_told.has(seq));
         window.wanted = window.active.inodes().collect();
         Ok((window.first <= last || is_suspended).then_some(window))
+    }
+
+    /// Whether an opening after this session began an epoch that was never noted in the group.
+    pub(super) fn has_begun_epoch(&self, session: &Session) -> std::result::Result<bool, OpenError> {
+        let pointers = self.jvol().pointers();
+        let first = session.first.unwrap_or(pointers.out).max(pointers.out);
+        let mut has_begun = false;
+        self.records((first, pointers.next.previous()), |record| {
+            if let Change::Marker { kind: MarkerKind::EpochStart, epoch, .. } = record.change {
+                has_begun |= epoch > self.group.epoch();
+            }
+        })?;
+        Ok(has_begun)
     }
 
     /// Wall time of the last record of a session that was not closed: what an opening after it told, which was cut off, does not

@@ -37,6 +37,7 @@ impl Primary {
             |ino: u64| if ino == self.root() { Some(self.volume.root.clone()) } else { self.volume.nodes.by_ino(ino) };
         for directory in active.names.iter().filter_map(|ino| node(*ino)).filter(|node| node.is_directory()) {
             map.note_whole(directory.id, true).map_err(in_memory)?;
+            self.note_mistaken(map, &directory)?;
         }
         for object in active.objects.iter().filter_map(|ino| node(*ino)) {
             map.note_attributes(object.id).map_err(in_memory)?;
@@ -45,6 +46,9 @@ impl Primary {
             if let Some(file) = node(*ino).filter(|node| node.file_type == FileType::RegularFile) {
                 map.note_units(file.id, *first, *end).map_err(in_memory)?;
             }
+        }
+        for (id, cut) in &active.half_told {
+            map.note_from(*id, *cut).map_err(in_memory)?;
         }
         for (id, removed) in &active.removed {
             // the journal may have let it go with all its bytes, and here it stands
@@ -169,6 +173,6 @@ impl Primary {
 }
 
 /// A map in memory cannot fail.
-fn in_memory(error: io::Error) -> Errno {
+pub(super) fn in_memory(error: io::Error) -> Errno {
     Errno::from_io_error(&error).unwrap_or(Errno::IO)
 }

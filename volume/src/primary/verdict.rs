@@ -1,17 +1,19 @@
 //! What an opening does about how the last session ended: from facts to a verdict, one row for each case.
 //!
-//! | same volume | closed | boot and mounts | disk refused | clock back | dirty map | activity known | room | verdict |
-//! |---|---|---|---|---|---|---|---|---|
-//! | no | - | - | - | - | - | - | - | new epoch |
-//! | yes | - | - | - | yes | - | - | - | new epoch, after a redo where something was lost |
-//! | yes | yes | - | - | no | yes | - | - | go on suspended |
-//! | yes | no | same | no | no | yes | - | - | go on suspended |
-//! | yes | yes, or no with the same boot and mounts | | no | no | no | - | yes | adopt |
-//! | as before | | | | no | no | - | no | new epoch: more than the journal takes |
-//! | yes | no | other, or refused | | no | yes | - | - | new epoch: the map is not on disk change by change |
-//! | yes | no | other, or refused | | no | no | no | - | new epoch: the last version did not say what is active |
-//! | yes | no | other, or refused | | no | no | yes | yes | redo, then tell what is active |
-//! | yes | no | other, or refused | | no | no | yes | no | redo, then suspend with what is active for a map |
+//! | same volume | closed | boot and mounts | disk refused | clock back | epoch begun | dirty map | activity known | room | verdict |
+//! |---|---|---|---|---|---|---|---|---|---|
+//! | no | - | - | - | - | - | - | - | - | new epoch |
+//! | yes | - | - | - | yes | - | - | - | - | new epoch, after a redo where something was lost |
+//! | yes | yes | - | - | no | yes | - | - | - | new epoch, as the opening that was cut off had begun |
+//! | yes | no | same | no | no | yes | - | - | - | the same |
+//! | yes | yes | - | - | no | no | yes | - | - | go on suspended |
+//! | yes | no | same | no | no | no | yes | - | - | go on suspended |
+//! | yes | yes, or no with the same boot and mounts | | no | no | no | no | - | yes | adopt |
+//! | as before | | | | no | no | no | - | no | new epoch: more than the journal takes |
+//! | yes | no | other, or refused | | no | - | yes | - | - | new epoch: the map is not on disk change by change |
+//! | yes | no | other, or refused | | no | - | no | no | - | new epoch: the journal does not say what is active |
+//! | yes | no | other, or refused | | no | - | no | yes | yes | redo, then tell what is active |
+//! | yes | no | other, or refused | | no | - | no | yes | no | redo, then suspend with what is active for a map |
 //!
 //! `ROWS` says the same exactly, and the test below that every combination of facts has one row, and that [`Facts::verdict`] goes
 //! by it.
@@ -33,6 +35,8 @@ pub enum NewEpoch {
     ClockWentBack,
     /// Telling what changed behind the mount would fill more than half of the journal.
     TooMuchChanged,
+    /// An opening had begun it, and was cut off before that was noted: a dirty map may be gone already.
+    CutOff,
 }
 
 /// Why the volume may lack something that was written to it, or have something that the journal lacks.
@@ -61,6 +65,8 @@ pub(super) struct Facts {
     pub(super) disk_refused: bool,
     /// It is earlier than it was.
     pub(super) clock_back: bool,
+    /// Behind the last session the journal begins an epoch that the group does not know.
+    pub(super) begun: bool,
     /// Nothing was journaled: there is a dirty map.
     pub(super) map: bool,
     /// The last session said in the journal what may change.
@@ -105,6 +111,7 @@ impl Facts {
                     Lost::DiskRefused => NewEpoch::DiskRefused,
                 })
             }
+            (true, false, None, _, _, _) if self.begun => Verdict::NewEpoch(NewEpoch::CutOff),
             (true, false, None, true, _, _) => Verdict::StaySuspended,
             (true, false, Some(_), false, true, true) => Verdict::Restate,
             (true, false, Some(_), false, true, false) => Verdict::Suspend,
@@ -115,15 +122,16 @@ impl Facts {
 }
 
 /// A row: what each fact must be, in the order of [`HEADINGS`]; `None` is either.
-type Row = ([Option<bool>; 9], Verdict);
+type Row = ([Option<bool>; 10], Verdict);
 
-const HEADINGS: [&str; 9] = [
+const HEADINGS: [&str; 10] = [
     "same volume",
     "closed",
     "same boot",
     "same mounts",
     "disk refused",
     "clock went back",
+    "epoch begun",
     "dirty map",
     "activity known",
     "room",
@@ -132,27 +140,29 @@ const HEADINGS: [&str; 9] = [
 const YES: Option<bool> = Some(true);
 const NO: Option<bool> = Some(false);
 
-const ROWS: [Row; 20] = [
-    ([NO, None, None, None, None, None, None, None, None], Verdict::NewEpoch(NewEpoch::OtherVolume)),
-    ([YES, None, None, None, None, YES, None, None, None], Verdict::NewEpoch(NewEpoch::ClockWentBack)),
-    ([YES, YES, None, None, None, NO, YES, None, None], Verdict::StaySuspended),
-    ([YES, YES, None, None, None, NO, NO, None, YES], Verdict::Adopt),
-    ([YES, YES, None, None, None, NO, NO, None, NO], Verdict::NewEpoch(NewEpoch::TooMuchChanged)),
-    ([YES, NO, YES, YES, NO, NO, YES, None, None], Verdict::StaySuspended),
-    ([YES, NO, YES, YES, NO, NO, NO, None, YES], Verdict::Adopt),
-    ([YES, NO, YES, YES, NO, NO, NO, None, NO], Verdict::NewEpoch(NewEpoch::TooMuchChanged)),
-    ([YES, NO, YES, YES, YES, NO, YES, None, None], Verdict::NewEpoch(NewEpoch::DiskRefused)),
-    ([YES, NO, YES, YES, YES, NO, NO, NO, None], Verdict::NewEpoch(NewEpoch::DiskRefused)),
-    ([YES, NO, YES, YES, YES, NO, NO, YES, YES], Verdict::Restate),
-    ([YES, NO, YES, YES, YES, NO, NO, YES, NO], Verdict::Suspend),
-    ([YES, NO, YES, NO, None, NO, YES, None, None], Verdict::NewEpoch(NewEpoch::PowerCut)),
-    ([YES, NO, YES, NO, None, NO, NO, NO, None], Verdict::NewEpoch(NewEpoch::PowerCut)),
-    ([YES, NO, YES, NO, None, NO, NO, YES, YES], Verdict::Restate),
-    ([YES, NO, YES, NO, None, NO, NO, YES, NO], Verdict::Suspend),
-    ([YES, NO, NO, None, None, NO, YES, None, None], Verdict::NewEpoch(NewEpoch::PowerCut)),
-    ([YES, NO, NO, None, None, NO, NO, NO, None], Verdict::NewEpoch(NewEpoch::PowerCut)),
-    ([YES, NO, NO, None, None, NO, NO, YES, YES], Verdict::Restate),
-    ([YES, NO, NO, None, None, NO, NO, YES, NO], Verdict::Suspend),
+const ROWS: [Row; 22] = [
+    ([NO, None, None, None, None, None, None, None, None, None], Verdict::NewEpoch(NewEpoch::OtherVolume)),
+    ([YES, None, None, None, None, YES, None, None, None, None], Verdict::NewEpoch(NewEpoch::ClockWentBack)),
+    ([YES, YES, None, None, None, NO, YES, None, None, None], Verdict::NewEpoch(NewEpoch::CutOff)),
+    ([YES, NO, YES, YES, NO, NO, YES, None, None, None], Verdict::NewEpoch(NewEpoch::CutOff)),
+    ([YES, YES, None, None, None, NO, NO, YES, None, None], Verdict::StaySuspended),
+    ([YES, YES, None, None, None, NO, NO, NO, None, YES], Verdict::Adopt),
+    ([YES, YES, None, None, None, NO, NO, NO, None, NO], Verdict::NewEpoch(NewEpoch::TooMuchChanged)),
+    ([YES, NO, YES, YES, NO, NO, NO, YES, None, None], Verdict::StaySuspended),
+    ([YES, NO, YES, YES, NO, NO, NO, NO, None, YES], Verdict::Adopt),
+    ([YES, NO, YES, YES, NO, NO, NO, NO, None, NO], Verdict::NewEpoch(NewEpoch::TooMuchChanged)),
+    ([YES, NO, YES, YES, YES, NO, None, YES, None, None], Verdict::NewEpoch(NewEpoch::DiskRefused)),
+    ([YES, NO, YES, YES, YES, NO, None, NO, NO, None], Verdict::NewEpoch(NewEpoch::DiskRefused)),
+    ([YES, NO, YES, YES, YES, NO, None, NO, YES, YES], Verdict::Restate),
+    ([YES, NO, YES, YES, YES, NO, None, NO, YES, NO], Verdict::Suspend),
+    ([YES, NO, YES, NO, None, NO, None, YES, None, None], Verdict::NewEpoch(NewEpoch::PowerCut)),
+    ([YES, NO, YES, NO, None, NO, None, NO, NO, None], Verdict::NewEpoch(NewEpoch::PowerCut)),
+    ([YES, NO, YES, NO, None, NO, None, NO, YES, YES], Verdict::Restate),
+    ([YES, NO, YES, NO, None, NO, None, NO, YES, NO], Verdict::Suspend),
+    ([YES, NO, NO, None, None, NO, None, YES, None, None], Verdict::NewEpoch(NewEpoch::PowerCut)),
+    ([YES, NO, NO, None, None, NO, None, NO, NO, None], Verdict::NewEpoch(NewEpoch::PowerCut)),
+    ([YES, NO, NO, None, None, NO, None, NO, YES, YES], Verdict::Restate),
+    ([YES, NO, NO, None, None, NO, None, NO, YES, NO], Verdict::Suspend),
 ];
 
 fn words(verdict: Verdict) -> &'static str {
@@ -166,6 +176,7 @@ fn words(verdict: Verdict) -> &'static str {
             "a new epoch: change times say nothing; after a power cut the journal is done again first"
         }
         Verdict::NewEpoch(NewEpoch::PowerCut | NewEpoch::DiskRefused) => "a new epoch: nobody knows what was lost",
+        Verdict::NewEpoch(NewEpoch::CutOff) => "a new epoch, as an opening that was cut off had begun",
         Verdict::NewEpoch(NewEpoch::TooMuchChanged) => "a new epoch: telling it would fill half of the journal",
     }
 }
@@ -178,7 +189,7 @@ pub fn table() -> String {
         Some(true) => "yes",
         Some(false) => "no",
     };
-    let mut table = format!("| {} | then |\n|{}\n", HEADINGS.join(" | "), "---|".repeat(10));
+    let mut table = format!("| {} | then |\n|{}\n", HEADINGS.join(" | "), "---|".repeat(11));
     for (facts, verdict) in &ROWS {
         let cells: Vec<&str> = facts.iter().map(cell).collect();
         table.push_str(&format!("| {} | {} |\n", cells.join(" | "), words(*verdict)));
@@ -193,7 +204,7 @@ mod tests {
     #[test]
     fn every_combination_of_facts_has_one_row_and_the_program_goes_by_it() {
         let mut met = [0; ROWS.len()];
-        for bits in 0..1_u32 << 9 {
+        for bits in 0..1_u32 << 10 {
             let fact = |index: u32| bits & (1 << index) != 0;
             let facts = Facts {
                 same_volume: fact(0),
@@ -202,12 +213,13 @@ mod tests {
                 same_mount: fact(3),
                 disk_refused: fact(4),
                 clock_back: fact(5),
-                map: fact(6),
-                active: fact(7),
-                room: fact(8),
+                begun: fact(6),
+                map: fact(7),
+                active: fact(8),
+                room: fact(9),
             };
             let holds =
-                |row: &Row| (0..9).all(|index| row.0[index as usize].is_none_or(|wanted| wanted == fact(index)));
+                |row: &Row| (0..10).all(|index| row.0[index as usize].is_none_or(|wanted| wanted == fact(index)));
             let rows: Vec<usize> = (0..ROWS.len()).filter(|&row| holds(&ROWS[row])).collect();
             assert_eq!(rows.len(), 1, "{facts:?} has rows {rows:?}");
             assert_eq!(ROWS[rows[0]].1, facts.verdict(), "{facts:?}");

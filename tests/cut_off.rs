@@ -1,0 +1,137 @@
+//! Openings that are cut off when they have begun something that the next one must end.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use reelfs_journal::disk::{self, Call, Label, Verdict, Watcher};
+use reelfs_journal::{Epoch, Jvol, SystemClock, Timestamp};
+use reelfs_volume::{NewEpoch, OnFull, OpenError, OpenOptions, Opened, Primary, Reason, Requester, Session};
+use support::{Sandbox, cut_after};
+use uuid::Uuid;
+
+/// In nanoseconds.
+const HOUR: i64 = 3_600_000_000_000;
+const WHO: Requester = Requester { uid: 0, gid: 0, pid: 1 };
+
+/// A volume in memory with its journal, opened without a kernel.
+struct Site {
+    sandbox: Sandbox,
+    pvol: PathBuf,
+}
+
+impl Site {
+    fn new() -> Site {
+        let sandbox = Sandbox::in_memory();
+        Jvol::create(&sandbox.path("test.jvol"), 64 << 20, Uuid::from_u128(7), &mut |_, _| {}).unwrap();
+        let pvol = sandbox.directory("pvol");
+        Site { sandbox, pvol }
+    }
+
+    fn open(&self, session: Option<Session>) -> Result<Opened, OpenError> {
+        Primary::start(OpenOptions {
+            root: File::open(&self.pvol).unwrap().into(),
+            jvol: self.sandbox.path("test.jvol"),
+            group: Uuid::from_u128(7),
+            state: self.sandbox.state(),
+            epoch: Epoch(1),
+            session,
+            strict: false,
+            on_full: OnFull::Block,
+            clock: Arc::new(SystemClock),
+        })
+    }
+
+    /// A session that finds this file on disk.
+    fn second(&self, name: &str) -> Opened {
+        let first = self.open(None).unwrap();
+        first.primary.create(&WHO, first.primary.root(), name.as_ref(), 0o644, 0).unwrap();
+        let closed = first.primary.close(&first.session).unwrap();
+        drop(first);
+        self.open(Some(closed)).unwrap()
+    }
+}
+
+/// The session as the next boot of the machine finds it; the volume is told nothing more.
+fn cut(opened: Opened) -> Session {
+    let session = Session { boot: "another".to_owned(), ..opened.session.clone() };
+    drop(opened);
+    session
+}
+
+fn write(opened: &Opened, name: &str, bytes: &[u8]) {
+    let ino = opened.primary.lookup(opened.primary.root(), name.as_ref()).unwrap().id.ino;
+    assert_eq!(opened.primary.write(&WHO, ino, 0, bytes, false), Ok(u32::try_from(bytes.len()).unwrap()));
+}
+
+#[test]
+fn a_new_epoch_that_was_cut_off_begins_again_though_the_dirty_map_is_gone() {
+    let mut without_map = 0;
+    for calls in 0.. {
+        let site = Site::new();
+        let opened = site.second("file");
+        opened.primary.suspend(Reason::User).unwrap();
+        write(&opened, "file", b"noted, and not journaled");
+        let closed = opened.primary.close(&opened.session).unwrap();
+        drop(opened);
+        // as if it had been closed an hour from now: the clock has gone back
+        let later =
+            |closed: &Session| Session { clean: closed.clean.map(|at| Timestamp(at.0 + HOUR)), ..closed.clone() };
+        let again = cut_after(calls, || site.open(Some(later(&closed))));
+        assert!(again.as_ref().map_or(true, |again| again.replaced == Some(NewEpoch::ClockWentBack)));
+        let is_open = again.is_ok();
+        drop(again);
+        let has_map = site.sandbox.state().join("dirty").exists();
+        without_map += u64::from(!has_map);
+        // and the clock is right again
+        let last = site.open(Some(closed)).unwrap();
+        let is_told = last.replaced == Some(NewEpoch::CutOff) || last.primary.suspension().is_some();
+        assert!(is_told, "cut at call {calls}, map {has_map}: {:?}", last.replaced);
+        if is_open {
+            assert!(calls > 10 && without_map > 1, "{calls} cuts, {without_map} without a map");
+            return;
+        }
+    }
+}
+
+#[test]
+fn the_note_of_a_redo_is_gone_for_good_when_changes_are_taken() {
+    let site = Site::new();
+    let (mut session, mut removed) = (cut(site.second("file")), 0);
+    for calls in 0.. {
+        let again = cut_after(calls, || site.open(Some(session.clone())));
+        let note = site.sandbox.state().join("redo");
+        if let Ok(again) = again {
+            assert!(removed > 0, "no cut came between the removal and its sync");
+            drop(again);
+            return;
+        }
+        removed += u64::from(!note.exists());
+        let (synced, last) = parents_synced(|| site.open(Some(session.clone())).unwrap());
+        assert!(!note.exists() && synced, "cut at call {calls}");
+        session = cut(last);
+    }
+}
+
+/// Whether the removal of the note was made durable meanwhile.
+fn parents_synced<T>(run: impl FnOnce() -> T) -> (bool, T) {
+    struct Syncs(AtomicBool);
+    impl Watcher for Syncs {
+        fn before(&self, _call: &Call<'_>) -> Verdict {
+            Verdict::Proceed
+        }
+        fn after(&self, call: &Call<'_>, is_done: bool) {
+            self.0.fetch_or(is_done && call.label == Label::RedoNoteNameSync, Ordering::SeqCst);
+        }
+    }
+    let syncs = Arc::new(Syncs(AtomicBool::new(false)));
+    let before = disk::watch_thread(Some(syncs.clone()));
+    let done = run();
+    disk::watch_thread(before);
+    (syncs.0.load(Ordering::SeqCst), done)
+}
