@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
-use reelfs_journal::{Clock, ClockReading, Epoch, Jvol, SystemClock};
+use reelfs_journal::{Clock, ClockReading, Epoch, Jvol, NodeKind, RENAME_EXCHANGE, SystemClock};
 use reelfs_volume::{
     Lost, NewEpoch, OnFull, OpenError, OpenOptions, Opened, Primary, Reason, Requester, Session, SetAttr,
 };
@@ -340,6 +340,33 @@ fn a_power_cut_while_suspended_begins_an_epoch_also_when_its_opening_was_cut_off
             return;
         }
     }
+}
+
+/// The amendment of a refused change could be lost with the power, and no replay would get past the change.
+#[test]
+fn what_would_be_moved_into_itself_is_not_journaled() {
+    let site = Site::in_memory();
+    let first = site.first();
+    let root = first.primary.root();
+    let make = |parent, name: &str| {
+        let made = first.primary.make(&WHO, parent, name.as_ref(), NodeKind::Directory, 0o755, 0);
+        made.unwrap().id.ino
+    };
+    let outer = make(root, "outer");
+    let inner = make(outer, "inner");
+    make(inner, "innermost");
+    let before = first.primary.jvol().pointers().next;
+    let rename = |from: (u64, &str), to: (u64, &str), flags| {
+        first.primary.rename(&WHO, (from.0, from.1.as_ref()), (to.0, to.1.as_ref()), flags)
+    };
+    assert_eq!(rename((root, "outer"), (inner, "below"), 0), Err(Errno::INVAL));
+    assert_eq!(rename((root, "outer"), (outer, "inner"), RENAME_EXCHANGE), Err(Errno::INVAL));
+    assert_eq!(rename((inner, "innermost"), (root, "outer"), RENAME_EXCHANGE), Err(Errno::INVAL));
+    assert_eq!(first.primary.jvol().pointers().next, before, "nothing was journaled");
+    rename((inner, "innermost"), (outer, "inner"), RENAME_EXCHANGE).unwrap_err();
+    rename((inner, "innermost"), (root, "moved"), 0).unwrap();
+    rename((root, "moved"), (root, "outer"), RENAME_EXCHANGE).unwrap();
+    assert!(site.pvol.join("moved/inner").is_dir() && site.pvol.join("outer").is_dir());
 }
 
 #[test]

@@ -308,9 +308,12 @@ impl Primary {
             if Arc::ptr_eq(&node, other) {
                 return Ok(());
             }
-            self.walk.moved(other);
         }
-        self.walk.moved(&node);
+        let trades = other.as_ref().filter(|_| flags & RENAME_EXCHANGE != 0);
+        if self.is_within(&to, &node) || trades.is_some_and(|other| self.is_within(&from, other)) {
+            return Err(Errno::INVAL);
+        }
+        other.iter().chain([&node]).for_each(|moved| self.walk.moved(moved));
         // a replaced file takes no write between its last name and its end that would be numbered before it
         let _order = other.as_ref().map(|other| other.order.lock());
         let slot = self.in_flight.begin();
@@ -330,6 +333,18 @@ impl Primary {
             self.drop_if_forgotten(other);
         }
         Ok(())
+    }
+
+    /// Whether a directory is this object or lies below it: what would then be moved into itself must not reach the journal.
+    fn is_within(&self, directory: &Arc<Node>, object: &Node) -> bool {
+        let mut at = Some(directory.clone());
+        while let Some(node) = at.filter(|_| object.is_directory()) {
+            if node.id == object.id {
+                return true;
+            }
+            at = node.state.lock().links.first().map(|link| link.parent.clone());
+        }
+        false
     }
 
     fn check_empty(&self, node: &Arc<Node>) -> Result<()> {
