@@ -124,7 +124,7 @@ impl World {
         let group = self.recover()?;
         self.promises.check(&self.site.pvol)?;
         let is_compared =
-            self.site.is_in_one_journal(&group) || (group.journal().epoch() == Epoch(1) && number % 2 == 0);
+            self.site.is_in_one_journal(&group) || (group.journal().epoch() == Epoch(1) && number.is_multiple_of(2));
         if is_compared || number % BY_TAPES == BY_TAPES - 1 {
             self.sim.settle();
             self.site.check_twin(&group)?;

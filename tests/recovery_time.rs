@@ -29,7 +29,7 @@ fn fill(pvol: &Path, files: usize) {
 /// Half of it in large writes, the rest at random in a large old file and to the ends of old small ones.
 fn write(point: &Path, bytes: u64, random: &mut Random) {
     let large = File::create(point.join("large")).unwrap();
-    for at in 0..bytes / 2 >> 20 {
+    for at in 0..(bytes / 2) >> 20 {
         large.write_all_at(&random.bytes(1 << 20), at << 20).unwrap();
     }
     let table = File::options().write(true).open(point.join("table")).unwrap();
