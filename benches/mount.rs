@@ -280,7 +280,7 @@ fn print_table(bench: &Bench, subjects: &[Subject]) -> u32 {
         subjects.iter().for_each(Subject::export);
         let ratio = paired.ratio("reelfs", "peer");
         let verdict = workload.limit.map(|limit| paired::verdict(workload.name, ratio, limit, &mut missed));
-        let before = has_before.then(|| format!("{} | ", paired.ratio("reelfs", "before"))).unwrap_or_default();
+        let before = if has_before { format!("{} | ", paired.ratio("reelfs", "before")) } else { String::new() };
         let flushes: Vec<String> = names.iter().map(|name| paired.flushes(name).to_string()).collect();
         println!(
             "| {} | {:.1} ms | {} | {} | {ratio} | {} | {before}{} ms, {} ms | {} |",
