@@ -4,7 +4,7 @@
 pub mod disk;
 pub mod failer;
 pub mod promises;
-pub mod site;
+mod site;
 pub mod twin;
 pub mod undo;
 

@@ -87,7 +87,7 @@ impl Promises {
         let Some(step) = step else { return Ok(()) };
         let done = Door::new(&primary(group), (0, 0)).play(&step);
         self.told.push(format!("{} -> {done:?}", short(&step)));
-        done.map_err(|error| format!("{step:?} answers {error}"))?;
+        done.map_err(|error| format!("{step:?} answers {error}, after\n  {}", self.told.join("\n  ")))?;
         self.acknowledged(&step);
         Ok(())
     }

@@ -11,7 +11,7 @@ use super::dirty::DirtyMap;
 use super::lifecycle::{OpenError, Session, TIME_GRAIN, io_error, volume_error};
 use super::lull::Lull;
 use super::recovery::{Recovered, Unsettled};
-use super::redo::Window;
+use super::redo::{CutOff, Window};
 use super::verdict::{Facts, Lost, NewEpoch, Verdict};
 
 /// What catching up found.
@@ -99,14 +99,15 @@ impl Primary {
         let anchor = anchor.filter(|_| last.is_some_and(|last| parts(&last.boot).0 == self.group.boot()));
         let back = anchor.map_or(0, |anchor| anchor.put_back(self.group.boot(), self.clock().read()));
         let clock_back = news.is_some_and(|news| session.started.0 < news.0.saturating_sub(back));
+        let cut_off = last.map_or_else(|| Ok(CutOff::default()), |last| self.cut_off_after(last))?;
         let mut facts = Facts {
             same_volume: last.is_none_or(|last| last.identity == session.identity),
-            closed: last.is_none_or(|last| last.clean.is_some()),
+            closed: last.is_none_or(|last| last.clean.is_some()) && !cut_off.is_telling,
             same_boot: last.is_none_or(|last| parts(&last.boot).0 == boot),
             same_mount: last.is_none_or(|last| is_same_mount(parts(&last.boot).1, mount)),
             disk_refused: false,
             clock_back,
-            begun: last.map_or(Ok(false), |last| self.has_begun_epoch(last))?,
+            begun: cut_off.has_begun_epoch,
             map: false,
             active: last.is_none_or(|last| last.active),
             room: true,

@@ -135,6 +135,15 @@ impl ActiveIn {
     }
 }
 
+/// What the journal has behind a session of openings that were cut off.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct CutOff {
+    /// An epoch that was never noted in the group.
+    pub(super) has_begun_epoch: bool,
+    /// A telling without an end: whoever replays it needs one, even if nothing is left to be told.
+    pub(super) is_telling: bool,
+}
+
 /// What was done again.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Redone {
@@ -206,17 +215,22 @@ impl Primary {
         Ok((window.first <= last || is_suspended).then_some(window))
     }
 
-    /// Whether an opening after this session began an epoch that was never noted in the group.
-    pub(super) fn has_begun_epoch(&self, session: &Session) -> std::result::Result<bool, OpenError> {
+    /// What openings after this session did that were cut off.
+    pub(super) fn cut_off_after(&self, session: &Session) -> std::result::Result<CutOff, OpenError> {
         let pointers = self.jvol().pointers();
         let first = session.first.unwrap_or(pointers.out).max(pointers.out);
-        let mut has_begun = false;
+        let mut cut_off = CutOff::default();
         self.records((first, pointers.next.previous()), |record| {
-            if let Change::Marker { kind: MarkerKind::EpochStart, epoch, .. } = record.change {
-                has_begun |= epoch > self.group.epoch();
+            if let Change::Marker { kind, epoch, .. } = record.change {
+                cut_off.has_begun_epoch |= kind == MarkerKind::EpochStart && epoch > self.group.epoch();
+                cut_off.is_telling = match kind {
+                    MarkerKind::RecoveryBegin | MarkerKind::AdoptBegin => true,
+                    _ if kind.ends_bracket() => false,
+                    _ => cut_off.is_telling,
+                };
             }
         })?;
-        Ok(has_begun)
+        Ok(cut_off)
     }
 
     /// Wall time of the last record of a session that was not closed: what an opening after it told, which was cut off, does not
