@@ -196,8 +196,10 @@ fn deliberate_mistakes_are_found() {
     if !tools::holds(tools::root(), "root, to set back what it likes") {
         return;
     }
-    for mistake in Mistake::ALL {
-        let (found, cuts) = search(CUTS_IN_CI, Some(mistake));
+    // that one is met by 200 cuts or by 20,000, as chance has it
+    let is_rare = |mistake: &Mistake| *mistake == Mistake::ContentsByDirectory && !tools::is_soak();
+    for mistake in Mistake::ALL.into_iter().filter(|mistake| !is_rare(mistake)) {
+        let (found, cuts) = search(wanted().max(CUTS_IN_CI), Some(mistake));
         let found = found.unwrap_or_else(|| panic!("{mistake:?} is not found in {cuts} power cuts"));
         println!("{}", found.lines().next().unwrap_or_default());
     }

@@ -4,7 +4,7 @@
 pub mod disk;
 pub mod failer;
 pub mod promises;
-mod site;
+pub mod site;
 pub mod twin;
 pub mod undo;
 
