@@ -1,14 +1,12 @@
 //! Mending: what does not read back at or below the watermark is written again, from records that somebody else has kept.
 
-use std::fs::OpenOptions;
 use std::path::Path;
 
 use uuid::Uuid;
 
 use super::Jvol;
-use super::file::VolumeFile;
 use super::geometry::JvolGeometry;
-use super::open::read_superblock;
+use super::open::open_file;
 use super::reader::JvolReader;
 use crate::disk::Label;
 use crate::{CONTROL_LEN, Digest, JournalError, Record, RecordError, Seq, Timestamp};
@@ -58,18 +56,8 @@ impl Mending {
     /// # Errors
     /// As [`Jvol::open`], but damage below the watermark is none here; both superblocks broken is.
     pub fn open(path: &Path, group: Uuid, writes: bool) -> Result<Mending, JournalError> {
-        let failed = |operation| move |source| JournalError::Io { operation, path: path.to_owned(), source };
-        let file = OpenOptions::new().read(true).write(writes).open(path).map_err(failed("open"))?;
-        let length = file.metadata().map_err(failed("stat"))?.len();
-        let file = VolumeFile::new(file, path.to_owned());
-        let chosen = read_superblock(&file, length)?;
+        let (file, chosen) = open_file(path, group, writes)?;
         let superblock = &chosen.superblock;
-        if superblock.group != group {
-            return Err(JournalError::OtherGroup { path: file.path, found: superblock.group, wanted: group });
-        }
-        if length < superblock.geometry.size {
-            return Err(JournalError::Truncated { path: file.path, found: length, wanted: superblock.geometry.size });
-        }
         let (out, durable, durable_position) = (superblock.out, superblock.durable, superblock.durable_position);
         Ok(Mending { jvol: Jvol::assemble(file, &chosen), out, durable, durable_position, writes })
     }

@@ -28,19 +28,8 @@ impl Jvol {
     /// [`JournalError::Foreign`], [`JournalError::Version`], [`JournalError::OtherGroup`], [`JournalError::Truncated`];
     /// [`JournalError::Damaged`] when a record at or before the durable watermark is not there.
     pub fn open(path: &Path, group: Uuid) -> Result<Jvol, JournalError> {
-        let failed = |operation| move |source| JournalError::Io { operation, path: path.to_owned(), source };
-        let file = OpenOptions::new().read(true).write(true).open(path).map_err(failed("open"))?;
-        let length = file.metadata().map_err(failed("stat"))?.len();
-        let file = VolumeFile::new(file, path.to_owned());
-        let chosen = read_superblock(&file, length)?;
-        let superblock = &chosen.superblock;
-        if superblock.group != group {
-            return Err(JournalError::OtherGroup { path: file.path, found: superblock.group, wanted: group });
-        }
-        if length < superblock.geometry.size {
-            return Err(JournalError::Truncated { path: file.path, found: length, wanted: superblock.geometry.size });
-        }
-        let watermark = superblock.durable;
+        let (file, chosen) = open_file(path, group, true)?;
+        let watermark = chosen.superblock.durable;
         let mut jvol = Jvol::assemble(file, &chosen);
         jvol.scan(&chosen.superblock)?;
         let is_cut_short = jvol.verify(watermark)?;
@@ -259,6 +248,23 @@ impl Jvol {
         self.tail.get_mut().torn = false;
         Ok(())
     }
+}
+
+/// The file of a group's journal volume, whole, and its superblock.
+pub(super) fn open_file(path: &Path, group: Uuid, writes: bool) -> Result<(VolumeFile, Chosen), JournalError> {
+    let failed = |operation| move |source| JournalError::Io { operation, path: path.to_owned(), source };
+    let file = OpenOptions::new().read(true).write(writes).open(path).map_err(failed("open"))?;
+    let length = file.metadata().map_err(failed("stat"))?.len();
+    let file = VolumeFile::new(file, path.to_owned());
+    let chosen = read_superblock(&file, length)?;
+    let superblock = &chosen.superblock;
+    if superblock.group != group {
+        return Err(JournalError::OtherGroup { path: file.path, found: superblock.group, wanted: group });
+    }
+    if length < superblock.geometry.size {
+        return Err(JournalError::Truncated { path: file.path, found: length, wanted: superblock.geometry.size });
+    }
+    Ok((file, chosen))
 }
 
 pub(super) fn read_superblock(file: &VolumeFile, length: u64) -> Result<Chosen, JournalError> {
