@@ -19,6 +19,7 @@ use signal_hook::iterator::Signals;
 use crate::error::{Error, ErrorKind, Result};
 use crate::journal_state::JournalState;
 use crate::open_group::OpenGroup;
+use crate::reads::Reads;
 use crate::request::{self, Request, Step};
 use crate::served::{Gone, Mounts};
 use crate::systemd::{self, Patience};
@@ -97,6 +98,9 @@ pub struct LiveMount {
     pub delay_ms: f64,
     /// Files that are open.
     pub open_files: u64,
+    /// How read-only handles are read.
+    #[serde(default)]
+    pub reads: Reads,
     /// It is on its way out, and may be mounted again when it has gone.
     #[serde(default)]
     pub ending: bool,
@@ -306,6 +310,7 @@ impl Shared {
             slowed: served.mounted.throttled().requests,
             delay_ms: self.delay_ms(served.index),
             open_files: self.group.volume(served.index).map_or(0, |volume| volume.primary.open_files()),
+            reads: served.mounted.passthrough().into(),
             ending: served.is_ending(self.group.dir().name()),
         });
         Ok(Live {

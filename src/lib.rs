@@ -37,6 +37,7 @@ pub mod points;
 pub mod pool;
 pub mod progress;
 pub mod protect;
+pub mod reads;
 pub mod request;
 pub mod restore;
 pub mod retention;

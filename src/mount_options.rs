@@ -13,6 +13,8 @@ pub struct Words {
     pub strict: bool,
     /// No control directory in the mount.
     pub no_control_dir: bool,
+    /// No read passes through to the files of the volume.
+    pub no_passthrough: bool,
     /// For the kernel.
     pub kernel: Vec<String>,
 }
@@ -78,6 +80,8 @@ pub fn parse(arguments: &[String]) -> Result<Words> {
             "nonempty" => words.nonempty = true,
             "strict" => words.strict = true,
             "no_control_dir" => words.no_control_dir = true,
+            "passthrough=auto" => words.no_passthrough = false,
+            "passthrough=off" => words.no_passthrough = true,
             "remount" => {
                 return Err(Error::usage("a mount is not changed while it is there")
                     .hint("unmount it and mount it again: reelfs umount DIR"));
@@ -92,8 +96,10 @@ pub fn parse(arguments: &[String]) -> Result<Words> {
                     .hint(format!("write it by itself: {flag}")));
             }
             unknown => {
-                return Err(Error::usage(format!("`{unknown}` is not a mount option"))
-                    .hint(format!("there are: allow_other, nonempty, strict, no_control_dir, {}", KERNEL.join(", "))));
+                return Err(Error::usage(format!("`{unknown}` is not a mount option")).hint(format!(
+                    "there are: allow_other, nonempty, strict, no_control_dir, passthrough=auto|off, {}",
+                    KERNEL.join(", ")
+                )));
             }
         }
     }
@@ -145,6 +151,7 @@ mod tests {
         let words = read(&["ro,_netdev,nofail,x-systemd.automount,user", "allow_other,noexec", "", "comment=a\\,b"]);
         let expected = Words { allow_other: true, kernel: vec!["ro".into(), "noexec".into()], ..Words::default() };
         assert_eq!(words.expect("words"), expected);
+        assert!(read(&["passthrough=auto,passthrough=off"]).expect("words").no_passthrough, "the last one counts");
     }
 
     #[test]

@@ -150,6 +150,9 @@ pub struct FurtherMount {
     /// Without a control directory.
     #[serde(default)]
     pub no_control_dir: bool,
+    /// No read passes through to the files of the volume.
+    #[serde(default)]
+    pub no_passthrough: bool,
 }
 
 impl FurtherMount {
@@ -163,6 +166,7 @@ impl FurtherMount {
             kernel_options: self.kernel.clone(),
             threads: mount_options::threads(),
             control_dir: !self.no_control_dir,
+            passthrough: !self.no_passthrough,
         }
     }
 }

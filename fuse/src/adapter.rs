@@ -9,11 +9,13 @@ use std::time::SystemTime;
 
 use reelfs_journal::NodeKind;
 use reelfs_volume::{Primary, SetAttr};
-use rustix::io::Errno;
+use rustix::io::{Errno, Result};
 
 use crate::answer::*;
 use crate::control::{Control, is_control};
 use crate::kernel::*;
+use crate::opens::{Opening, Opens, flags_of};
+use crate::tell::Tell;
 use crate::waiting_room::WaitingRoom;
 
 /// Largest request: one record (1 MiB).
@@ -23,6 +25,7 @@ const REQUEST_MAX: u32 = 1 << 20;
 pub(crate) struct Adapter {
     pub(crate) primary: Arc<Primary>,
     pub(crate) waiting: Arc<WaitingRoom>,
+    pub(crate) opens: Arc<Opens>,
     /// Mounted with `-o sync`.
     pub(crate) sync_always: bool,
     /// The control directory, if there is one.
@@ -44,7 +47,24 @@ impl Adapter {
     }
 
     fn real(&self, ino: INodeNo) -> u64 {
-        if ino == INodeNo::ROOT { self.primary.root() } else { ino.0 }
+        if ino == INodeNo::ROOT { self.primary.root() } else { self.opens.real(ino.0) }
+    }
+
+    /// What is to be told when so many bytes of an inode have changed; 0 are all.
+    fn tell(&self, node: INodeNo, offset: u64, length: u64) -> Tell {
+        Tell { opens: self.opens.clone(), node, ino: self.real(node), offset, length }
+    }
+
+    /// A change of the bytes of a file that is not a write.
+    fn change<T: 'static, R: Send + 'static>(
+        &self,
+        payload: u64,
+        (reply, tell): (R, Tell),
+        run: impl FnMut(&Primary) -> Result<T> + Send + 'static,
+        answer: fn((R, Tell), Result<T>),
+    ) {
+        let waiting = self.waiting.clone();
+        tell.clone().first(move || waiting.change(payload, (reply, tell), run, answer));
     }
 
     /// The control directory, when a request is about something in it.
@@ -85,6 +105,11 @@ impl Filesystem for Adapter {
             tracing::info!("the kernel limits requests to less than 1 MiB");
         }
         let _ = config.set_max_background(64);
+        if self.opens.passes()
+            && (config.add_capabilities(InitFlags::FUSE_PASSTHROUGH).is_err() || config.set_max_stack_depth(1).is_err())
+        {
+            self.opens.refuse("the kernel does not offer it");
+        }
         Ok(())
     }
 
@@ -92,18 +117,21 @@ impl Filesystem for Adapter {
         if let Some(control) = self.control.as_ref().filter(|control| control.is_name(self.real(parent), name)) {
             return control.lookup(self.real(parent), name, reply);
         }
-        entry(reply, self.primary.lookup(self.real(parent), name));
+        entry((reply, self.opens.clone()), self.primary.lookup(self.real(parent), name));
     }
 
     fn forget(&self, _request: &Request, ino: INodeNo, count: u64) {
-        self.primary.forget(self.real(ino), count);
+        let real = self.real(ino);
+        self.opens.forget(ino.0, count);
+        self.primary.forget(real, count);
     }
 
     fn getattr(&self, _request: &Request, ino: INodeNo, _handle: Option<FileHandle>, reply: ReplyAttr) {
         if let Some(control) = self.control_of(ino) {
             return control.getattr(ino.0, reply);
         }
-        attr(reply, self.primary.stat(self.real(ino)));
+        let real = self.real(ino);
+        attr((reply, self.opens.attribute_ttl(real)), self.primary.stat(real));
     }
 
     fn setattr(
@@ -117,7 +145,7 @@ impl Filesystem for Adapter {
         atime: Option<TimeOrNow>,
         mtime: Option<TimeOrNow>,
         _ctime: Option<SystemTime>,
-        _handle: Option<FileHandle>,
+        handle: Option<FileHandle>,
         _crtime: Option<SystemTime>,
         _chgtime: Option<SystemTime>,
         _bkuptime: Option<SystemTime>,
@@ -127,10 +155,18 @@ impl Filesystem for Adapter {
         if let Some(control) = self.control_of(ino) {
             return control.setattr(ino.0, size, reply);
         }
-        let (who, ino) = (who(request), self.real(ino));
+        let (who, tell) = (who(request), self.tell(ino, 0, 0));
+        if size.is_some() && handle.is_none() && tell.is_needed() {
+            return reply.error(code(Errno::STALE)); // by name, which has another inode now
+        }
+        let ino = tell.ino;
         let (atime, mtime) = (atime.map(time_set), mtime.map(time_set));
         let asked = SetAttr { mode, uid, gid, size, atime, mtime };
-        self.waiting.change(0, reply, move |primary| primary.set_attr(&who, ino, asked), attr);
+        let run = move |primary: &Primary| primary.set_attr(&who, ino, asked);
+        self.change(0, (reply, tell), run, |(reply, tell), result| {
+            let ttl = tell.attribute_ttl();
+            tell.then(move || attr((reply, ttl), result));
+        });
     }
 
     fn readlink(&self, _request: &Request, ino: INodeNo, reply: ReplyData) {
@@ -211,20 +247,25 @@ impl Filesystem for Adapter {
             return reply.error(code(refusal));
         }
         let (who, ino, parent, name) = (who(request), self.real(ino), self.real(parent), name.to_owned());
-        self.waiting.change(0, reply, move |primary| primary.link(&who, ino, parent, &name), entry);
+        self.waiting.change(
+            0,
+            (reply, self.opens.clone()),
+            move |primary| primary.link(&who, ino, parent, &name),
+            entry,
+        );
     }
 
     fn open(&self, _request: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         if let Some(control) = self.control_of(ino) {
             return control.open(ino.0, reply);
         }
-        let write = may_write(flags.0);
-        let opened = self.primary.open(self.real(ino), write);
+        let (real, write) = (self.real(ino), may_write(flags.0));
+        let opened = self.primary.open(real, write);
         if opened.is_ok() && write {
             self.primary.begin_writing();
         }
         match opened {
-            Ok(()) => reply.opened(FileHandle(0), open_mode(flags.0)),
+            Ok(()) => self.opens.open(Opening { node: ino, ino: real, flags: flags.0, reply }),
             Err(error) => reply.error(code(error)),
         }
     }
@@ -264,9 +305,22 @@ impl Filesystem for Adapter {
         if let Some(control) = self.control_of(ino) {
             return control.write(ino.0, data, reply);
         }
-        let (who, ino) = (who(request), self.real(ino));
+        let tell = self.tell(ino, offset, data.len() as u64);
+        let (who, ino) = (who(request), tell.ino);
         let kill = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
-        let reply = Written { reply, sync: self.sync_after(flags.0), primary: self.primary.clone(), who, ino };
+        let reply = Written {
+            reply,
+            sync: self.sync_after(flags.0),
+            primary: self.primary.clone(),
+            who,
+            ino,
+            tell: tell.clone(),
+        };
+        if tell.is_needed() {
+            let (waiting, data) = (self.waiting.clone(), data.to_vec());
+            let run = move |primary: &Primary| primary.write(&who, ino, offset, &data, kill);
+            return tell.first(move || waiting.change(0, reply, run, Written::answer));
+        }
         // without a copy unless it must wait
         let delay = self.primary.delay();
         match self.waiting.try_now(delay, || self.primary.write(&who, ino, offset, data, kill)) {
@@ -296,7 +350,9 @@ impl Filesystem for Adapter {
         match self.control_of(ino) {
             Some(control) => control.release(handle),
             None => {
-                self.primary.release(self.real(ino));
+                let real = self.real(ino);
+                self.opens.release(ino, real, handle);
+                self.primary.release(real);
                 if may_write(flags.0) {
                     self.primary.end_writing();
                 }
@@ -360,10 +416,11 @@ impl Filesystem for Adapter {
                     return true;
                 }
             };
-            let told = attributes(&stat);
-            let generation = Generation(stat.id.generation.into());
-            let full = reply.add(told.ino, entry.next_offset, name, &TTL, &told, generation);
+            let told = self.opens.present(&stat);
+            let (node, generation) = (told.attributes.ino, Generation(stat.id.generation.into()));
+            let full = reply.add(node, entry.next_offset, name, &told.name_ttl, &told.attributes, generation);
             if full {
+                self.opens.forget(node.0, 1);
                 self.primary.forget(stat.id.ino, 1);
             }
             full
@@ -468,12 +525,14 @@ impl Filesystem for Adapter {
         }
         let (who, parent, name) = (who(request), self.real(parent), name.to_owned());
         let run = move |primary: &Primary| created(primary, &who, parent, &name, (mode, umask, flags));
-        self.waiting.change(0, (reply, open_mode(flags)), run, |(reply, open_mode), result| match result {
-            Ok(stat) => {
-                let generation = Generation(stat.id.generation.into());
-                reply.created(&TTL, &attributes(&stat), generation, FileHandle(0), open_mode);
+        self.waiting.change(0, (reply, self.opens.clone(), flags), run, |(reply, opens, flags), result| {
+            match result.and_then(|stat| Ok((opens.created(&stat, flags)?, stat))) {
+                Ok((mode, stat)) => {
+                    let (told, generation) = (attributes(&stat), Generation(stat.id.generation.into()));
+                    reply.created(&TTL, &told, generation, FileHandle(mode.number()), flags_of(mode));
+                }
+                Err(error) => reply.error(code(error)),
             }
-            Err(error) => reply.error(code(error)),
         });
     }
 
@@ -487,8 +546,10 @@ impl Filesystem for Adapter {
         mode: i32,
         reply: ReplyEmpty,
     ) {
-        let (who, ino) = (who(request), self.real(ino));
-        self.waiting.change(0, reply, move |primary| primary.allocate(&who, ino, mode, offset, length), empty);
+        let tell = self.tell(ino, offset, length);
+        let (who, ino) = (who(request), tell.ino);
+        let run = move |primary: &Primary| primary.allocate(&who, ino, mode, offset, length);
+        self.change(0, (reply, tell), run, |(reply, tell), result| tell.then(move || empty(reply, result)));
     }
 
     fn lseek(
@@ -523,12 +584,14 @@ impl Filesystem for Adapter {
         if self.control_of(from).or(self.control_of(to)).is_some() {
             return reply.error(code(Errno::XDEV)); // the kernel reads and writes then
         }
-        let (who, from, to) = (who(request), (self.real(from), from_offset), (self.real(to), to_offset));
+        let tell = self.tell(to, to_offset, length);
+        let (who, from, to) = (who(request), (self.real(from), from_offset), (tell.ino, to_offset));
         let run = move |primary: &Primary| {
             let copied = primary.copy_range(&who, from, to, length)?;
             u32::try_from(copied).map_err(|_| Errno::IO)
         };
-        self.waiting.change(u64::from(REQUEST_MAX), reply, run, written);
+        let answer = |(reply, tell): (ReplyWrite, Tell), result| tell.then(move || written(reply, result));
+        self.change(u64::from(REQUEST_MAX), (reply, tell), run, answer);
     }
 }
 
@@ -549,6 +612,6 @@ impl Adapter {
         }
         let (who, parent, name) = (who(request), self.real(parent), name.to_owned());
         let run = move |primary: &Primary| primary.make(&who, parent, &name, kind.clone(), mode & 0o7777, umask);
-        self.waiting.change(0, reply, run, entry);
+        self.waiting.change(0, (reply, self.opens.clone()), run, entry);
     }
 }

@@ -10,9 +10,11 @@ use rustix::fs::FileType as NativeType;
 use rustix::io::{Errno, Result};
 
 use crate::kernel::{
-    FileAttr, FileType, FopenFlags, Generation, INodeNo, KernelErrno, ReplyAttr, ReplyEmpty, ReplyEntry, ReplyWrite,
-    ReplyXattr, Request, TimeOrNow,
+    FileAttr, FileType, Generation, INodeNo, KernelErrno, ReplyAttr, ReplyEmpty, ReplyEntry, ReplyWrite, ReplyXattr,
+    Request, TimeOrNow,
 };
+use crate::opens::Opens;
+use crate::tell::Tell;
 
 /// How long the kernel may keep names and attributes: reelfs is the only writer, and the kernel itself forgets what its own
 /// requests change.
@@ -33,16 +35,19 @@ pub(crate) fn empty(reply: ReplyEmpty, result: Result<()>) {
     }
 }
 
-pub(crate) fn entry(reply: ReplyEntry, result: Result<Stat>) {
+pub(crate) fn entry((reply, opens): (ReplyEntry, Arc<Opens>), result: Result<Stat>) {
     match result {
-        Ok(stat) => reply.entry(&TTL, &attributes(&stat), Generation(stat.id.generation.into())),
+        Ok(stat) => {
+            let (told, generation) = (opens.present(&stat), Generation(stat.id.generation.into()));
+            reply.entry_with_ttls(&told.attribute_ttl, &told.name_ttl, &told.attributes, generation);
+        }
         Err(error) => reply.error(code(error)),
     }
 }
 
-pub(crate) fn attr(reply: ReplyAttr, result: Result<Stat>) {
+pub(crate) fn attr((reply, ttl): (ReplyAttr, Duration), result: Result<Stat>) {
     match result {
-        Ok(stat) => reply.attr(&TTL, &attributes(&stat)),
+        Ok(stat) => reply.attr(&ttl, &attributes(&stat)),
         Err(error) => reply.error(code(error)),
     }
 }
@@ -68,17 +73,20 @@ pub(crate) struct Written {
     pub(crate) primary: Arc<Primary>,
     pub(crate) who: Requester,
     pub(crate) ino: u64,
+    pub(crate) tell: Tell,
 }
 
 impl Written {
     pub(crate) fn answer(self, result: Result<u32>) {
-        let Written { reply, sync, primary, who, ino } = self;
+        let Written { reply, sync, primary, who, ino, tell } = self;
         match (result, sync) {
             (Ok(count), Some(sync)) => {
-                let done = Box::new(move |synced: Result<()>| written(reply, synced.map(|()| count)));
+                let done = Box::new(move |synced: Result<()>| {
+                    tell.then(move || written(reply, synced.map(|()| count)));
+                });
                 primary.sync_file(&who, ino, sync == SyncAfter::Data, done);
             }
-            (result, _) => written(reply, result),
+            (result, _) => tell.then(move || written(reply, result)),
         }
     }
 }
@@ -183,12 +191,6 @@ pub(crate) fn encode_device(device: u64) -> u32 {
 pub(crate) fn decode_device(device: u32) -> u64 {
     let (major, minor) = ((device & 0xF_FF00) >> 8, (device & 0xFF) | ((device >> 12) & 0xF_FF00));
     u64::from(major) << 32 | u64::from(minor)
-}
-
-/// A handle that only writes goes to the daemon as it is, whole and without a copy in the page cache; one that may read
-/// uses the page cache, written through, so that its mappings are captured too.
-pub(crate) fn open_mode(flags: i32) -> FopenFlags {
-    if flags & libc::O_ACCMODE == libc::O_WRONLY { FopenFlags::FOPEN_DIRECT_IO } else { FopenFlags::FOPEN_KEEP_CACHE }
 }
 
 /// A file made and opened; opened only, when somebody else made it since the kernel looked.

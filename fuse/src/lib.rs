@@ -7,7 +7,12 @@ mod adapter;
 mod answer;
 mod control;
 mod kernel;
+mod locks;
+mod open_mode;
+mod opens;
 mod parker;
+mod second;
+mod tell;
 mod waiting_room;
 
 use std::ffi::CString;
@@ -22,12 +27,15 @@ use std::thread::JoinHandle;
 use parking_lot::Mutex;
 use reelfs_volume::Primary;
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags};
 
 use crate::adapter::Adapter;
 use crate::control::Control;
 pub use crate::control::{CONTROL_DIR, ControlFiles, Fact, TakeMark, Tell, Told};
-use crate::kernel::{Config, MountOption, Session, SessionACL};
+use crate::kernel::{BackingId, Config, MountOption, Session, SessionACL};
+use crate::opens::Opens;
+pub use crate::opens::Passthrough;
 pub use crate::parker::Throttled;
 use crate::waiting_room::WaitingRoom;
 
@@ -46,12 +54,15 @@ pub struct MountOptions {
     pub threads: usize,
     /// With a control directory ([`CONTROL_DIR`]), unless the volume has something of that name.
     pub control_dir: bool,
+    /// Read-only handles pass through to the files of the volume, where the kernel lets them.
+    pub passthrough: bool,
 }
 
 /// A live mount.
 pub struct Mounted {
     mountpoint: PathBuf,
     waiting: Arc<WaitingRoom>,
+    opens: Arc<Opens>,
     ended: Arc<AtomicBool>,
     thread: Mutex<Option<JoinHandle<io::Result<()>>>>,
 }
@@ -74,14 +85,21 @@ pub fn mount(
     let control = control_files.map(|files| Control::new(files, primary.root())).transpose()?;
     let waiting = WaitingRoom::new(primary.clone())?;
     let sync_always = options.kernel_options.iter().any(|option| option == "sync");
-    let adapter = Adapter { primary, waiting: waiting.clone(), sync_always, control };
+    let opens = Opens::new(primary.clone(), options.passthrough)?;
+    let place = options.mountpoint.canonicalize().unwrap_or_else(|_| options.mountpoint.clone());
+    let adapter = Adapter { primary, waiting: waiting.clone(), opens: opens.clone(), sync_always, control };
     let session = match session(adapter, options) {
         Ok(session) => session,
         Err(error) => {
             waiting.stop();
+            opens.second.stop();
             return Err(error);
         }
     };
+    opens.second.mounted(session.notifier(), place);
+    if opens.passes() && !may_pass(&session) {
+        opens.refuse("it needs CAP_SYS_ADMIN");
+    }
     let ended = Arc::new(AtomicBool::new(false));
     let theirs = ended.clone();
     let thread = std::thread::Builder::new().name("fuse".into()).spawn(move || {
@@ -89,7 +107,15 @@ pub fn mount(
         theirs.store(true, Ordering::SeqCst);
         result
     })?;
-    Ok(Mounted { mountpoint: options.mountpoint.clone(), waiting, ended, thread: Mutex::new(Some(thread)) })
+    Ok(Mounted { mountpoint: options.mountpoint.clone(), waiting, opens, ended, thread: Mutex::new(Some(thread)) })
+}
+
+/// Whether the kernel takes files to pass through to from us: to a directory it says what is wrong with it only then.
+fn may_pass(session: &Session<Adapter>) -> bool {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let Ok(directory) = rustix::fs::open("/", flags, Mode::empty()) else { return false };
+    let tried = BackingId::create_raw(session, directory);
+    tried.is_err_and(|error| matches!(Errno::from_io_error(&error), Some(Errno::ISDIR | Errno::INVAL)))
 }
 
 fn session(adapter: Adapter, options: &MountOptions) -> io::Result<Session<Adapter>> {
@@ -172,6 +198,12 @@ impl Mounted {
         self.waiting.parker.waiting()
     }
 
+    /// Whether its reads pass through to the files of the volume.
+    #[must_use]
+    pub fn passthrough(&self) -> Passthrough {
+        self.opens.passthrough()
+    }
+
     /// How much writers were slowed down because the journal filled.
     #[must_use]
     pub fn throttled(&self) -> Throttled {
@@ -201,6 +233,7 @@ impl Mounted {
             None => Ok(()),
         };
         self.waiting.stop();
+        self.opens.second.stop();
         result
     }
 }

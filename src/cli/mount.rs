@@ -33,7 +33,7 @@ Examples:
   reelfs mount shop/logs /srv/logs              one volume of a group of several
 
 Options for -o: allow_other (root's default), nonempty, strict, no_control_dir, ro, nodev, nosuid, noexec, noatime,
-sync, dirsync. Words of fstab that mean nothing here are passed over.
+sync, dirsync, passthrough=auto, passthrough=off. Words of fstab that mean nothing here are passed over.
 
 In the mount, .reelfs/position, lag and status can be read, and echo NAME >.reelfs/mark sets a marker.
 
@@ -59,6 +59,9 @@ pub(crate) struct MountArgs {
     /// Refuse to mount when something changed behind the mount, instead of adopting it
     #[arg(long)]
     pub strict: bool,
+    /// Let the kernel read the volume's files itself through read-only handles, where it can; or never
+    #[arg(long, value_enum, value_name = "WHEN")]
+    pub passthrough: Option<Passthrough>,
     /// Mount nothing, and print the line for /etc/fstab
     #[arg(long, conflicts_with_all = ["foreground", "print_unit"])]
     pub print_fstab: bool,
@@ -82,10 +85,30 @@ impl MountArgs {
             foreground: false,
             options: Vec::new(),
             strict: false,
+            passthrough: None,
             print_fstab: false,
             print_unit: false,
             ready_on_stdout: false,
             silent: true,
+        }
+    }
+}
+
+/// Whether reads pass through to the files of the volume.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Passthrough {
+    /// Where the kernel lets them
+    Auto,
+    /// Never
+    Off,
+}
+
+impl Passthrough {
+    /// The word for `-o` that says the same.
+    fn word(self) -> &'static str {
+        match self {
+            Passthrough::Auto => "passthrough=auto",
+            Passthrough::Off => "passthrough=off",
         }
     }
 }
@@ -103,7 +126,7 @@ pub(crate) fn run(arguments: &MountArgs, context: &Context) -> Result<()> {
     let group = context.state.existing(&arguments.pair.group)?;
     let file = GroupFile::load(&group)?;
     let volume = file.volume(arguments.pair.volume.as_ref())?;
-    let words = mount_options::parse(&arguments.options)?;
+    let words = words(arguments)?;
     if arguments.print_fstab || arguments.print_unit {
         return written::print(arguments, context, &file, volume);
     }
@@ -128,6 +151,15 @@ pub(crate) fn run(arguments: &MountArgs, context: &Context) -> Result<()> {
     }
     let pid = background::start(&child_arguments(arguments, context, &point))?;
     confirm(arguments, context, &wanted, pid)
+}
+
+/// What `-o` asks for, and the flags that have words of their own there; a flag has the last word.
+fn words(arguments: &MountArgs) -> Result<Words> {
+    let mut words = mount_options::parse(&arguments.options)?;
+    if let Some(passthrough) = arguments.passthrough {
+        words.no_passthrough = passthrough == Passthrough::Off;
+    }
+    Ok(words)
 }
 
 /// Looks whether it could be mounted, and does not.
@@ -170,6 +202,7 @@ fn join(arguments: &MountArgs, group: &GroupDir, words: &Words, wanted: &Wanted<
         kernel: options.kernel_options,
         strict: arguments.strict || words.strict,
         no_control_dir: words.no_control_dir,
+        no_passthrough: words.no_passthrough,
     };
     request::converse::<()>(group, &mut connection, &Request::Mount(further), &mut |_| {})?;
     if mounts::at(&wanted.point.path)?.is_none_or(|entry| !entry.is_of(group.name())) {
@@ -232,6 +265,7 @@ pub(crate) fn mount_options(source: &str, words: &Words, point: &Mountpoint) -> 
         kernel_options: words.kernel.clone(),
         threads: mount_options::threads(),
         control_dir: !words.no_control_dir,
+        passthrough: !words.no_passthrough,
     }
 }
 
@@ -242,6 +276,9 @@ fn child_arguments(arguments: &MountArgs, context: &Context, point: &Mountpoint)
     list.push(context.state.root().into());
     for option in &arguments.options {
         list.extend([OsString::from("-o"), option.into()]);
+    }
+    if let Some(passthrough) = arguments.passthrough {
+        list.extend(["-o", passthrough.word()].map(OsString::from));
     }
     let flags = [(arguments.strict, "--strict"), (context.output.json, "--json"), (context.output.quiet, "--quiet")];
     list.extend(flags.iter().filter(|(given, _)| *given).map(|(_, flag)| OsString::from(flag)));

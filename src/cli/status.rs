@@ -12,6 +12,7 @@ use crate::group_table::GroupTable;
 use crate::output::{Output, Tone, count, json_line};
 use crate::pair;
 use crate::pair_state::PairState;
+use crate::reads::Reads;
 use crate::size::Size;
 use crate::status::GroupStatus;
 use crate::when::rfc3339;
@@ -116,7 +117,12 @@ fn place(status: &GroupStatus, volume: &VolumeEntry) -> String {
     let mounted = mount.map_or_else(String::new, |(pid, mount)| {
         let in_place = mount.mountpoint == volume.pvol;
         let place = if in_place { "in place".to_owned() } else { format!("at {}", mount.mountpoint.display()) };
-        format!("  mounted {place}  (process {pid}, {})", count(mount.open_files, "open file"))
+        let reads = match &mount.reads {
+            Reads::On => "passthrough reads on".to_owned(),
+            Reads::Off => "passthrough reads off".to_owned(),
+            Reads::Refused(why) => format!("passthrough reads refused: {why}"),
+        };
+        format!("  mounted {place}  (process {pid}, {}, {reads})", count(mount.open_files, "open file"))
     });
     if status.file.volumes.len() == 1 {
         return format!("  pvol          {pvol}{mounted}");
@@ -188,6 +194,7 @@ impl Mount {
             pid: live.pid,
             since: rfc3339(mount.since),
             open_files: mount.open_files,
+            reads: mount.reads.clone(),
             writers_waiting: mount.waiting,
             writers_slowed: mount.slowed,
             delay_ms: mount.delay_ms,
@@ -205,6 +212,8 @@ struct Mount {
     pid: u32,
     since: String,
     open_files: u64,
+    #[serde(flatten)]
+    reads: Reads,
     writers_waiting: u64,
     writers_slowed: u64,
     delay_ms: f64,

@@ -67,6 +67,10 @@ fn words(arguments: &MountArgs) -> Result<Vec<String>> {
     if arguments.strict && !words.iter().any(|word| word == "strict") {
         words.push("strict".to_owned());
     }
+    if let Some(passthrough) = arguments.passthrough {
+        words.retain(|word| !word.starts_with("passthrough="));
+        words.push(passthrough.word().to_owned());
+    }
     Ok(words)
 }
 

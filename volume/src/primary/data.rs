@@ -66,6 +66,14 @@ impl Primary {
         }
     }
 
+    /// The file below an inode, for the kernel to read from by itself.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn backing(&self, ino: u64) -> Result<Arc<OwnedFd>> {
+        self.volume.data(&self.node(ino)?, false)
+    }
+
     /// Reads up to `length` bytes.
     ///
     /// # Errors
