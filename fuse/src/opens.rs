@@ -204,18 +204,19 @@ impl Opens {
 
     /// Answers an open of what the volume has opened already.
     pub(crate) fn open(self: &Arc<Self>, opening: Opening) {
-        if let Some(opening) = self.try_open(opening) {
+        if let Some(opening) = self.try_open(opening, true) {
             self.second.later(move |opens| opens.switch(opening));
         }
     }
 
-    /// Answers it unless the file needs a second inode for it.
-    fn try_open(&self, opening: Opening) -> Option<Opening> {
+    /// Answers it unless the file needs a second inode for it, or, when there is time, those that pass through may just be going.
+    fn try_open(&self, opening: Opening, has_time: bool) -> Option<Opening> {
         let Opening { node, ino, flags, reply } = opening;
         let (purpose, inode) = (Purpose::of(flags), inode_of(node));
         let file = if purpose == Purpose::Read && self.passes() { self.to_pass(ino) } else { None };
         let mut table = self.table.lock();
-        let file = file.filter(|_| !table.kept.contains(&ino));
+        let is_kept = table.kept.contains(&ino);
+        let file = file.filter(|_| !is_kept);
         let entry = table.files.entry(ino).or_default();
         let of_another = inode == Inode::Second && entry.second.as_ref().is_none_or(|second| second.number != node.0);
         let mut answer = match of_another {
@@ -229,6 +230,9 @@ impl Opens {
             answer = entry.handled.answer(inode, purpose, false);
         }
         match (answer, &entry.backing) {
+            (Answer::Open(Mode::Through), _) if is_kept && has_time => {
+                return Some(Opening { node, ino, flags, reply });
+            }
             (Answer::Open(mode), Some(backing)) if mode.passes_through() => {
                 entry.handled.add(inode, mode);
                 self.second.watch(&entry.handled);
@@ -335,7 +339,7 @@ impl Opens {
             let passes = |table: &mut Table| table.files.get(&ino).is_some_and(|entry| entry.handled.passes_through());
             self.released.wait_while_for(&mut table, passes, RELEASE_UNDER_WAY);
         }
-        let Some(opening) = self.try_open(opening) else { return };
+        let Some(opening) = self.try_open(opening, false) else { return };
         self.keep(ino);
         if self.second.sees_locks(ino) {
             // who locks a file must meet everybody else on the same inode
