@@ -322,7 +322,7 @@ impl Filesystem for Adapter {
             return tell.first(move || waiting.change(0, reply, run, Written::answer));
         }
         // without a copy unless it must wait
-        let delay = self.primary.delay();
+        let delay = self.primary.delay(data.len() as u64);
         match self.waiting.try_now(delay, || self.primary.write(&who, ino, offset, data, kill)) {
             tried @ Err(Errno::AGAIN | Errno::INPROGRESS) => {
                 let (data, payload) = (data.to_vec(), data.len() as u64);
