@@ -198,17 +198,10 @@ fn without_privileges_nothing_passes_through() {
     sandbox.group("modes", &pvol);
     // enough to mount, in a user namespace of its own, which the kernel does not take files from
     let wrapper = ["unshare", "--user", "--map-root-user", "--mount", "--propagation", "unchanged"];
+    let (program, at) = (program::BINARY, point.display());
     let probe = format!(
-        "{} status >/dev/null && {} mount modes {} -f & sleep 0; for i in $(seq 300); do grep -q ' {} fuse.reelfs' /proc/mounts && break; \
-         sleep 0.1; done; head -c 4 {}/large; {} status modes --json; {} umount {}; wait",
-        program::BINARY,
-        program::BINARY,
-        point.display(),
-        point.display(),
-        point.display(),
-        program::BINARY,
-        program::BINARY,
-        point.display()
+        "{program} mount modes {at} -f & for i in $(seq 300); do grep -q ' {at} fuse.reelfs' /proc/mounts && break; sleep 0.1; done
+         head -c 4 {at}/large; {program} status modes --json; {program} umount {at}; wait"
     );
     fs::write(pvol.join("large"), vec![b'a'; SIZE]).unwrap();
     let mut command = std::process::Command::new("timeout");

@@ -5,7 +5,7 @@
 //! into a mapping never does. For such a handle beside readers that pass through, the file gets a second inode in the kernel.
 
 #[cfg(test)]
-mod model;
+mod tests;
 
 /// What a handle was opened for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
