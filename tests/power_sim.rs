@@ -159,6 +159,11 @@ impl World {
         Ok(group)
     }
 
+    /// What whoever must find out why will ask for.
+    fn seen(&self) -> String {
+        format!("{}\nthe last calls:{}", self.site.journal(), self.sim.trace.lines())
+    }
+
     fn run(&mut self) -> Result<(), String> {
         let before = disk::watch_thread(Some(self.sim.clone()));
         let mut group = self.site.open().map_err(|error| error.chain())?;
@@ -166,7 +171,9 @@ impl World {
             group = self.make_far(group)?;
         }
         for number in 0..GENERATIONS {
-            group = self.generation(group, number).map_err(|error| format!("generation {number}: {error}"))?;
+            self.sim.trace.note(format!("GENERATION {number}"));
+            let done = self.generation(group, number);
+            group = done.map_err(|error| format!("generation {number}: {error}\n{}", self.seen()))?;
             // what comes after another epoch began is compared less often
             if group.journal().epoch() != Epoch(1) && self.random.below(8) == 0 {
                 break;
