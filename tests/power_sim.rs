@@ -93,7 +93,8 @@ impl World {
             let is_cut_too = attempt < 3 && self.random.below(4) == 0;
             self.sim.cut_at(if is_cut_too { 1 + self.random.below(70) } else { 0 });
             match self.site.open() {
-                Ok(group) if !self.sim.is_cut() => return Ok(group),
+                // none that is left over, for a thread that syncs now and then to meet
+                Ok(group) if self.sim.call_off() => return Ok(group),
                 Err(error) if !self.sim.is_cut() => return Err(format!("does not open: {}", error.chain())),
                 opened => drop(opened),
             }

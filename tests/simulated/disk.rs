@@ -128,6 +128,13 @@ impl SimDisk {
         }
     }
 
+    /// No power cut is due any more; false: the power has gone already.
+    pub fn call_off(&self) -> bool {
+        let mut state = self.state();
+        state.cut_at = 0;
+        !state.is_cut
+    }
+
     /// Whether the power has gone.
     pub fn is_cut(&self) -> bool {
         self.state().is_cut
