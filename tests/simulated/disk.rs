@@ -195,11 +195,7 @@ impl SimDisk {
                 1 => 0,
                 _ => usize::try_from(random.below(metas.len() as u64 + 1)).expect("small"),
             };
-            self.trace.note(format!(
-                "LOST of {domain:?}: {} of {} changes of metadata",
-                metas.len() - kept,
-                metas.len()
-            ));
+            self.trace.note(format!("LOST: {} of {} changes in {domain:?}", metas.len() - kept, metas.len()));
             while metas.len() > kept {
                 metas.pop().expect("longer").take_back(&state.objects);
             }
