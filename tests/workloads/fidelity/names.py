@@ -99,7 +99,10 @@ def long_paths():
     while depth < 30:
         os.mkdir("p" * 200), os.chdir("p" * 200)
         depth += 1
-    return len(os.readlink("../" * depth + "longest")), too_long, empty, os.getcwd().count("/" + "p" * 200), said(os.mkdir, "/".join(["q" * 200] * 21))
+    answers = [len(os.readlink("../" * depth + "longest")), os.getcwd().count("/" + "p" * 200), said(os.mkdir, "/".join(["q" * 200] * 21))]
+    for _ in range(depth):
+        os.chdir(".."), os.rmdir("p" * 200)  # no path leads there
+    return answers, too_long, empty
 
 
 @ask
