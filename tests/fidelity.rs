@@ -142,3 +142,26 @@ fn a_user_s_own_mount_differs_no_more() {
     reelfs("umount mnt");
     assert_documented(&found, &documented().intersection(&asked).cloned().collect());
 }
+
+#[test]
+fn what_is_only_read_is_not_journaled() {
+    if !tools::present(&["touch"]) {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let pvol = sandbox.directory("pvol");
+    tools::shell(&pvol, "echo content >file; mkdir directory; touch directory/file; ln -s file link");
+    sandbox.group("reader", &pvol);
+    let mount = sandbox.mount("reader", "mnt");
+    // while a file is open for writing no quiet moment is noted
+    let open = fs::File::create(mount.join("open")).unwrap();
+    let position = || fs::read_to_string(mount.join(".reelfs/position")).unwrap();
+    let before = position();
+    let read = "touch -ah -d 2001-01-01 file directory link; cat file; ls directory; readlink link; stat -c %X file directory link";
+    let times = tools::shell(mount.path(), read);
+    let moved = times.lines().skip(3).filter(|time| *time > "978307200").count();
+    assert_eq!(moved, 3, "each read moves an atime: {times}");
+    assert_eq!(position(), before, "neither a read nor an atime is a record");
+    drop(open);
+    mount.umount();
+}
