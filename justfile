@@ -14,6 +14,8 @@ test FILTER="":
 # paired benchmarks against the backing directory and bindfs, printed as ratios
 bench *ARGS:
     cargo bench --bench mount -- {{ARGS}}
+    cargo bench --bench programs -- {{ARGS}}
+    cargo bench --bench sustained
     cargo bench --bench tapes -- {{ARGS}}
 
 # the whole story on temporary directories, in under a minute

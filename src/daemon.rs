@@ -93,7 +93,7 @@ pub struct LiveMount {
     pub waiting: u64,
     /// Requests that were held up because the journal filled, since the mount began.
     pub slowed: u64,
-    /// How long one is held up at present, in milliseconds.
+    /// How long a write of 1 MiB is held up at present, in milliseconds; smaller ones less.
     pub delay_ms: f64,
     /// Files that are open.
     pub open_files: u64,
@@ -295,7 +295,7 @@ impl Shared {
     }
 
     fn delay_ms(&self, index: VolumeIndex) -> f64 {
-        self.group.volume(index).map_or(0.0, |volume| volume.primary.delay().as_secs_f64() * 1000.0)
+        self.group.volume(index).map_or(0.0, |volume| volume.primary.delay(1 << 20).as_secs_f64() * 1000.0)
     }
 
     fn live(&self) -> Result<Live> {

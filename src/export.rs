@@ -25,6 +25,8 @@ pub const SAME_DISK: &str = "the tapes lie on the disk of the protected director
 
 /// Journal data on one tape at most (1.5 GiB before compression), so that a tape fits any medium.
 const TAPE_BYTES: u64 = 3 << 29;
+/// And at most this part of the journal (a quarter): what is on a tape is freed before the next one is begun.
+const JOURNAL_PART: u64 = 4;
 
 /// A tape that was made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, serde::Deserialize)]
@@ -158,8 +160,12 @@ fn read_and_write(
         group.update(|file| file.set_target(target))?;
         after = made.1;
         exported.tapes.push(made.0);
+        // tape by tape: writers may be waiting for room
+        free(group)?;
     }
-    free(group)?;
+    if exported.tapes.is_empty() {
+        free(group)?;
+    }
     if to.same_disk {
         exported.warnings.push(SAME_DISK.to_owned());
     }
@@ -278,9 +284,10 @@ pub(crate) fn position_before(group: &OpenGroup, first: Seq) -> Result<Position>
 }
 
 /// Cuts the journal into stretches for tapes: at the size limit, at a new epoch, never between a record and its
-/// amendment or inside an operation.
+/// amendment or inside an operation. A full journal makes several tapes, each of which gives room when it is written.
 fn plan(group: &OpenGroup, first: Seq, last: Seq) -> Result<Vec<Stretch>> {
     let jvol = group.journal().jvol();
+    let most = TAPE_BYTES.min(jvol.geometry().data_size / JOURNAL_PART);
     let mut epoch = group.file().epoch;
     let mut together: Vec<(Seq, Seq)> = Vec::new();
     let mut epochs: Vec<(Seq, Epoch)> = Vec::new();
@@ -288,15 +295,17 @@ fn plan(group: &OpenGroup, first: Seq, last: Seq) -> Result<Vec<Stretch>> {
     if first > last {
         return Ok(Vec::new());
     }
-    let mut reader = jvol.read(first, last)?;
-    while let Some(record) = reader.next() {
-        let (control, data) = record?;
+    let mut controls = jvol.controls(first, last)?;
+    while let Some(control) = controls.next() {
+        let control = control?;
         let (seq, time) = Record::peek(control);
-        sizes.push((time, (control.len() + data.len()) as u64, Record::has_more(control)));
+        let broken = |error| Error::failed("read the journal").because(error);
+        let length = control.len() + Record::data_len(control).map_err(broken)?;
+        sizes.push((time, length as u64, Record::has_more(control)));
         if Record::is_marker_or_amendment(control) {
-            let record =
-                Record::decode(control, data).map_err(|error| Error::failed("read the journal").because(error))?;
-            match record.change {
+            let mut reader = jvol.read(seq, seq)?;
+            let Some((control, data)) = reader.next().transpose()? else { continue };
+            match Record::decode(control, data).map_err(broken)?.change {
                 Change::Amend { amended, .. } => together.push((amended, seq)),
                 Change::Marker { kind: MarkerKind::EpochStart, epoch, .. } => epochs.push((seq, epoch)),
                 _ => {}
@@ -313,7 +322,7 @@ fn plan(group: &OpenGroup, first: Seq, last: Seq) -> Result<Vec<Stretch>> {
         bytes += size;
         let next_epoch = epochs.iter().find(|(at, _)| *at == seq.next()).map(|(_, epoch)| *epoch);
         let may_cut = !more && !together.iter().any(|(amended, by)| *amended <= seq && seq < *by);
-        if seq == last || next_epoch.is_some() || (may_cut && bytes >= TAPE_BYTES) {
+        if seq == last || next_epoch.is_some() || (may_cut && bytes >= most) {
             let at = usize::try_from(begin.0 - first.0).unwrap_or(0);
             stretches.push(Stretch { epoch, first: begin, last: seq, first_time: sizes[at].0 });
             (begin, bytes) = (seq.next(), 0);

@@ -106,11 +106,8 @@ impl GroupStatus {
             };
             let percent = journal.used * 100.0;
             let delay = self.live.as_ref().map_or(0.0, Live::delay_ms);
-            let slowed = if delay > 0.0 {
-                format!(", writers are slowed down ({delay:.1} ms a request)")
-            } else {
-                String::new()
-            };
+            let slowed =
+                if delay > 0.0 { format!(", writers are slowed down ({delay:.1} ms a MiB)") } else { String::new() };
             self.troubles.push(format!(
                 "the journal is {percent:.0} % full{slowed}; at 100 % {then}: reelfs tape export {name} --to DIR"
             ));

@@ -68,7 +68,7 @@ fn writers_are_slowed_down_from_the_warning_on_and_no_earlier() {
     }
     assert!(above > 20 && before > 30.0, "{above} {before}");
     let shown = site.sandbox.reelfs(["journal", "show", "full"]).ok().stdout;
-    assert!(shown.contains("warns         from 50 %") && shown.contains("slows         each request by"), "{shown}");
+    assert!(shown.contains("warns         from 50 %") && shown.contains("slows         each MiB by"), "{shown}");
     // the level moves while it is mounted, and an export takes the reason away
     site.sandbox.reelfs(["group", "set", "full", "--warn", "95%"]).ok();
     let slowed = site.slowed();

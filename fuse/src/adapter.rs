@@ -273,7 +273,7 @@ impl Filesystem for Adapter {
         let kill = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
         let reply = Written { reply, sync: self.sync_after(flags.0), primary: self.primary.clone(), who, ino };
         // without a copy unless it must wait
-        let delay = self.primary.delay();
+        let delay = self.primary.delay(data.len() as u64);
         match self.waiting.try_now(delay, || self.primary.write(&who, ino, offset, data, kill)) {
             tried @ Err(Errno::AGAIN | Errno::INPROGRESS) => {
                 let (data, payload) = (data.to_vec(), data.len() as u64);

@@ -1,5 +1,5 @@
 //! Requests that wait: for room in the journal, or a moment because it fills. They wait here and not in an event loop, so that
-//! reads, stat, status, export and umount go on; and they go on in the order in which they came.
+//! reads, stat, status, export and umount go on; and they go on in the order in which they are due.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -83,7 +83,7 @@ impl Parker {
         }
         self.shared.parked.fetch_add(1, Ordering::Relaxed);
         let due = now() + delay;
-        self.shared.queue.lock().push_back(Waiting { payload, request, due });
+        insert(&mut self.shared.queue.lock(), Waiting { payload, request, due });
         self.shared.arrived.notify_one();
     }
 
@@ -106,6 +106,12 @@ impl Parker {
             tracing::error!("the thread of parked requests panicked");
         }
     }
+}
+
+/// Who is held up for less goes first: nobody was promised an order among what is not answered yet.
+fn insert(queue: &mut VecDeque<Waiting>, waiting: Waiting) {
+    let at = queue.partition_point(|other| other.due <= waiting.due);
+    queue.insert(at, waiting);
 }
 
 fn serve(shared: &Shared, primary: &Primary) {
@@ -145,4 +151,20 @@ fn next(shared: &Shared) -> Option<Waiting> {
 #[expect(clippy::disallowed_methods, reason = "how long somebody is held up, nothing else")]
 fn now() -> Instant {
     Instant::now()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_small_request_passes_a_large_one_that_is_held_up_for_longer() {
+        let (mut queue, begin) = (VecDeque::new(), now());
+        for (payload, milliseconds) in [(1, 50), (2, 80), (3, 50), (4, 0), (5, 90)] {
+            let due = begin + Duration::from_millis(milliseconds);
+            insert(&mut queue, Waiting { payload, request: Box::new(|_, _| true), due });
+        }
+        let order: Vec<u64> = queue.iter().map(|waiting| waiting.payload).collect();
+        assert_eq!(order, [4, 1, 3, 2, 5]);
+    }
 }

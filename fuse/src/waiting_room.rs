@@ -53,7 +53,7 @@ impl WaitingRoom {
         mut run: impl FnMut(&Primary) -> Result<T> + Send + 'static,
         answer: fn(R, Result<T>),
     ) {
-        let delay = self.primary.delay();
+        let delay = self.primary.delay(payload);
         let tried = self.try_now(delay, || run(&self.primary));
         self.answer(tried, (payload, delay), reply, run, answer);
     }

@@ -168,7 +168,11 @@ fn print(status: &GroupStatus, journal: &JournalState, context: &Context) -> Res
     }
     output.say(format!("warns         from {} on", file.settings.warn))?;
     if let Some(live) = status.live.as_ref().filter(|live| live.delay_ms() > 0.0) {
-        output.say(format!("slows         each request by {:.1} ms; {} so far", live.delay_ms(), live.slowed()))?;
+        output.say(format!(
+            "slows         each MiB by {:.1} ms; {} requests so far",
+            live.delay_ms(),
+            live.slowed()
+        ))?;
     }
     for waiting in &journal.waiting {
         let lacks = format!("lacks {}, {}", count(waiting.records, "record"), Size(waiting.bytes));

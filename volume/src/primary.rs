@@ -188,10 +188,11 @@ impl Primary {
         self.suspensions.load(Ordering::SeqCst)
     }
 
-    /// How long a change is to be held up now; see [`Group::delay`]. Nobody is while the volume is suspended.
+    /// How long a change that brings so many bytes is to be held up now; see [`Group::delay`]. Nobody is while the volume is
+    /// suspended.
     #[must_use]
-    pub fn delay(&self) -> Duration {
-        if self.is_suspended() { Duration::ZERO } else { self.group.delay() }
+    pub fn delay(&self, payload: u64) -> Duration {
+        if self.is_suspended() { Duration::ZERO } else { self.group.delay(payload) }
     }
 
     /// Waits until the journal has room for an operation again; false when the time is over.

@@ -3,12 +3,15 @@
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Duration;
 
+use reelfs_journal::DATA_MAX;
 use serde::{Deserialize, Serialize};
 
 use super::Group;
 
-/// How long one request is held up at most, just before the journal is full (100 ms).
+/// How long one request of 1 MiB is held up at most, just before the journal is full (100 ms).
 const DELAY_MAX: Duration = Duration::from_millis(100);
+/// What a request without data counts as, in bytes: it takes room too, and processor time of whoever exports.
+const LEAST: u64 = 32 << 10;
 /// How far occupancy must fall below the warning, in percent of the journal, before it is told again.
 const CALM: f64 = 0.05;
 
@@ -52,10 +55,11 @@ impl Group {
         *self.on_full.lock() = on_full;
     }
 
-    /// How long a change is to be held up now, before it begins and where it holds nothing: nothing below the warning, then more
-    /// and more, 100 ms when the journal is full.
+    /// How long a change that brings so many bytes is to be held up now, before it begins and where it holds nothing: nothing below
+    /// the warning, then more and more, 100 ms for 1 MiB when the journal is full. In proportion to the bytes, so that who fills the
+    /// journal waits for it, and a small write beside them does not.
     #[must_use]
-    pub fn delay(&self) -> Duration {
+    pub fn delay(&self, payload: u64) -> Duration {
         let warn = f64::from(self.warning.percent.load(Ordering::Relaxed)) / 100.0;
         let used = self.jvol.occupancy();
         if used >= warn && !self.warning.told.swap(true, Ordering::Relaxed) {
@@ -63,8 +67,13 @@ impl Group {
         } else if used < warn - CALM {
             self.warning.told.store(false, Ordering::Relaxed);
         }
-        delay(used, warn)
+        delay(used, warn).mul_f64(share(payload))
     }
+}
+
+/// The part of a MiB that so many bytes count as.
+fn share(payload: u64) -> f64 {
+    payload.clamp(LEAST, DATA_MAX as u64) as f64 / DATA_MAX as f64
 }
 
 /// From 0 at the warning to [`DELAY_MAX`] at 1, gently at first.
@@ -79,6 +88,12 @@ fn delay(used: f64, warn: f64) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_brings_more_waits_longer() {
+        assert_eq!((share(1 << 20), share(1 << 19)), (1.0, 0.5));
+        assert_eq!((share(0), share(4096), share(LEAST)), (1.0 / 32.0, 1.0 / 32.0, 1.0 / 32.0));
+    }
 
     #[test]
     fn a_delay_rises_from_nothing_to_its_bound() {
