@@ -159,7 +159,7 @@ fn what_is_only_read_is_not_journaled() {
     let before = position();
     let read = "touch -ah -d 2001-01-01 file directory link; cat file; ls directory; readlink link; stat -c %X file directory link";
     let times = tools::shell(mount.path(), read);
-    let moved = times.lines().skip(3).filter(|time| *time > "978307200").count();
+    let moved = times.lines().skip(3).filter(|time| time.parse::<u64>().unwrap() > 1_000_000_000).count();
     assert_eq!(moved, 3, "each read moves an atime: {times}");
     assert_eq!(position(), before, "neither a read nor an atime is a record");
     drop(open);
