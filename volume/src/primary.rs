@@ -24,6 +24,7 @@ mod recovery;
 mod redo;
 mod restate;
 mod resync;
+mod scan;
 mod superseded;
 mod suspend;
 mod takeover;

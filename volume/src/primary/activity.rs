@@ -51,8 +51,23 @@ struct Hot {
     stretches: HashMap<u64, Stretches>,
     /// Created since the window began: all of them.
     born: HashMap<u64, u64>,
-    /// Bytes of all stretches that were made wider than they were needed.
-    widened: u64,
+    /// What telling all takes that was named and that nobody had asked for.
+    unasked: Cost,
+}
+
+/// What it takes of the journal to tell something after a power cut.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Cost {
+    /// Of its data area.
+    pub(super) bytes: u64,
+    /// Of its control area.
+    pub(super) records: u64,
+}
+
+impl Cost {
+    fn plus(self, other: Cost) -> Cost {
+        Cost { bytes: self.bytes.saturating_add(other.bytes), records: self.records.saturating_add(other.records) }
+    }
 }
 
 /// The activity of one volume since it was opened.
@@ -98,7 +113,7 @@ impl Activity {
         self.low.store(i64::MAX, Ordering::SeqCst);
         let mut hot = self.hot.write();
         let counts = |seq: &u64| *seq >= floor.0;
-        let Hot { names, attributes, stretches, born, widened } = &mut *hot;
+        let Hot { names, attributes, stretches, born, unasked } = &mut *hot;
         names.retain(|_, seq| counts(seq));
         attributes.retain(|_, seq| counts(seq));
         born.retain(|_, seq| counts(seq));
@@ -106,7 +121,7 @@ impl Activity {
             known.of.retain(|stretch| counts(&stretch.seq));
             !known.of.is_empty()
         });
-        *widened = 0;
+        *unasked = Cost::default();
     }
 
     /// An object was created by this record.
@@ -142,7 +157,7 @@ impl Activity {
     }
 
     /// The units that are named for a need: those, or wider ones when the file was often cold.
-    pub(super) fn widen(&self, file: u64, (from, to, size): (u64, u64, u64), budget: u64) -> Active {
+    pub(super) fn widen(&self, file: u64, (from, to, size): (u64, u64, u64), limit: Cost) -> Active {
         let (mut first, mut end) = (from / ACTIVE_UNIT, to.div_ceil(ACTIVE_UNIT).max(from / ACTIVE_UNIT + 1));
         let mut hot = self.hot.write();
         let (kept, times) = hot.stretches.get(&file).map_or((0, 0), |known| (known.of.len(), known.times));
@@ -161,25 +176,35 @@ impl Activity {
                 known.of.iter().filter(within).map(|stretch| bytes_of(stretch.first, stretch.end)).sum()
             });
             let bytes = bytes_of(wide.0, wide.1).saturating_sub(before);
-            if hot.widened + bytes <= budget {
+            if hot.spend(Cost { bytes, records: 0 }, limit) {
                 (first, end) = wide;
-                hot.widened += bytes;
                 break;
             }
         }
         Active::Bytes { file, first, units: end - first }
     }
 
-    /// Whether there is room for so many more bytes that nobody has asked for yet.
-    pub(super) fn foresees(&self, bytes: u64, budget: u64) -> bool {
-        let mut hot = self.hot.write();
-        let fits = hot.widened + bytes <= budget;
-        hot.widened += if fits { bytes } else { 0 };
-        fits
+    /// Whether something that nobody has asked for may be named too, with all that was.
+    pub(super) fn foresees(&self, cost: Cost, limit: Cost) -> bool {
+        self.hot.write().spend(cost, limit)
+    }
+
+    /// Whether it is in a file of which other bytes were named before: somebody writes here and there in that one.
+    pub(super) fn is_again(&self, need: &Need) -> bool {
+        matches!(need, Need::Bytes { file, .. } if self.hot.read().stretches.contains_key(&file.ino))
     }
 }
 
 impl Hot {
+    fn spend(&mut self, cost: Cost, limit: Cost) -> bool {
+        let all = self.unasked.plus(cost);
+        let fits = (cost.bytes == 0 || all.bytes <= limit.bytes) && (cost.records == 0 || all.records <= limit.records);
+        if fits {
+            self.unasked = all;
+        }
+        fits
+    }
+
     fn has(&self, need: &Need, floor: u64) -> bool {
         let counts = |known: Option<&u64>| known.is_some_and(|seq| *seq >= floor);
         match need {
@@ -380,13 +405,13 @@ mod tests {
         let mut named = Vec::new();
         for turn in 0..3 {
             let at = 77 * ACTIVE_UNIT;
-            let entry = activity.widen(7, (at, at + 1, 1 << 40), 1 << 30);
+            let entry = activity.widen(7, (at, at + 1, 1 << 40), Cost { bytes: 1 << 30, records: 0 });
             activity.took(Seq(turn), &[entry], Timestamp(0));
             let Active::Bytes { first, units, .. } = entry else { panic!("bytes") };
             named.push((first, units));
         }
         assert_eq!(named, [(77, 1), (76, 4), (64, 16)]);
-        assert_eq!(activity.widen(8, (0, 10, 10), 0), Active::Bytes { file: 8, first: 0, units: 1 });
+        assert_eq!(activity.widen(8, (0, 10, 10), Cost::default()), Active::Bytes { file: 8, first: 0, units: 1 });
     }
 
     #[test]

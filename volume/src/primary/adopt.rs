@@ -11,11 +11,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use reelfs_journal::disk::{self, Label};
-use reelfs_journal::{Change, Clock, DATA_MAX, FileId, FileTime, Name, Reserve, Timestamp};
+use reelfs_journal::{Change, DATA_MAX, FileId, Name, Reserve};
 use rustix::fs::{Dir, FileType, Mode, OFlags, SeekFrom};
 use rustix::io::{Errno, Result};
 use serde::{Deserialize, Serialize};
 
+use super::scan::{Found, Scan};
 use super::{Primary, Requester};
 use crate::node::Node;
 use crate::stat::Stat;
@@ -132,114 +133,7 @@ fn log_entry(id: &FileId) -> [u8; LOG_ENTRY] {
     entry
 }
 
-/// A whole volume looked at, before it is mounted.
-#[derive(Default)]
-pub(super) struct Scan {
-    /// Every directory there is.
-    pub(super) directories: HashSet<FileId>,
-    pub(super) changed_directories: Vec<Arc<Node>>,
-    pub(super) changed: Vec<Found>,
-    /// The root, and what no known name leads to.
-    pub(super) placeless: Vec<Arc<Node>>,
-    estimate: u64,
-}
-
-pub(super) struct Found {
-    pub(super) parent: Arc<Node>,
-    pub(super) name: Name,
-    pub(super) stat: Stat,
-}
-
-/// What a scan looks for.
-pub(super) struct ScanFor<'a> {
-    /// Change times after this are news; `None`: nothing is.
-    pub(super) since: Option<Timestamp>,
-    /// Directories that the journal has told; others are news with all beneath them.
-    pub(super) known: &'a HashSet<FileId>,
-    /// Inode numbers to make known to the volume, for redo.
-    pub(super) wanted: &'a HashSet<u64>,
-    /// By which `since` was.
-    pub(super) clock: &'a dyn Clock,
-}
-
-impl Scan {
-    /// Journal bytes that telling all of it takes, about.
-    pub(super) fn estimate(&self) -> u64 {
-        self.estimate
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.changed_directories.is_empty() && self.changed.is_empty()
-    }
-
-    /// Changed directories, other changed objects.
-    pub(super) fn counts(&self) -> (u64, u64) {
-        let others = self.changed.iter().filter(|found| !found.stat.is_directory()).count();
-        (self.changed_directories.len() as u64, others as u64)
-    }
-}
-
 impl Primary {
-    pub(super) fn scan(&self, look: &ScanFor<'_>) -> Result<Scan> {
-        let root = self.volume.root.clone();
-        let mut scan = Scan::default();
-        let root_stat = self.volume.stat(&root)?;
-        let unknown = look.since.is_some() && !look.known.contains(&root.id) && !look.known.is_empty();
-        let mut stack = vec![(root, root_stat, unknown)];
-        while let Some((directory, stat, in_full)) = stack.pop() {
-            scan.directories.insert(directory.id);
-            let changed = in_full || look.is_news(&stat);
-            if changed {
-                scan.changed_directories.push(directory.clone());
-            }
-            let path = self.volume.path(&directory)?;
-            for entry in Dir::read_from(open_directory(&path)?)? {
-                let entry = entry?;
-                let Ok(name) = Name::new(entry.file_name().to_bytes()) else {
-                    continue;
-                };
-                self.scan_entry(look, &mut scan, &mut stack, (&directory, &path), name, (changed, in_full))?;
-            }
-        }
-        Ok(scan)
-    }
-
-    fn scan_entry(
-        &self,
-        look: &ScanFor<'_>,
-        scan: &mut Scan,
-        stack: &mut Vec<(Arc<Node>, Stat, bool)>,
-        (directory, path): (&Arc<Node>, &OwnedFd),
-        name: Name,
-        (listed, in_full): (bool, bool),
-    ) -> Result<()> {
-        let mut stat = Stat::at(path, name.as_bytes())?;
-        if stat.file_system != self.volume.file_system {
-            tracing::warn!(name = %name, "another file system is mounted inside the volume and is not part of it");
-            return Ok(());
-        }
-        let news = in_full || look.is_news(&stat);
-        if listed || news || stat.is_directory() || look.wanted.contains(&stat.id.ino) {
-            stat.id.generation = sys::generation(path, name.as_bytes())?;
-        }
-        if stat.is_directory() || look.wanted.contains(&stat.id.ino) {
-            let node = self.volume.nodes.intern(stat.id, stat.file_type, 0);
-            node.add_link(directory, &name);
-            if stat.is_directory() {
-                let unknown = look.since.is_some() && !look.known.contains(&stat.id);
-                stack.push((node, stat, in_full || unknown));
-            }
-        }
-        if listed {
-            scan.estimate += 512;
-        }
-        if news {
-            scan.estimate += 1024 + stat.blocks * 512;
-            scan.changed.push(Found { parent: directory.clone(), name, stat });
-        }
-        Ok(())
-    }
-
     /// Journals what a scan found: all names first, then the bytes.
     pub(super) fn tell_scan(&self, scan: &Scan) -> Result<Adopted> {
         let mut adopted = Adopted { directories: self.tell_listings(scan)?, ..Adopted::default() };
@@ -399,12 +293,6 @@ impl Primary {
         };
         let changed = vec![Found { parent: directory, name: name.clone(), stat }];
         Ok(Some(Scan { changed, ..Scan::default() }))
-    }
-}
-
-impl ScanFor<'_> {
-    fn is_news(&self, stat: &Stat) -> bool {
-        self.since.is_some_and(|since| self.clock.shown(stat.ctime) > FileTime::from(since))
     }
 }
 

@@ -6,12 +6,13 @@ use reelfs_journal::{Change, FileId, InFlightState, MarkerKind, Timestamp};
 use rustix::io::Errno;
 
 use super::Primary;
-use super::adopt::{Adopted, Scan, ScanFor};
+use super::adopt::Adopted;
 use super::dirty::DirtyMap;
 use super::lifecycle::{OpenError, Session, TIME_GRAIN, io_error, volume_error};
 use super::lull::Lull;
 use super::recovery::{Recovered, Unsettled};
 use super::redo::{CutOff, Window};
+use super::scan::{Scan, ScanFor};
 use super::verdict::{Facts, Lost, NewEpoch, Verdict};
 
 /// What catching up found.

@@ -12,7 +12,8 @@ use rustix::fs::{FileType, Mode, OFlags, RawDir};
 use rustix::io::Result;
 
 use super::Primary;
-use super::activity::Need;
+use super::activity::{Cost, Need};
+use super::resync::NAME_BYTES;
 use crate::node::Node;
 use crate::stat::Stat;
 use crate::volume::open_directory;
@@ -27,6 +28,10 @@ const ENTRIES_MAX: usize = 65_536;
 const LEVELS: usize = 3;
 /// Bytes of entries read at once.
 const PAGE: usize = 32 << 10;
+/// Records that tell an object and its attributes.
+const RECORDS: u64 = 2;
+/// Further ones that tell the bytes of a small file.
+const RECORDS_OF_BYTES: u64 = 2;
 
 /// What is being foreseen.
 struct Look<'p> {
@@ -35,6 +40,8 @@ struct Look<'p> {
     entries: Vec<Active>,
     seen: HashSet<u64>,
     left: usize,
+    /// What all may cost that was ever foreseen.
+    limit: Cost,
     /// Directories that may still be opened.
     openings: usize,
 }
@@ -42,16 +49,17 @@ struct Look<'p> {
 impl Primary {
     /// Entries for what is needed, and for what may be needed soon.
     pub(super) fn foresee(&self, needs: &[Need]) -> Vec<Active> {
-        let budget = self.jvol().geometry().data_size / 4;
+        let limit = self.limit_of_foresight();
         let mut entries = Vec::with_capacity(needs.len());
         for need in needs {
             entries.push(match *need {
                 Need::Names(id) => Active::Names { directory: id.ino },
                 Need::Attributes(id) => Active::Attributes { object: id.ino },
-                Need::Bytes { file, from, to, size } => self.activity.widen(file.ino, (from, to, size), budget),
+                Need::Bytes { file, from, to, size } => self.activity.widen(file.ino, (from, to, size), limit),
             });
         }
-        let Some(last) = needs.last() else { return entries };
+        // whoever writes here and there in one file does not go through the tree
+        let Some(last) = needs.iter().rfind(|need| !self.activity.is_again(need)) else { return entries };
         let reach = {
             let now = self.clock().read().wall;
             let mut reach = self.activity.reach.lock();
@@ -61,12 +69,20 @@ impl Primary {
             next
         };
         let seen = HashSet::new();
-        let mut look = Look { primary: self, need: *last, entries, seen, left: reach, openings: 16 + reach };
+        let mut look = Look { primary: self, need: *last, entries, seen, left: reach, limit, openings: 16 + reach };
         if let Err(error) = look.around() {
             tracing::debug!(%error, "what may change soon could not be looked at");
         }
         look.entries.truncate(reelfs_journal::ACTIVE_MAX.max(needs.len()));
         look.entries
+    }
+
+    /// What is foreseen and never asked for must not keep a recovery from telling the rest: a quarter of the journal's data, and
+    /// half of the records that it has room for now.
+    fn limit_of_foresight(&self) -> Cost {
+        let (geometry, pointers) = (self.jvol().geometry(), self.jvol().pointers());
+        let held = pointers.next.0.saturating_sub(pointers.out.0);
+        Cost { bytes: geometry.data_size / 4, records: geometry.control_slots.saturating_sub(held) / 2 }
     }
 }
 
@@ -83,7 +99,7 @@ impl Look<'_> {
         for _ in 0..LEVELS {
             let Some(directory) = at else { return Ok(()) };
             if is_inside {
-                self.take(Active::Names { directory: directory.id.ino }, Need::Names(directory.id));
+                self.take(Active::Names { directory: directory.id.ino }, Need::Names(directory.id), None);
             }
             let path = self.primary.volume.path(&directory)?;
             self.below(directory.id.ino, open_directory(&path)?);
@@ -138,30 +154,36 @@ impl Look<'_> {
         let id = FileId { ino, generation: 0 };
         match self.need {
             Need::Names(_) if file_type == FileType::Directory => {
-                self.take(Active::Names { directory: ino }, Need::Names(id));
+                self.take(Active::Names { directory: ino }, Need::Names(id), None);
             }
             Need::Names(_) => {}
-            Need::Attributes(_) => self.take(Active::Attributes { object: ino }, Need::Attributes(id)),
+            Need::Attributes(_) => self.take(Active::Attributes { object: ino }, Need::Attributes(id), None),
             Need::Bytes { .. } if file_type == FileType::RegularFile => {
                 let need = Need::Bytes { file: id, from: 0, to: ACTIVE_UNIT, size: ACTIVE_UNIT };
                 if self.primary.activity.is_hot(&need) {
                     return;
                 }
                 // a large file is told where it changes, and nobody knows where that will be
-                let small = Stat::at(directory, name).ok().filter(|stat| stat.size < ACTIVE_UNIT);
-                let budget = self.primary.jvol().geometry().data_size / 4;
-                if small.is_some_and(|stat| self.primary.activity.foresees(stat.size, budget)) {
-                    self.take(Active::Bytes { file: ino, first: 0, units: 1 }, need);
+                if let Some(stat) = Stat::at(directory, name).ok().filter(|stat| stat.size < ACTIVE_UNIT) {
+                    self.take(Active::Bytes { file: ino, first: 0, units: 1 }, need, Some(stat.size));
                 }
             }
             Need::Bytes { .. } => {}
         }
     }
 
-    fn take(&mut self, entry: Active, need: Need) {
-        if self.left > 0 && !self.primary.activity.is_hot(&need) && !self.entries.contains(&entry) {
-            self.left -= 1;
-            self.entries.push(entry);
+    /// An entry, if it is a new one and within the limit; `bytes` are those of a file that are told with it.
+    fn take(&mut self, entry: Active, need: Need, bytes: Option<u64>) {
+        if self.left == 0 || self.primary.activity.is_hot(&need) || self.entries.contains(&entry) {
+            return;
         }
+        let records = RECORDS + if bytes.is_some() { RECORDS_OF_BYTES } else { 0 };
+        let cost = Cost { bytes: NAME_BYTES + bytes.unwrap_or(0), records };
+        if !self.primary.activity.foresees(cost, self.limit) {
+            self.left = 0;
+            return;
+        }
+        self.left -= 1;
+        self.entries.push(entry);
     }
 }

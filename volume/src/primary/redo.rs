@@ -46,8 +46,10 @@ pub(super) struct Window {
 pub(super) struct ActiveIn {
     /// Lowest wall time of a record of a change; what an opening told changed nothing.
     low: Timestamp,
-    /// Directories whose names may differ.
+    /// Directories whose names might change. If any did, the directory's change time tells.
     pub(super) names: HashSet<u64>,
+    /// Directories of whose names a record says something: the change itself may not have reached the disk.
+    pub(super) renamed: HashSet<u64>,
     /// Objects whose attributes may differ.
     pub(super) objects: HashSet<u64>,
     /// Units of files, from the first to before the end.
@@ -65,6 +67,7 @@ impl ActiveIn {
         ActiveIn {
             low: Timestamp(i64::MAX),
             names: HashSet::new(),
+            renamed: HashSet::new(),
             objects: HashSet::new(),
             units: HashSet::new(),
             removed: HashMap::new(),
@@ -104,23 +107,23 @@ impl ActiveIn {
                 Active::Bytes { file, first, units } => _ = self.units.insert((file, first, first + units)),
             }),
             Change::Create { parent, kind, .. } => {
-                self.names.insert(parent.ino);
+                self.renamed.insert(parent.ino);
                 if *kind == NodeKind::Directory {
-                    self.names.insert(file.ino);
+                    self.renamed.insert(file.ino);
                 }
             }
-            Change::Link { parent, .. } => _ = self.names.insert(parent.ino),
+            Change::Link { parent, .. } => _ = self.renamed.insert(parent.ino),
             Change::Unlink { parent, .. } => {
-                self.names.insert(parent.ino);
+                self.renamed.insert(parent.ino);
                 *self.removed.entry(file).or_default() += 1;
             }
             Change::Rename { parent, new_parent, replaced, flags, .. } => {
-                self.names.extend([parent.ino, new_parent.ino]);
+                self.renamed.extend([parent.ino, new_parent.ino]);
                 if *flags & RENAME_EXCHANGE == 0 {
                     *self.removed.entry(*replaced).or_default() += 1;
                 }
             }
-            Change::ListBegin { directory } => _ = self.names.insert(directory.ino),
+            Change::ListBegin { directory } => _ = self.renamed.insert(directory.ino),
             _ => {}
         }
         if file != FileId::NONE {
@@ -131,7 +134,13 @@ impl ActiveIn {
     /// Inode numbers of all of it.
     fn inodes(&self) -> impl Iterator<Item = u64> {
         let removed = self.removed.keys().map(|id| id.ino);
-        self.names.iter().chain(&self.objects).copied().chain(self.units.iter().map(|(ino, ..)| *ino)).chain(removed)
+        self.names
+            .iter()
+            .chain(&self.renamed)
+            .chain(&self.objects)
+            .copied()
+            .chain(self.units.iter().map(|(ino, ..)| *ino))
+            .chain(removed)
     }
 }
 

@@ -11,13 +11,13 @@ use reelfs_journal::{FileId, FileTime, MarkerKind, Timestamp};
 use rustix::fs::FileType;
 use rustix::io::{Errno, Result};
 
-use super::adopt::Scan;
 use super::dirty::{Dirt, DirtyMap, Reason, Suspension};
 use super::lifecycle::{OpenError, io_error, volume_error};
 use super::lull::Lull;
 use super::recovery::Recovered;
 use super::redo::Window;
 use super::resync::{NAME_BYTES, ResyncError};
+use super::scan::Scan;
 use super::{Primary, Tags};
 
 impl Primary {
@@ -35,8 +35,12 @@ impl Primary {
         let active = &window.active;
         let node =
             |ino: u64| if ino == self.root() { Some(self.volume.root.clone()) } else { self.volume.nodes.by_ino(ino) };
-        for directory in active.names.iter().filter_map(|ino| node(*ino)).filter(|node| node.is_directory()) {
+        for directory in active.renamed.iter().filter_map(|ino| node(*ino)).filter(|node| node.is_directory()) {
             map.note_whole(directory.id, true).map_err(in_memory)?;
+        }
+        for directory in active.names.iter().filter_map(|ino| node(*ino)).filter(|node| node.is_directory()) {
+            // if its names changed, so did its change time, and the scan found it
+            map.note_attributes(directory.id).map_err(in_memory)?;
             self.note_mistaken(map, &directory)?;
         }
         for object in active.objects.iter().filter_map(|ino| node(*ino)) {
@@ -83,20 +87,26 @@ impl Primary {
     /// Whether the journal has room for all that a map says.
     pub(super) fn can_tell(&self, map: &DirtyMap) -> Result<bool> {
         let (_, names) = self.dirty_scan(map)?;
-        let (mut bytes, mut records) = (names * NAME_BYTES, 4 * names + 64);
+        // each its entry, and its size
+        let (mut bytes, mut records) = (names * NAME_BYTES, 2 * (names + map.directories.len() as u64) + 64);
         for (id, dirt) in &map.objects {
             let Some(node) = self.named(*id).filter(|node| node.file_type == FileType::RegularFile) else { continue };
             let stat = self.volume.stat(&node)?;
+            // attributes again, and a capability
+            records += if *dirt == Dirt::default() { 0 } else { 2 };
             for (from, to) in dirt.stretches() {
                 let mut there = to.min(stat.size).saturating_sub(from);
                 if dirt.cut == Some(from) {
                     there = there.min(stat.blocks * 512);
                 }
                 bytes += there;
-                records += 2 + 2 * there.div_ceil(reelfs_journal::DATA_MAX as u64);
+                records += 1 + there.div_ceil(reelfs_journal::DATA_MAX as u64);
             }
         }
-        Ok(self.jvol().has_room(bytes, records))
+        let has_room = self.jvol().has_room(bytes, records);
+        let (directories, objects) = (map.directories.len(), map.objects.len());
+        tracing::debug!(directories, objects, names, bytes, records, has_room, "what may differ");
+        Ok(has_room)
     }
 
     /// Tells what a map says, or makes it the map of a suspension. Until `since` the volume was what the journal says.

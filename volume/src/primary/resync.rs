@@ -13,8 +13,8 @@ use rustix::fs::FileType;
 use rustix::io::{Errno, Result};
 use serde::{Deserialize, Serialize};
 
-use super::adopt::{Found, Scan};
 use super::dirty::{Dirt, DirtyMap, Reason};
+use super::scan::{Found, Scan};
 use super::suspend::failed_map;
 use super::{Primary, Requester};
 use crate::node::Node;

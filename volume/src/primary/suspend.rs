@@ -6,8 +6,8 @@ use std::sync::atomic::Ordering;
 use reelfs_journal::{Change, FileId, MarkerKind, Tags};
 use rustix::io::{Errno, Result};
 
-use super::adopt::Scan;
 use super::dirty::{DirtyCounts, DirtyMap, Reason, Suspension};
+use super::scan::Scan;
 use super::{Held, Primary};
 
 impl Primary {
