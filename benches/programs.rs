@@ -115,14 +115,14 @@ fn crate_to_build(place: &Path, _: &Bench) {
     let mut library = String::new();
     for module in 0..MODULES {
         library.push_str(&format!("pub mod m{module};\n"));
-        let functions: String = (0..FUNCTIONS)
-            .map(|n| {
-                format!(
-                    "pub fn f{n}(words: &[u64]) -> Option<u64> {{\n    let shifted = words.iter().map(|word| word.rotate_left({n}));\n    \
+        let function = |n: usize| {
+            format!(
+                "pub fn f{n}(words: &[u64]) -> Option<u64> {{\n    \
+                     let shifted = words.iter().map(|word| word.rotate_left({n}));\n    \
                      shifted.reduce(|sum, word| sum.wrapping_mul({module}).wrapping_add(word))\n}}\n"
-                )
-            })
-            .collect();
+            )
+        };
+        let functions: String = (0..FUNCTIONS).map(function).collect();
         fs::write(root.join(format!("src/m{module}.rs")), functions).expect("room");
     }
     fs::write(root.join("src/lib.rs"), library).expect("room");

@@ -177,3 +177,50 @@ fn parents_synced<T>(run: impl FnOnce() -> T) -> (bool, T) {
     disk::watch_thread(before);
     (syncs.0.load(Ordering::SeqCst), done)
 }
+
+#[test]
+fn nothing_is_done_again_that_the_journal_could_still_lose() {
+    let mut told = 0;
+    for calls in 0.. {
+        let site = Site::new();
+        let opened = site.second("file");
+        write(&opened, "file", b"active, and told by the opening");
+        let before = opened.primary.jvol().pointers().next;
+        let session = cut(opened);
+        // killed: what it told may be in the memory of the machine alone
+        let is_open = cut_after(calls, || site.open(Some(session.clone()))).is_ok();
+        if is_open {
+            assert!(told > 0, "no opening was killed behind what it told");
+            return;
+        }
+        let jvol = Jvol::open(&site.sandbox.path("test.jvol"), Uuid::from_u128(7)).unwrap();
+        told += u64::from(jvol.pointers().next > before);
+        drop(jvol);
+        let (early, last) = applied_early(|| site.open(Some(session)));
+        assert!(last.is_ok() && !early, "cut at call {calls}");
+    }
+}
+
+/// Whether a file of the volume was changed before the journal was synced.
+fn applied_early<T>(run: impl FnOnce() -> T) -> (bool, T) {
+    #[derive(Default)]
+    struct Order {
+        synced: AtomicBool,
+        early: AtomicBool,
+    }
+    impl Watcher for Order {
+        fn before(&self, call: &Call<'_>) -> Verdict {
+            let is_change = matches!(call.label, Label::ApplyWrite | Label::ApplySetSize);
+            self.early.fetch_or(is_change && !self.synced.load(Ordering::SeqCst), Ordering::SeqCst);
+            Verdict::Proceed
+        }
+        fn after(&self, call: &Call<'_>, is_done: bool) {
+            self.synced.fetch_or(is_done && call.label == Label::JvolSync, Ordering::SeqCst);
+        }
+    }
+    let order = Arc::new(Order::default());
+    let before = disk::watch_thread(Some(order.clone()));
+    let done = run();
+    disk::watch_thread(before);
+    (order.early.load(Ordering::SeqCst), done)
+}

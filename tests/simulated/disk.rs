@@ -22,6 +22,7 @@ use reelfs_journal::disk::{Call, Label, Mistake, Operation, Verdict, Watcher};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
+use super::trace::Trace;
 use super::undo::{Meta, Standing, Undo};
 use crate::support::Random;
 
@@ -83,6 +84,8 @@ pub struct SimDisk {
     stash: PathBuf,
     in_flight: PathBuf,
     mistake: Option<Mistake>,
+    /// What it was asked for.
+    pub trace: Trace,
     state: Mutex<State>,
 }
 
@@ -90,7 +93,15 @@ impl SimDisk {
     /// The disk below a volume and a state directory; `stash` is an empty directory of the same file system.
     pub fn new(volume: &Path, groups: &Path, stash: &Path, in_flight: &Path) -> SimDisk {
         let (volume, groups, stash) = (volume.to_owned(), groups.to_owned(), stash.to_owned());
-        SimDisk { volume, groups, stash, in_flight: in_flight.to_owned(), mistake: None, state: Mutex::default() }
+        SimDisk {
+            volume,
+            groups,
+            stash,
+            in_flight: in_flight.to_owned(),
+            mistake: None,
+            trace: Trace::default(),
+            state: Mutex::default(),
+        }
     }
 
     /// The program that uses it shall make a mistake.
@@ -115,6 +126,13 @@ impl SimDisk {
             state.is_cut = true;
             self.keep_moment(&mut state);
         }
+    }
+
+    /// No power cut is due any more; false: the power has gone already.
+    pub fn call_off(&self) -> bool {
+        let mut state = self.state();
+        state.cut_at = 0;
+        !state.is_cut
     }
 
     /// Whether the power has gone.
@@ -150,6 +168,7 @@ impl SimDisk {
     /// Leaves what the page cache had when the process ended: only the in-flight table has moved on since. What was not synced
     /// can still be lost.
     pub fn kill(&self) {
+        self.trace.note("KILLED".to_owned());
         let mut state = self.state();
         if let Some(last) = state.moments.last() {
             fs::write(&self.in_flight, last).expect("the table is ours");
@@ -176,6 +195,7 @@ impl SimDisk {
                 1 => 0,
                 _ => usize::try_from(random.below(metas.len() as u64 + 1)).expect("small"),
             };
+            self.trace.note(format!("LOST: {} of {} changes in {domain:?}", metas.len() - kept, metas.len()));
             while metas.len() > kept {
                 metas.pop().expect("longer").take_back(&state.objects);
             }
@@ -404,15 +424,18 @@ impl Watcher for SimDisk {
             return Verdict::Proceed;
         }
         if state.is_cut {
+            self.trace.call(call, " without power");
             return Verdict::Fail(Errno::IO);
         }
         state.calls += 1;
         state.stamp += 1;
         if state.calls == state.cut_at {
+            self.trace.call(call, " CUT");
             state.is_cut = true;
             self.keep_moment(&mut state);
             return Verdict::Fail(Errno::IO);
         }
+        self.trace.call(call, "");
         let thread = std::thread::current().id();
         match &call.operation {
             Operation::Store => self.keep_moment(&mut state),

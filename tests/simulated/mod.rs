@@ -5,6 +5,7 @@ pub mod disk;
 pub mod failer;
 pub mod promises;
 pub mod site;
+pub mod trace;
 pub mod twin;
 pub mod undo;
 

@@ -13,6 +13,9 @@ use super::site::primary;
 use crate::model::{Door, Step};
 use crate::support::Random;
 
+/// A directory below which and above which more is than any look ahead reaches.
+const FAR: &str = "far/from/all";
+
 /// A file, whatever its names.
 #[derive(Default)]
 struct Body {
@@ -84,12 +87,45 @@ impl Promises {
             10 => self.attribute_step(random),
             _ => self.content_step(random),
         };
-        let Some(step) = step else { return Ok(()) };
-        let done = Door::new(&primary(group), (0, 0)).play(&step);
-        self.told.push(format!("{} -> {done:?}", short(&step)));
+        step.map_or(Ok(()), |step| self.play(group, &step))
+    }
+
+    fn play(&mut self, group: &OpenGroup, step: &Step) -> Result<(), String> {
+        let done = Door::new(&primary(group), (0, 0)).play(step);
+        self.told.push(format!("{} -> {done:?}", short(step)));
         done.map_err(|error| format!("{step:?} answers {error}, after\n  {}", self.told.join("\n  ")))?;
-        self.acknowledged(&step);
+        self.acknowledged(step);
         Ok(())
+    }
+
+    /// Makes a directory that is so far from the root that nobody who changes something in it looks ahead to the root.
+    pub fn make_far(&mut self, group: &OpenGroup) -> Result<(), String> {
+        let mut path = PathBuf::new();
+        for part in Path::new(FAR) {
+            path.push(part);
+            self.play(group, &Step::Mkdir { path: path.clone(), mode: 0o755 })?;
+        }
+        Ok(())
+    }
+
+    /// Changes a file of the root through a name in the far directory, which it has for that long: where it stands afterwards
+    /// no names changed.
+    pub fn change_from_afar(&mut self, group: &OpenGroup, random: &mut Random) -> Result<(), String> {
+        let near: Vec<PathBuf> = self.names.keys().filter(|name| name.components().count() == 1).cloned().collect();
+        if near.is_empty() {
+            return Ok(());
+        }
+        let (from, far) = (random.one_of(&near).clone(), Path::new(FAR).join(format!("f{}", random.below(4))));
+        if self.names.contains_key(&far) {
+            self.fixed.remove(&far);
+            self.play(group, &Step::Unlink { path: far.clone() })?;
+        }
+        self.play(group, &Step::Link { from, to: far.clone() })?;
+        for _ in 0..=random.below(2) {
+            let step = self.content_step_of(far.clone(), random);
+            self.play(group, &step)?;
+        }
+        self.play(group, &Step::Unlink { path: far })
     }
 
     fn of_the_group(&mut self, group: &OpenGroup, random: &mut Random) -> Result<(), String> {
@@ -122,7 +158,11 @@ impl Promises {
 
     fn content_step(&mut self, random: &mut Random) -> Option<Step> {
         let path = self.some_file(random)?;
-        Some(match random.below(8) {
+        Some(self.content_step_of(path, random))
+    }
+
+    fn content_step_of(&mut self, path: PathBuf, random: &mut Random) -> Step {
+        match random.below(8) {
             0 => {
                 let size = random.below(30_000);
                 self.change(&path, |bytes| bytes.resize(usize::try_from(size).expect("small"), 0));
@@ -147,7 +187,7 @@ impl Promises {
                 });
                 Step::Write { path, offset, bytes: written }
             }
-        })
+        }
     }
 
     fn name_step(&mut self, random: &mut Random) -> Option<Step> {

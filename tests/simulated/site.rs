@@ -20,6 +20,7 @@ use reelfs::when::Zone;
 use reelfs_journal::{Clock, Epoch, Jvol, Seq, SystemClock, Timestamp};
 use reelfs_volume::{OnFull, Primary};
 
+use super::trace;
 use super::twin::twin;
 use crate::support::{Sandbox, Tree};
 
@@ -78,6 +79,14 @@ impl Site {
         let mut output = Output::plain(false);
         output.quiet = true;
         OpenGroup::open(&self.dir(), "a test", false, &output)
+    }
+
+    /// What the journal holds; nobody has the group open.
+    pub fn journal(&self) -> String {
+        match reelfs::group_file::GroupFile::load(&self.dir()) {
+            Ok(file) => trace::journal(&file.journal, file.uuid),
+            Err(error) => error.chain(),
+        }
     }
 
     fn destination(&self, group: &OpenGroup) -> reelfs::error::Result<Destination> {

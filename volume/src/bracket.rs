@@ -111,13 +111,16 @@ impl Bracket<'_> {
         self.settle_names()?;
         let volume = self.volume;
         let before = volume.stat(&volume.root)?.mtime;
-        for node in volume.nodes.all() {
+        // looked at before anything changes: what lies in a directory that is gone goes by where that is parked
+        let stays = |node: &Arc<Node>| -> Option<Vec<Link>> {
             let links = node.state.lock().links.clone();
             let stays: Vec<Link> =
                 links.iter().filter(|link| !is_under(&link.parent, &self.parking)).cloned().collect();
-            if stays.len() == links.len() {
-                continue;
-            }
+            (stays.len() < links.len()).then_some(stays)
+        };
+        let changed: Vec<(Arc<Node>, Vec<Link>)> =
+            volume.nodes.all().into_iter().filter_map(|node| stays(&node).map(|stays| (node, stays))).collect();
+        for (node, stays) in changed {
             let mut state = node.state.lock();
             state.end_use(|in_use| (in_use.path, in_use.data) = (None, None));
             state.links = stays.into();
@@ -284,3 +287,6 @@ fn reopen_child(directory: impl AsFd, name: &[u8]) -> Result<std::os::fd::OwnedF
     let path = rustix::fs::openat(directory, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
     reopen(path, OFlags::RDONLY | OFlags::DIRECTORY)
 }
+
+#[cfg(test)]
+mod tests;

@@ -271,6 +271,9 @@ impl Primary {
     pub(super) fn redo_window(&self, window: &Window, lulls: &[Lull]) -> std::result::Result<Redone, OpenError> {
         let failed = |source| OpenError::Volume { what: "do again what the journal holds", source };
         let mut redone = Redone::default();
+        // what an opening told that was killed may be in memory alone, and a telling cuts off what it then fills: the power may
+        // go before that, and take the telling with it
+        self.jvol().sync(window.last)?;
         let edited = self.edited(lulls).map_err(failed)?;
         let mut left = HashSet::new();
         self.volume.set_converging(true);

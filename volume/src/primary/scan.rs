@@ -158,10 +158,17 @@ impl Primary {
     fn list(&self, look: &ScanFor<'_>, visit: &Visit) -> Result<Seen> {
         let mut seen = Seen::default();
         let path = self.volume.path(&visit.directory)?;
+        // as they lie on the disk: a listing is in the order of a hash, and a cold table of inodes is read once
+        let mut entries = Vec::new();
         for entry in Dir::read_from(open_directory(&path)?)? {
-            if let Ok(name) = Name::new(entry?.file_name().to_bytes()) {
-                self.look_at(look, visit, &path, name, &mut seen)?;
+            let entry = entry?;
+            if let Ok(name) = Name::new(entry.file_name().to_bytes()) {
+                entries.push((entry.ino(), name));
             }
+        }
+        entries.sort_unstable();
+        for (_, name) in entries {
+            self.look_at(look, visit, &path, name, &mut seen)?;
         }
         Ok(seen)
     }
