@@ -22,7 +22,7 @@ use crate::open_group::OpenGroup;
 use crate::reads::Reads;
 use crate::request::{self, Request, Step};
 use crate::served::{Gone, Mounts};
-use crate::systemd::{self, Patience};
+use crate::systemd::{self, Patience, Watchdog};
 
 pub(crate) use quiet::note as note_quiet;
 
@@ -194,7 +194,13 @@ impl Daemon {
     /// # Errors
     /// What the last thing says, or that the group cannot be closed cleanly; the next mount recovers then.
     pub fn wait(self, last: impl FnOnce(&OpenGroup) -> Result<()>) -> Result<()> {
+        let answering = self.shared.clone();
+        let watchdog = Watchdog::after(move || {
+            // what it answers is nobody's here, and an error is an answer, too
+            let _ = answering.live();
+        });
         let served = self.shared.mounts.wait_last().map_err(|error| Error::io("serve the mount", error));
+        drop(watchdog);
         systemd::stopping();
         let _patience = Patience::with("closing the journal");
         self.quiet.end();

@@ -1,5 +1,7 @@
 //! The words after `-o`: split, understood, or refused by name.
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::{Error, Result};
 
 /// What `-o` asks for.
@@ -13,10 +15,45 @@ pub struct Words {
     pub strict: bool,
     /// No control directory in the mount.
     pub no_control_dir: bool,
-    /// No read passes through to the files of the volume.
-    pub no_passthrough: bool,
+    /// When reads pass through to the files of the volume.
+    pub passthrough: Passthrough,
     /// For the kernel.
     pub kernel: Vec<String>,
+}
+
+/// When the kernel reads the volume's files itself, through read-only handles and where it can.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Passthrough {
+    /// In read-only mounts (`-o ro`)
+    #[default]
+    Auto,
+    /// Also beside writers; docs/SEMANTICS.md says what locks and mappings then do
+    On,
+    /// Never
+    Off,
+}
+
+impl Passthrough {
+    /// The word for `-o` that says the same.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Passthrough::Auto => "passthrough=auto",
+            Passthrough::On => "passthrough=on",
+            Passthrough::Off => "passthrough=off",
+        }
+    }
+
+    /// Whether it is wanted in a mount with these options of the kernel.
+    #[must_use]
+    pub fn is_wanted(self, kernel: &[String]) -> bool {
+        match self {
+            Passthrough::Auto => kernel.iter().any(|word| word == "ro"),
+            Passthrough::On => true,
+            Passthrough::Off => false,
+        }
+    }
 }
 
 /// Event loops at most; more than there are processors only pass requests to and fro.
@@ -80,8 +117,9 @@ pub fn parse(arguments: &[String]) -> Result<Words> {
             "nonempty" => words.nonempty = true,
             "strict" => words.strict = true,
             "no_control_dir" => words.no_control_dir = true,
-            "passthrough=auto" => words.no_passthrough = false,
-            "passthrough=off" => words.no_passthrough = true,
+            "passthrough=auto" => words.passthrough = Passthrough::Auto,
+            "passthrough=on" => words.passthrough = Passthrough::On,
+            "passthrough=off" => words.passthrough = Passthrough::Off,
             "remount" => {
                 return Err(Error::usage("a mount is not changed while it is there")
                     .hint("unmount it and mount it again: reelfs umount DIR"));
@@ -97,7 +135,7 @@ pub fn parse(arguments: &[String]) -> Result<Words> {
             }
             unknown => {
                 return Err(Error::usage(format!("`{unknown}` is not a mount option")).hint(format!(
-                    "there are: allow_other, nonempty, strict, no_control_dir, passthrough=auto|off, {}",
+                    "there are: allow_other, nonempty, strict, no_control_dir, passthrough=auto|on|off, {}",
                     KERNEL.join(", ")
                 )));
             }
@@ -151,7 +189,10 @@ mod tests {
         let words = read(&["ro,_netdev,nofail,x-systemd.automount,user", "allow_other,noexec", "", "comment=a\\,b"]);
         let expected = Words { allow_other: true, kernel: vec!["ro".into(), "noexec".into()], ..Words::default() };
         assert_eq!(words.expect("words"), expected);
-        assert!(read(&["passthrough=auto,passthrough=off"]).expect("words").no_passthrough, "the last one counts");
+        let passthrough =
+            |text: &str| read(&[text]).map(|words| words.passthrough.is_wanted(&words.kernel)).expect("words");
+        assert_eq!((passthrough(""), passthrough("ro"), passthrough("ro,passthrough=off")), (false, true, false));
+        assert!(passthrough("passthrough=off,passthrough=on"), "the last one counts");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 pub enum Reads {
     /// The kernel from the files of the volume.
     On,
-    /// The mount, as was asked for.
+    /// The mount: it takes writes, or it was asked for.
     #[default]
     Off,
     /// The mount, because the kernel does not; why.

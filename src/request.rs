@@ -16,7 +16,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::export::{self, Destination};
 use crate::group_file::LastMarker;
 use crate::journal_grow;
-use crate::mount_options;
+use crate::mount_options::{self, Passthrough};
 use crate::open_group::OpenGroup;
 use crate::open_volume::OpenVolume;
 use crate::output::Output;
@@ -150,9 +150,9 @@ pub struct FurtherMount {
     /// Without a control directory.
     #[serde(default)]
     pub no_control_dir: bool,
-    /// No read passes through to the files of the volume.
+    /// When reads pass through to the files of the volume.
     #[serde(default)]
-    pub no_passthrough: bool,
+    pub passthrough: Passthrough,
 }
 
 impl FurtherMount {
@@ -166,7 +166,7 @@ impl FurtherMount {
             kernel_options: self.kernel.clone(),
             threads: mount_options::threads(),
             control_dir: !self.no_control_dir,
-            passthrough: !self.no_passthrough,
+            passthrough: self.passthrough.is_wanted(&self.kernel),
         }
     }
 }

@@ -116,6 +116,14 @@ fn mount_8_mounts_a_group() {
     fs::write(point.0.join("file"), "through").unwrap();
     let again = Outcome::of(&mut mount_8(&["-t", "reelfs", "manners", path, "-o", &state]));
     again.refused(32, &["is mounted already"]);
+    // read-only for a while, by mount(8): the daemon goes on
+    Outcome::of(&mut mount_8(&["-o", "remount,ro", path])).ok();
+    assert!(line_of(&point.0).contains(" fuse.reelfs ro,"), "{}", line_of(&point.0));
+    assert!(line_of(&point.0).contains("noexec"), "what was not named stays: {}", line_of(&point.0));
+    fs::write(point.0.join("file"), "not now").unwrap_err();
+    Outcome::of(&mut mount_8(&["-o", "remount,rw", path])).ok();
+    fs::write(point.0.join("file"), "through").unwrap();
+    Outcome::of(&mut mount_8(&["-o", "remount,sync", path])).refused(1, &["`sync` is not changed"]);
     tools::run("umount", &[path]);
     // at once again, by the other name of the type, read-only this time
     Outcome::of(&mut mount_8(&["-t", "fuse.reelfs", "manners", path, "-r", "-o", &state])).ok();
@@ -415,11 +423,15 @@ fn the_service_manager_is_told_when_the_mount_is_live_and_when_it_ends() {
     socket.set_read_timeout(Some(LIMIT)).unwrap();
     let mut command = Command::new(words[0]);
     command.args(&words[1..]).env("NOTIFY_SOCKET", &address).env_remove("REELFS_STATE_DIR");
+    command.env("WATCHDOG_USEC", "400000");
     let daemon = Mount::from_command(command, &sandbox, &point).unwrap_or_else(|log| panic!("no mount:\n{log}"));
     let said = told(&socket, "READY=1");
     assert!(said.contains("EXTEND_TIMEOUT_USEC=") && said.contains("STATUS=opening the journal"), "{said}");
     assert!(said.contains("STATUS=service is mounted at"), "{said}");
     assert!(line_of(&point).contains("noatime"), "{}", line_of(&point));
+    for _ in 0..3 {
+        told(&socket, "WATCHDOG=1");
+    }
     daemon.umount();
     told(&socket, "STOPPING=1");
 }

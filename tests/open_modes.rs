@@ -83,7 +83,7 @@ fn every_writer_beside_every_reader(passthrough: &str) {
         return;
     }
     let site = Site::new(&["--passthrough", passthrough]);
-    let expected = if passthrough == "auto" { "on" } else { "off" };
+    let expected = if passthrough == "on" { "on" } else { "off" };
     assert_eq!(site.reads(), (expected.to_owned(), None));
     site.sandbox.directory("twin");
     for writer in WRITERS {
@@ -94,7 +94,7 @@ fn every_writer_beside_every_reader(passthrough: &str) {
 
 #[test]
 fn every_writer_beside_readers_that_pass_through() {
-    every_writer_beside_every_reader("auto");
+    every_writer_beside_every_reader("on");
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn interleavings(passthrough: &str) {
 
 #[test]
 fn interleavings_of_handles_some_of_which_pass_through() {
-    interleavings("auto");
+    interleavings("on");
 }
 
 #[test]
@@ -130,7 +130,7 @@ fn who_locks_meets_everybody() {
     if !tools::root() {
         return;
     }
-    let site = Site::new(&[]);
+    let site = Site::new(&["--passthrough", "on"]);
     let path = site.file("locked");
     let open_both = || File::options().read(true).write(true).open(&path);
     let reader = File::open(&path).unwrap();
@@ -156,7 +156,7 @@ fn names_programs_and_descriptors_lead_to_the_same_bytes() {
     if !tools::root() {
         return;
     }
-    let site = Site::new(&[]);
+    let site = Site::new(&["--passthrough", "on"]);
     let (path, other) = (site.file("one"), site.mount.join("other"));
     fs::hard_link(&path, &other).unwrap();
     let mut reader = File::open(&path).unwrap();
@@ -187,6 +187,19 @@ fn names_programs_and_descriptors_lead_to_the_same_bytes() {
     site.end();
 }
 
+/// A second inode has a price that nobody pays unasked; a read-only mount needs none.
+#[test]
+fn unasked_only_a_mount_that_takes_no_writes_passes_reads_through() {
+    if !tools::root() {
+        return;
+    }
+    for (options, expected) in [(&[][..], "off"), (&["-o", "ro"], "on"), (&["-o", "ro,passthrough=off"], "off")] {
+        let site = Site::new(options);
+        assert_eq!(site.reads(), (expected.to_owned(), None), "{options:?}");
+        site.end();
+    }
+}
+
 /// A mount with little right of its own falls back to the cache, and says so.
 #[test]
 fn without_privileges_nothing_passes_through() {
@@ -200,7 +213,7 @@ fn without_privileges_nothing_passes_through() {
     let wrapper = ["unshare", "--user", "--map-root-user", "--mount", "--propagation", "unchanged"];
     let (program, at) = (program::BINARY, point.display());
     let probe = format!(
-        "{program} mount modes {at} -f & for i in $(seq 300); do grep -q ' {at} fuse.reelfs' /proc/mounts && break; sleep 0.1; done
+        "{program} mount modes {at} -f --passthrough on & for i in $(seq 300); do grep -q ' {at} fuse.reelfs' /proc/mounts && break; sleep 0.1; done
          head -c 4 {at}/large; {program} status modes --json; {program} umount {at}; wait"
     );
     fs::write(pvol.join("large"), vec![b'a'; SIZE]).unwrap();

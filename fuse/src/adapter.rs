@@ -277,14 +277,19 @@ impl Filesystem for Adapter {
         handle: FileHandle,
         offset: u64,
         size: u32,
-        _flags: OpenFlags,
+        flags: OpenFlags,
         _owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
         if let Some(control) = self.control_of(ino) {
             return control.read(handle, offset, size, reply);
         }
-        match self.primary.read(self.real(ino), offset, size as usize) {
+        let (ino, size) = (self.real(ino), size as usize);
+        let result = match flags.0 & libc::O_NOATIME {
+            0 => self.primary.read(ino, offset, size),
+            _ => self.primary.read_unnoticed(ino, offset, size),
+        };
+        match result {
             Ok(bytes) => reply.data(&bytes),
             Err(error) => reply.error(code(error)),
         }
@@ -480,11 +485,11 @@ impl Filesystem for Adapter {
         xattr(reply, size, self.primary.getxattr(self.real(ino), name));
     }
 
-    fn listxattr(&self, _request: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
+    fn listxattr(&self, request: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
         if self.control_of(ino).is_some() {
             return xattr(reply, size, Ok(Vec::new()));
         }
-        xattr(reply, size, self.primary.listxattr(self.real(ino)));
+        xattr(reply, size, self.primary.listxattr(self.real(ino)).map(|names| visible(names, request.uid())));
     }
 
     fn removexattr(&self, request: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {

@@ -100,6 +100,15 @@ pub(crate) fn xattr(reply: ReplyXattr, size: u32, result: Result<Vec<u8>>) {
     }
 }
 
+/// The names of attributes, each with a NUL behind it, that a user may see: what belongs to root alone is not listed for others.
+pub(crate) fn visible(names: Vec<u8>, uid: u32) -> Vec<u8> {
+    const ROOTS: &[u8] = b"trusted.";
+    if uid == 0 || !names.windows(ROOTS.len()).any(|window| window == ROOTS) {
+        return names;
+    }
+    names.split_inclusive(|&byte| byte == 0).filter(|name| !name.starts_with(ROOTS)).flatten().copied().collect()
+}
+
 pub(crate) fn attributes(stat: &Stat) -> FileAttr {
     FileAttr {
         ino: INodeNo(stat.id.ino),

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use reelfs_journal::VolumeName;
+use rustix::mount::MountFlags;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::cli::args::Global;
@@ -16,6 +17,7 @@ use crate::cli::mount::{self, MountArgs};
 use crate::cli::{Context, log_to_stderr};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mount_options::{self, STATE_DIR};
+use crate::mounts;
 use crate::output::Output;
 use crate::protect;
 use crate::scope::Scope;
@@ -105,12 +107,56 @@ fn run(call: &Call) -> Result<()> {
     if let Some(namespace) = &call.namespace {
         enter(namespace)?;
     }
+    if let Some(flags) = remounted(&mount_options::all(&call.options)?)? {
+        return if call.fake { Ok(()) } else { remount(&call.directory, flags) };
+    }
     let (options, state_dir) = options(call)?;
     let state_dir = state_dir.or_else(|| std::env::var_os("REELFS_STATE_DIR").map(PathBuf::from));
     let context = Context::new(&Global { verbose: call.verbose, state_dir, ..Global::default() })?;
     let pair = source(&context.state, &call.source)?;
     let arguments = MountArgs { options, ..MountArgs::in_silence(pair, call.directory.clone()) };
     if call.fake { mount::check(&arguments, &context) } else { mount::run(&arguments, &context) }
+}
+
+/// The flags that `-o remount` leaves a mount with; none when it is not asked for. mount(8) adds the words of the mount table,
+/// which stay as they are.
+fn remounted(words: &[String]) -> Result<Option<MountFlags>> {
+    if !words.iter().any(|word| word == "remount") {
+        return Ok(None);
+    }
+    let mut flags = MountFlags::empty();
+    for word in words {
+        let (flag, is_set) = match word.as_str() {
+            "ro" => (MountFlags::RDONLY, true),
+            "rw" => (MountFlags::RDONLY, false),
+            "noexec" => (MountFlags::NOEXEC, true),
+            "exec" => (MountFlags::NOEXEC, false),
+            "nosuid" => (MountFlags::NOSUID, true),
+            "suid" => (MountFlags::NOSUID, false),
+            "nodev" => (MountFlags::NODEV, true),
+            "dev" => (MountFlags::NODEV, false),
+            "noatime" => (MountFlags::NOATIME, true),
+            "atime" | "relatime" => (MountFlags::NOATIME, false),
+            "sync" | "dirsync" => {
+                return Err(Error::usage(format!("`{word}` is not changed while the mount is there"))
+                    .hint("unmount it and mount it again: reelfs umount DIR"));
+            }
+            _ => continue,
+        };
+        flags.set(flag, is_set);
+    }
+    Ok(Some(flags))
+}
+
+/// Changes what the kernel alone looks at; the daemon goes on as it is.
+fn remount(directory: &Path, flags: MountFlags) -> Result<()> {
+    let place = mounts::place(directory)?;
+    if !mounts::at(&place)?.is_some_and(|entry| entry.is_ours()) {
+        return Err(Error::new(ErrorKind::NotFound, format!("no group is mounted at {}", place.display()))
+            .hint("without `remount` it would be mounted there"));
+    }
+    let done = rustix::mount::mount_remount(&place, flags, c"");
+    done.map_err(|errno| Error::io(format!("remount {}", place.display()), errno.into()))
 }
 
 /// What `reelfs mount` is told after `-o`, and where groups are kept.
@@ -167,6 +213,16 @@ mod tests {
         assert_eq!(options(&call).expect("options"), (vec!["rw".into()], Some("/s".into())));
         let call = Call::try_parse_from(["mount.reelfs", "docs", "/srv", "-o", "state_dir=s"]).expect("a call");
         assert_eq!(options(&call).expect_err("relative").code(), 2);
+    }
+
+    #[test]
+    fn a_remount_leaves_what_is_said_last() {
+        let flags = |text: &str| remounted(&text.split(',').map(str::to_owned).collect::<Vec<_>>());
+        assert_eq!(flags("ro,noexec").expect("words"), None);
+        let said = flags("rw,nosuid,relatime,user_id=0,allow_other,remount,ro").expect("words");
+        assert_eq!(said, Some(MountFlags::NOSUID | MountFlags::RDONLY));
+        assert_eq!(flags("ro,noexec,remount,rw,exec").expect("words"), Some(MountFlags::empty()));
+        assert_eq!(flags("remount,sync").expect_err("the daemon reads it once").code(), 2);
     }
 
     #[test]

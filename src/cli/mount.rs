@@ -16,7 +16,7 @@ use crate::daemon::{Daemon, Live};
 use crate::error::{Error, ErrorKind, Result};
 use crate::exporter;
 use crate::group_file::{GroupFile, VolumeEntry};
-use crate::mount_options::{self, Words};
+use crate::mount_options::{self, Passthrough, Words};
 use crate::mountpoint::Mountpoint;
 use crate::mounts;
 use crate::open_group::OpenGroup;
@@ -33,7 +33,7 @@ Examples:
   reelfs mount shop/logs /srv/logs              one volume of a group of several
 
 Options for -o: allow_other (root's default), nonempty, strict, no_control_dir, ro, nodev, nosuid, noexec, noatime,
-sync, dirsync, passthrough=auto, passthrough=off. Words of fstab that mean nothing here are passed over.
+sync, dirsync, passthrough=auto|on|off. Words of fstab that mean nothing here are passed over.
 
 In the mount, .reelfs/position, lag and status can be read, and echo NAME >.reelfs/mark sets a marker.
 
@@ -59,7 +59,7 @@ pub(crate) struct MountArgs {
     /// Refuse to mount when something changed behind the mount, instead of adopting it
     #[arg(long)]
     pub strict: bool,
-    /// Let the kernel read the volume's files itself through read-only handles, where it can; or never
+    /// When the kernel reads the volume's files itself, through read-only handles [default: auto]
     #[arg(long, value_enum, value_name = "WHEN")]
     pub passthrough: Option<Passthrough>,
     /// Mount nothing, and print the line for /etc/fstab
@@ -90,25 +90,6 @@ impl MountArgs {
             print_unit: false,
             ready_on_stdout: false,
             silent: true,
-        }
-    }
-}
-
-/// Whether reads pass through to the files of the volume.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Passthrough {
-    /// Where the kernel lets them
-    Auto,
-    /// Never
-    Off,
-}
-
-impl Passthrough {
-    /// The word for `-o` that says the same.
-    fn word(self) -> &'static str {
-        match self {
-            Passthrough::Auto => "passthrough=auto",
-            Passthrough::Off => "passthrough=off",
         }
     }
 }
@@ -157,7 +138,7 @@ pub(crate) fn run(arguments: &MountArgs, context: &Context) -> Result<()> {
 fn words(arguments: &MountArgs) -> Result<Words> {
     let mut words = mount_options::parse(&arguments.options)?;
     if let Some(passthrough) = arguments.passthrough {
-        words.no_passthrough = passthrough == Passthrough::Off;
+        words.passthrough = passthrough;
     }
     Ok(words)
 }
@@ -202,7 +183,7 @@ fn join(arguments: &MountArgs, group: &GroupDir, words: &Words, wanted: &Wanted<
         kernel: options.kernel_options,
         strict: arguments.strict || words.strict,
         no_control_dir: words.no_control_dir,
-        no_passthrough: words.no_passthrough,
+        passthrough: words.passthrough,
     };
     request::converse::<()>(group, &mut connection, &Request::Mount(further), &mut |_| {})?;
     if mounts::at(&wanted.point.path)?.is_none_or(|entry| !entry.is_of(group.name())) {
@@ -265,7 +246,7 @@ pub(crate) fn mount_options(source: &str, words: &Words, point: &Mountpoint) -> 
         kernel_options: words.kernel.clone(),
         threads: mount_options::threads(),
         control_dir: !words.no_control_dir,
-        passthrough: !words.no_passthrough,
+        passthrough: words.passthrough.is_wanted(&words.kernel),
     }
 }
 

@@ -118,11 +118,11 @@ fn place(status: &GroupStatus, volume: &VolumeEntry) -> String {
         let in_place = mount.mountpoint == volume.pvol;
         let place = if in_place { "in place".to_owned() } else { format!("at {}", mount.mountpoint.display()) };
         let reads = match &mount.reads {
-            Reads::On => "passthrough reads on".to_owned(),
-            Reads::Off => "passthrough reads off".to_owned(),
-            Reads::Refused(why) => format!("passthrough reads refused: {why}"),
+            Reads::On => ", passthrough reads".to_owned(),
+            Reads::Off => String::new(),
+            Reads::Refused(why) => format!(", passthrough reads refused: {why}"),
         };
-        format!("  mounted {place}  (process {pid}, {}, {reads})", count(mount.open_files, "open file"))
+        format!("  mounted {place}  (process {pid}, {}{reads})", count(mount.open_files, "open file"))
     });
     if status.file.volumes.len() == 1 {
         return format!("  pvol          {pvol}{mounted}");

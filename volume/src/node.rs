@@ -65,10 +65,20 @@ pub(crate) struct InUse {
     pub(crate) size: Option<u64>,
     /// How it was found by the change that is about to set its attributes, under the node's order lock (primary).
     pub(crate) found: Option<Box<Stat>>,
+    /// Its file capability has just been removed: what the kernel asks for next may belong to that (primary).
+    pub(crate) capability_taken: bool,
 }
 
-static NOT_IN_USE: InUse =
-    InUse { path: None, data: None, ghost: None, pinned: false, opens: 0, size: None, found: None };
+static NOT_IN_USE: InUse = InUse {
+    path: None,
+    data: None,
+    ghost: None,
+    pinned: false,
+    opens: 0,
+    size: None,
+    found: None,
+    capability_taken: false,
+};
 
 impl NodeState {
     /// What it has while it is in use.
@@ -85,7 +95,17 @@ impl NodeState {
     pub(crate) fn end_use<T: Default>(&mut self, change: impl FnOnce(&mut InUse) -> T) -> T {
         let Some(in_use) = &mut self.in_use else { return T::default() };
         let result = change(in_use);
-        if let InUse { path: None, data: None, ghost: None, pinned: false, opens: 0, size: _, found: None } = **in_use {
+        if let InUse {
+            path: None,
+            data: None,
+            ghost: None,
+            pinned: false,
+            opens: 0,
+            size: _,
+            found: None,
+            capability_taken: false,
+        } = **in_use
+        {
             self.in_use = None;
         }
         result

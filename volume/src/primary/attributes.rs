@@ -80,7 +80,7 @@ impl Primary {
         let mut changes = Vec::new();
         let mut left = before;
         if let Some(size) = asked.size {
-            changes.extend(self.take_privileges(&node, &before, who.uid != 0)?);
+            changes.extend(self.take_privileges(who, &node, &before, who.uid != 0)?);
             for change in &changes {
                 if let Change::SetAttr { attributes, .. } = change {
                     left.mode = attributes.mode;
@@ -91,12 +91,15 @@ impl Primary {
             changes.push(Change::SetSize { file: node.id, size, mtime: now });
         }
         let size_only = left;
-        // chown(2) of nobody to nobody arrives as a setattr of nothing, and takes privileges all the same
-        if asked.uid.is_some() || asked.gid.is_some() || asked == SetAttr::default() {
+        // A setattr of nothing is chown(2) of nobody to nobody, which takes privileges all the same; but behind the end of a file
+        // capability it is the second half of that, at a write of somebody who may leave them.
+        let of_nothing = asked == SetAttr::default()
+            && !node.state.lock().end_use(|in_use| std::mem::take(&mut in_use.capability_taken));
+        if asked.uid.is_some() || asked.gid.is_some() || of_nothing {
             left.uid = asked.uid.unwrap_or(left.uid);
             left.gid = asked.gid.unwrap_or(left.gid);
             if !before.is_directory() {
-                left.mode &= !dropped_by_chown(left.mode);
+                left.mode &= !dropped(who, &before);
                 if !node.state.lock().harmless {
                     changes.extend(self.remove_capability(&node)?);
                 }
@@ -141,13 +144,19 @@ impl Primary {
 
     /// What a change of content takes away: suid and sgid when `kill` says so, file capabilities always. Remembers a
     /// file that has none of them.
-    pub(super) fn take_privileges(&self, node: &Arc<Node>, before: &Stat, kill: bool) -> Result<Vec<Change<'static>>> {
+    pub(super) fn take_privileges(
+        &self,
+        who: &Requester,
+        node: &Arc<Node>,
+        before: &Stat,
+        kill: bool,
+    ) -> Result<Vec<Change<'static>>> {
         let mut changes = Vec::new();
         if node.file_type != FileType::RegularFile || node.state.lock().harmless {
             return Ok(changes);
         }
         changes.extend(self.remove_capability(node)?);
-        let dropped = if kill { dropped_by_chown(before.mode) } else { 0 };
+        let dropped = if kill { dropped(who, before) } else { 0 };
         if dropped != 0 {
             let attributes = Stat { mode: before.mode & !dropped, ..*before }.attributes();
             changes.push(Change::SetAttr { file: node.id, attributes });
@@ -196,10 +205,9 @@ impl Primary {
         let node = self.node(ino)?;
         let _order = node.order.lock();
         let present = xattr::get(self.volume.path(&node)?, name.as_bytes());
-        match (flags, &present) {
-            (libc::XATTR_CREATE, Ok(_)) => return Err(Errno::EXIST),
-            (libc::XATTR_REPLACE, Err(error)) => return Err(*error),
-            (_, Err(error)) if *error != Errno::NODATA => return Err(*error),
+        match &present {
+            Ok(_) if flags & libc::XATTR_CREATE != 0 => return Err(Errno::EXIST),
+            Err(error) if *error != Errno::NODATA || flags & libc::XATTR_REPLACE != 0 => return Err(*error),
             _ => {}
         }
         let xattr = Xattr { name: name.as_bytes().to_vec(), value: value.to_vec() };
@@ -207,7 +215,8 @@ impl Primary {
         // an access ACL is the mode too: said, so that nobody has to work it out
         if let Some(mode) = (name.as_bytes() == ACCESS_ACL).then(|| acl_mode(value)).flatten() {
             let before = self.volume.stat(&node)?;
-            let attributes = Stat { mode: before.mode & 0o7000 | mode, ..before }.attributes();
+            let sgid = if is_member(who, before.gid) { 0o2000 } else { 0 };
+            let attributes = Stat { mode: before.mode & (0o5000 | sgid) | mode, ..before }.attributes();
             changes.push(Change::SetAttr { file: node.id, attributes });
         }
         let slot = self.in_flight.begin();
@@ -231,14 +240,31 @@ impl Primary {
         }
         let slot = self.in_flight.begin();
         let change = Change::RemoveXattr { file: node.id, name: name.as_bytes().to_vec() };
-        self.commit(&slot, who, &[change]).map(|_| ())
+        self.commit(&slot, who, &[change])?;
+        if name.as_bytes() == CAPABILITY {
+            node.state.lock().begin_use().capability_taken = true;
+        }
+        Ok(())
     }
 }
 
-/// The bits that a change of owner, and a write by somebody without `CAP_FSETID`, take from a file: suid, and sgid where it
-/// means "run as" and not "mandatory lock".
-fn dropped_by_chown(mode: u32) -> u32 {
-    (mode & 0o4000) | if mode & 0o2010 == 0o2010 { 0o2000 } else { 0 }
+/// The bits that a change of owner, and a write by somebody without `CAP_FSETID`, take from a file: suid, and sgid, unless it
+/// does not mean "run as" and the requester is of the group.
+fn dropped(who: &Requester, file: &Stat) -> u32 {
+    let runs_as = file.mode & 0o010 != 0;
+    let sgid = if file.mode & 0o2000 != 0 && (runs_as || !is_member(who, file.gid)) { 0o2000 } else { 0 };
+    (file.mode & 0o4000) | sgid
+}
+
+/// Whether a requester is root or of this group. The groups besides its own are asked of its process, which waits for the
+/// answer; one that cannot be seen has none.
+fn is_member(who: &Requester, gid: u32) -> bool {
+    let listed = || {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", who.pid)).unwrap_or_default();
+        let groups = status.lines().find_map(|line| line.strip_prefix("Groups:"));
+        groups.is_some_and(|groups| groups.split_whitespace().any(|group| group.parse() == Ok(gid)))
+    };
+    who.uid == 0 || who.gid == gid || listed()
 }
 
 /// The permission bits that an access ACL leaves: its owner's, its mask's (without one its group's) and the others' entry.

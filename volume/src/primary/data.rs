@@ -1,18 +1,18 @@
 //! Bytes: open, read, write, allocate, copy, sync.
 
 use std::borrow::Cow;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use reelfs_journal::{Change, DATA_MAX, Reserve, Seq};
-use rustix::fs::{FileType, SeekFrom};
+use rustix::fs::{FileType, OFlags, SeekFrom};
 use rustix::io::{Errno, Result};
 
 use super::committer::Done;
 use super::{Primary, Requester};
 use crate::node::{Lookups, Node};
-use crate::volume::open_directory;
+use crate::volume::{open_directory, reopen};
 
 /// `fallocate(2)` modes.
 const FALLOC_KEEP_SIZE: i32 = 1;
@@ -79,18 +79,20 @@ impl Primary {
     /// # Errors
     /// What the file system says.
     pub fn read(&self, ino: u64, offset: u64, length: usize) -> Result<Vec<u8>> {
+        read_from(&*self.volume.data(&self.node(ino)?, false)?, offset, length)
+    }
+
+    /// The same for a handle that is opened with `O_NOATIME`.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn read_unnoticed(&self, ino: u64, offset: u64, length: usize) -> Result<Vec<u8>> {
         let file = self.volume.data(&self.node(ino)?, false)?;
-        let mut bytes = Vec::with_capacity(length);
-        while bytes.len() < length {
-            let at = offset + bytes.len() as u64;
-            match rustix::io::pread(&file, rustix::buffer::spare_capacity(&mut bytes), at) {
-                Ok(0) => break,
-                Ok(_) | Err(Errno::INTR) => {}
-                Err(error) => return Err(error),
-            }
+        match reopen(&*file, OFlags::RDONLY | OFlags::NOATIME) {
+            Ok(unnoticed) => read_from(unnoticed, offset, length),
+            // not ours, and we are not root; or nothing may be opened any more
+            Err(_) => read_from(&*file, offset, length),
         }
-        bytes.truncate(length);
-        Ok(bytes)
     }
 
     /// `lseek(2)` with `SEEK_DATA` or `SEEK_HOLE`.
@@ -139,7 +141,7 @@ impl Primary {
             Some(size) if harmless => size,
             _ => {
                 let before = self.volume.stat(node)?;
-                changes = self.take_privileges(node, &before, kill)?;
+                changes = self.take_privileges(who, node, &before, kill)?;
                 before.size
             }
         };
@@ -172,7 +174,7 @@ impl Primary {
             FALLOC_PUNCH_HOLE if mode & FALLOC_KEEP_SIZE != 0 => Change::Punch { file, offset, length, mtime },
             _ => return Err(Errno::OPNOTSUPP),
         };
-        let mut changes = self.take_privileges(&node, &before, who.uid != 0)?;
+        let mut changes = self.take_privileges(who, &node, &before, who.uid != 0)?;
         changes.push(change);
         node.state.lock().end_use(|in_use| in_use.size = None);
         let slot = self.in_flight.begin();
@@ -247,6 +249,20 @@ impl Primary {
         let file = self.volume.data(&node, false)?;
         Ok(SyncPoint::File { node: node.clone(), file, renames, upto })
     }
+}
+
+fn read_from(file: impl AsFd, offset: u64, length: usize) -> Result<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(length);
+    while bytes.len() < length {
+        let at = offset + bytes.len() as u64;
+        match rustix::io::pread(&file, rustix::buffer::spare_capacity(&mut bytes), at) {
+            Ok(0) => break,
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    bytes.truncate(length);
+    Ok(bytes)
 }
 
 impl Primary {
