@@ -213,7 +213,8 @@ fn without_privileges_nothing_passes_through() {
     let wrapper = ["unshare", "--user", "--map-root-user", "--mount", "--propagation", "unchanged"];
     let (program, at) = (program::BINARY, point.display());
     let probe = format!(
-        "{program} mount modes {at} -f --passthrough on & for i in $(seq 300); do grep -q ' {at} fuse.reelfs' /proc/mounts && break; sleep 0.1; done
+        "{program} mount modes {at} -f --passthrough on &
+         for i in $(seq 300); do grep -q ' {at} fuse.reelfs' /proc/mounts && break; sleep 0.1; done
          head -c 4 {at}/large; {program} status modes --json; {program} umount {at}; wait"
     );
     fs::write(pvol.join("large"), vec![b'a'; SIZE]).unwrap();
