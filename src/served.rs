@@ -234,6 +234,11 @@ impl Mounts {
         let mut all = true;
         for served in self.list() {
             served.mounted.give_up_waiting();
+            if !mounts::is_at(&served.mountpoint, self.group.dir().name()).unwrap_or(true) {
+                // whatever is mounted there now is another's
+                tracing::warn!("detached already: ends with the last user");
+                continue;
+            }
             let clean = reelfs_fuse::unmount(&served.mountpoint, false);
             let outcome = clean.or_else(|error| {
                 tracing::warn!(%error, "still in use: detached, ends with the last user");

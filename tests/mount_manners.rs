@@ -387,6 +387,32 @@ fn after_sigterm_and_after_umount_the_journal_is_closed_and_after_a_kill_it_is_n
     assert!(log.contains(RECOVERED), "a test that cannot see it proves nothing:\n{log}");
 }
 
+/// Whoever detaches a mount that is in use by hand gets the same as from us: it ends with the last user, or when it is asked twice.
+/// What is mounted there since is left alone.
+#[test]
+fn a_mount_that_was_detached_by_hand_ends_when_it_is_asked_twice() {
+    if !tools::root() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let (pvol, point) = (sandbox.directory("pvol"), sandbox.directory("mnt"));
+    sandbox.group("detached", &pvol);
+    let daemon = Mount::new(&sandbox, "detached", &point, &[]);
+    fs::write(point.join("held"), "open").unwrap();
+    let held = File::open(point.join("held")).unwrap();
+    tools::run("umount", &["-l", text(&point)]);
+    tools::run("mount", &["-t", "tmpfs", "another", text(&point)]);
+    let ask = || kill_process(daemon.pid(), Signal::TERM).unwrap();
+    ask();
+    assert!(wait::until(LIMIT, || daemon.log().contains("detached already")), "{}", daemon.log());
+    // a second one at once would be the same wish
+    wait::pause(Duration::from_millis(700));
+    ask();
+    assert_eq!(daemon.wait_ended(), Some(143));
+    drop(held);
+    tools::run("umount", &[text(&point)]);
+}
+
 /// What the service manager is told, up to a line.
 fn told(socket: &UnixDatagram, until: &str) -> String {
     let (mut all, mut buffer) = (String::new(), [0; 4096]);
