@@ -322,9 +322,9 @@ impl Filesystem for Adapter {
             tell: tell.clone(),
         };
         if tell.is_needed() {
-            let (waiting, data) = (self.waiting.clone(), data.to_vec());
+            let (waiting, data, payload) = (self.waiting.clone(), data.to_vec(), data.len() as u64);
             let run = move |primary: &Primary| primary.write(&who, ino, offset, &data, kill);
-            return tell.first(move || waiting.change(0, reply, run, Written::answer));
+            return tell.first(move || waiting.change(payload, reply, run, Written::answer));
         }
         // without a copy unless it must wait
         let delay = self.primary.delay(data.len() as u64);
