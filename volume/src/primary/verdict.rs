@@ -1,6 +1,6 @@
 //! What an opening does about how the last session ended: from facts to a verdict, one row for each case.
 //!
-//! | same volume | closed | boot and mounts | disk refused | clock back | epoch begun | dirty map | activity known | room | verdict |
+//! | same volume | closed | boot, mounts and ring | disk refused | clock back | epoch begun | dirty map | activity known | room | verdict |
 //! |---|---|---|---|---|---|---|---|---|---|
 //! | no | - | - | - | - | - | - | - | - | new epoch |
 //! | yes | - | - | - | yes | - | - | - | - | new epoch, after a redo where something was lost |
@@ -8,7 +8,7 @@
 //! | yes | no | same | no | no | yes | - | - | - | the same |
 //! | yes | yes | - | - | no | no | yes | - | - | go on suspended |
 //! | yes | no | same | no | no | no | yes | - | - | go on suspended |
-//! | yes | yes, or no with the same boot and mounts | | no | no | no | no | - | yes | adopt |
+//! | yes | yes, or no with the same boot, mounts and ring | | no | no | no | no | - | yes | adopt |
 //! | as before | | | | no | no | no | - | no | new epoch: more than the journal takes |
 //! | yes | no | other, or refused | | no | - | yes | - | - | new epoch: the map is not on disk change by change |
 //! | yes | no | other, or refused | | no | - | no | no | - | new epoch: the journal does not say what is active |
@@ -44,7 +44,7 @@ pub enum NewEpoch {
 #[serde(rename_all = "kebab-case")]
 pub enum Lost {
     /// The machine, or the disk, stopped without closing it: what of the volume reached the disk, and what of the journal, the
-    /// kernel decided for each page by itself.
+    /// kernel decided for each page by itself. Or the ring is gone, and records with it.
     PowerCut,
     /// The disk of the volume refused what had been written to it: the kernel may have thrown that away.
     DiskRefused,
@@ -61,6 +61,8 @@ pub(super) struct Facts {
     pub(super) same_boot: bool,
     /// The file system was not mounted anew since.
     pub(super) same_mount: bool,
+    /// No record of the last session went with the ring before the journal.
+    pub(super) ring: bool,
     /// The disk refused what was written to it.
     pub(super) disk_refused: bool,
     /// It is earlier than it was.
@@ -93,7 +95,8 @@ pub(super) enum Verdict {
 impl Facts {
     /// Why something may be lost, if so.
     pub(super) fn lost(&self) -> Option<Lost> {
-        match (self.same_volume && !self.closed, self.same_boot && self.same_mount, self.disk_refused) {
+        let is_whole = self.same_boot && self.same_mount && self.ring;
+        match (self.same_volume && !self.closed, is_whole, self.disk_refused) {
             (false, _, _) | (true, true, false) => None,
             (true, false, _) => Some(Lost::PowerCut),
             (true, true, true) => Some(Lost::DiskRefused),
@@ -122,13 +125,14 @@ impl Facts {
 }
 
 /// A row: what each fact must be, in the order of [`HEADINGS`]; `None` is either.
-type Row = ([Option<bool>; 10], Verdict);
+type Row = ([Option<bool>; 11], Verdict);
 
-const HEADINGS: [&str; 10] = [
+const HEADINGS: [&str; 11] = [
     "same volume",
     "closed",
     "same boot",
     "same mounts",
+    "ring there",
     "disk refused",
     "clock went back",
     "epoch begun",
@@ -140,29 +144,33 @@ const HEADINGS: [&str; 10] = [
 const YES: Option<bool> = Some(true);
 const NO: Option<bool> = Some(false);
 
-const ROWS: [Row; 22] = [
-    ([NO, None, None, None, None, None, None, None, None, None], Verdict::NewEpoch(NewEpoch::OtherVolume)),
-    ([YES, None, None, None, None, YES, None, None, None, None], Verdict::NewEpoch(NewEpoch::ClockWentBack)),
-    ([YES, YES, None, None, None, NO, YES, None, None, None], Verdict::NewEpoch(NewEpoch::CutOff)),
-    ([YES, NO, YES, YES, NO, NO, YES, None, None, None], Verdict::NewEpoch(NewEpoch::CutOff)),
-    ([YES, YES, None, None, None, NO, NO, YES, None, None], Verdict::StaySuspended),
-    ([YES, YES, None, None, None, NO, NO, NO, None, YES], Verdict::Adopt),
-    ([YES, YES, None, None, None, NO, NO, NO, None, NO], Verdict::NewEpoch(NewEpoch::TooMuchChanged)),
-    ([YES, NO, YES, YES, NO, NO, NO, YES, None, None], Verdict::StaySuspended),
-    ([YES, NO, YES, YES, NO, NO, NO, NO, None, YES], Verdict::Adopt),
-    ([YES, NO, YES, YES, NO, NO, NO, NO, None, NO], Verdict::NewEpoch(NewEpoch::TooMuchChanged)),
-    ([YES, NO, YES, YES, YES, NO, None, YES, None, None], Verdict::NewEpoch(NewEpoch::DiskRefused)),
-    ([YES, NO, YES, YES, YES, NO, None, NO, NO, None], Verdict::NewEpoch(NewEpoch::DiskRefused)),
-    ([YES, NO, YES, YES, YES, NO, None, NO, YES, YES], Verdict::Restate),
-    ([YES, NO, YES, YES, YES, NO, None, NO, YES, NO], Verdict::Suspend),
-    ([YES, NO, YES, NO, None, NO, None, YES, None, None], Verdict::NewEpoch(NewEpoch::PowerCut)),
-    ([YES, NO, YES, NO, None, NO, None, NO, NO, None], Verdict::NewEpoch(NewEpoch::PowerCut)),
-    ([YES, NO, YES, NO, None, NO, None, NO, YES, YES], Verdict::Restate),
-    ([YES, NO, YES, NO, None, NO, None, NO, YES, NO], Verdict::Suspend),
-    ([YES, NO, NO, None, None, NO, None, YES, None, None], Verdict::NewEpoch(NewEpoch::PowerCut)),
-    ([YES, NO, NO, None, None, NO, None, NO, NO, None], Verdict::NewEpoch(NewEpoch::PowerCut)),
-    ([YES, NO, NO, None, None, NO, None, NO, YES, YES], Verdict::Restate),
-    ([YES, NO, NO, None, None, NO, None, NO, YES, NO], Verdict::Suspend),
+const ROWS: [Row; 26] = [
+    ([NO, None, None, None, None, None, None, None, None, None, None], Verdict::NewEpoch(NewEpoch::OtherVolume)),
+    ([YES, None, None, None, None, None, YES, None, None, None, None], Verdict::NewEpoch(NewEpoch::ClockWentBack)),
+    ([YES, YES, None, None, None, None, NO, YES, None, None, None], Verdict::NewEpoch(NewEpoch::CutOff)),
+    ([YES, NO, YES, YES, YES, NO, NO, YES, None, None, None], Verdict::NewEpoch(NewEpoch::CutOff)),
+    ([YES, YES, None, None, None, None, NO, NO, YES, None, None], Verdict::StaySuspended),
+    ([YES, YES, None, None, None, None, NO, NO, NO, None, YES], Verdict::Adopt),
+    ([YES, YES, None, None, None, None, NO, NO, NO, None, NO], Verdict::NewEpoch(NewEpoch::TooMuchChanged)),
+    ([YES, NO, YES, YES, YES, NO, NO, NO, YES, None, None], Verdict::StaySuspended),
+    ([YES, NO, YES, YES, YES, NO, NO, NO, NO, None, YES], Verdict::Adopt),
+    ([YES, NO, YES, YES, YES, NO, NO, NO, NO, None, NO], Verdict::NewEpoch(NewEpoch::TooMuchChanged)),
+    ([YES, NO, YES, YES, YES, YES, NO, None, YES, None, None], Verdict::NewEpoch(NewEpoch::DiskRefused)),
+    ([YES, NO, YES, YES, YES, YES, NO, None, NO, NO, None], Verdict::NewEpoch(NewEpoch::DiskRefused)),
+    ([YES, NO, YES, YES, YES, YES, NO, None, NO, YES, YES], Verdict::Restate),
+    ([YES, NO, YES, YES, YES, YES, NO, None, NO, YES, NO], Verdict::Suspend),
+    ([YES, NO, YES, YES, NO, None, NO, None, YES, None, None], Verdict::NewEpoch(NewEpoch::PowerCut)),
+    ([YES, NO, YES, YES, NO, None, NO, None, NO, NO, None], Verdict::NewEpoch(NewEpoch::PowerCut)),
+    ([YES, NO, YES, YES, NO, None, NO, None, NO, YES, YES], Verdict::Restate),
+    ([YES, NO, YES, YES, NO, None, NO, None, NO, YES, NO], Verdict::Suspend),
+    ([YES, NO, YES, NO, None, None, NO, None, YES, None, None], Verdict::NewEpoch(NewEpoch::PowerCut)),
+    ([YES, NO, YES, NO, None, None, NO, None, NO, NO, None], Verdict::NewEpoch(NewEpoch::PowerCut)),
+    ([YES, NO, YES, NO, None, None, NO, None, NO, YES, YES], Verdict::Restate),
+    ([YES, NO, YES, NO, None, None, NO, None, NO, YES, NO], Verdict::Suspend),
+    ([YES, NO, NO, None, None, None, NO, None, YES, None, None], Verdict::NewEpoch(NewEpoch::PowerCut)),
+    ([YES, NO, NO, None, None, None, NO, None, NO, NO, None], Verdict::NewEpoch(NewEpoch::PowerCut)),
+    ([YES, NO, NO, None, None, None, NO, None, NO, YES, YES], Verdict::Restate),
+    ([YES, NO, NO, None, None, None, NO, None, NO, YES, NO], Verdict::Suspend),
 ];
 
 fn words(verdict: Verdict) -> &'static str {
@@ -189,7 +197,7 @@ pub fn table() -> String {
         Some(true) => "yes",
         Some(false) => "no",
     };
-    let mut table = format!("| {} | then |\n|{}\n", HEADINGS.join(" | "), "---|".repeat(11));
+    let mut table = format!("| {} | then |\n|{}\n", HEADINGS.join(" | "), "---|".repeat(12));
     for (facts, verdict) in &ROWS {
         let cells: Vec<&str> = facts.iter().map(cell).collect();
         table.push_str(&format!("| {} | {} |\n", cells.join(" | "), words(*verdict)));
@@ -204,22 +212,23 @@ mod tests {
     #[test]
     fn every_combination_of_facts_has_one_row_and_the_program_goes_by_it() {
         let mut met = [0; ROWS.len()];
-        for bits in 0..1_u32 << 10 {
+        for bits in 0..1_u32 << 11 {
             let fact = |index: u32| bits & (1 << index) != 0;
             let facts = Facts {
                 same_volume: fact(0),
                 closed: fact(1),
                 same_boot: fact(2),
                 same_mount: fact(3),
-                disk_refused: fact(4),
-                clock_back: fact(5),
-                begun: fact(6),
-                map: fact(7),
-                active: fact(8),
-                room: fact(9),
+                ring: fact(4),
+                disk_refused: fact(5),
+                clock_back: fact(6),
+                begun: fact(7),
+                map: fact(8),
+                active: fact(9),
+                room: fact(10),
             };
             let holds =
-                |row: &Row| (0..10).all(|index| row.0[index as usize].is_none_or(|wanted| wanted == fact(index)));
+                |row: &Row| (0..11).all(|index| row.0[index as usize].is_none_or(|wanted| wanted == fact(index)));
             let rows: Vec<usize> = (0..ROWS.len()).filter(|&row| holds(&ROWS[row])).collect();
             assert_eq!(rows.len(), 1, "{facts:?} has rows {rows:?}");
             assert_eq!(ROWS[rows[0]].1, facts.verdict(), "{facts:?}");

@@ -1,0 +1,43 @@
+//! The ring before the journal of a simulated world: memory, which a power cut takes and a kill leaves as it was.
+
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+/// Bytes of a ring that say what is in it.
+const HEAD: usize = 256;
+
+/// How the ring stood when the program ended.
+#[derive(Default)]
+pub(super) struct SimRing(Option<(PathBuf, [u8; HEAD])>);
+
+impl SimRing {
+    /// The program has ended, whatever its threads still do.
+    pub(super) fn stop(&mut self, directory: &Path) {
+        let read = |path: PathBuf| {
+            let mut head = [0; HEAD];
+            File::open(&path).and_then(|ring| ring.read_exact_at(&mut head, 0)).ok().map(|()| (path, head))
+        };
+        self.0 = find(directory).and_then(read);
+    }
+
+    /// Memory stays.
+    pub(super) fn kill(&mut self) {
+        if let Some((path, head)) = self.0.take() {
+            let ring = File::options().write(true).open(path).expect("nothing goes after the end");
+            ring.write_all_at(&head, 0).expect("memory has room");
+        }
+    }
+
+    /// Memory goes.
+    pub(super) fn lose(&mut self, directory: &Path) {
+        self.0 = None;
+        if let Some(path) = find(directory) {
+            _ = fs::remove_file(path);
+        }
+    }
+}
+
+fn find(directory: &Path) -> Option<PathBuf> {
+    fs::read_link(directory.join("sim.jvol.ring")).ok()
+}
