@@ -138,8 +138,14 @@ impl Sandbox {
 }
 
 impl Drop for Sandbox {
-    /// Whatever a failed test left mounted below the sandbox is detached, so that the directory can be removed.
+    /// Whatever a failed test left mounted below the sandbox is detached, so that the directory can be removed; what killed
+    /// daemons left in memory goes with it.
     fn drop(&mut self) {
+        for entry in walkdir::WalkDir::new(self.state()).into_iter().flatten() {
+            if entry.path_is_symlink() && entry.path().extension().is_some_and(|extension| extension == "ring") {
+                _ = fs::read_link(entry.path()).and_then(fs::remove_file);
+            }
+        }
         let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
         let below = |line: &&str| line.split(' ').nth(1).is_some_and(|point| Path::new(point).starts_with(self.root()));
         for line in mounts.lines().rev().filter(below) {
