@@ -1,6 +1,6 @@
 //! What an opening does about how the last session ended: from facts to a verdict, one row for each case.
 //!
-//! | same volume | closed | boot, mounts and ring | disk refused | clock back | epoch begun | dirty map | activity known | room | verdict |
+//! | same volume | closed | boot, mounts, ring | disk refused | clock back | epoch begun | dirty map | activity | room | verdict |
 //! |---|---|---|---|---|---|---|---|---|---|
 //! | no | - | - | - | - | - | - | - | - | new epoch |
 //! | yes | - | - | - | yes | - | - | - | - | new epoch, after a redo where something was lost |

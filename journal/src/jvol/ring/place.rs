@@ -139,14 +139,19 @@ fn open(path: &Path, makes: bool) -> io::Result<File> {
 
 /// A directory in memory that is ours alone to write.
 fn prepare(place: &Path) -> io::Result<()> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(place)?;
+    // nothing is made where it is of no use
+    let above = place.parent().unwrap_or(place);
+    if rustix::fs::statfs(above)?.f_type != TMPFS {
+        return Err(io::ErrorKind::Unsupported.into());
+    }
+    match fs::DirBuilder::new().mode(0o700).create(place) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
     let found = fs::symlink_metadata(place)?;
     let is_ours = found.is_dir() && found.uid() == rustix::process::geteuid().as_raw() && found.mode() & 0o022 == 0;
     if !is_ours {
         return Err(io::ErrorKind::PermissionDenied.into());
-    }
-    if rustix::fs::statfs(place)?.f_type != TMPFS {
-        return Err(io::ErrorKind::Unsupported.into());
     }
     Ok(())
 }
