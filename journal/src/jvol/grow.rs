@@ -61,6 +61,10 @@ impl Jvol {
         if size / PAGE * PAGE <= old.geometry.size {
             return Err(JournalError::NoGrowth { path: self.path(), asked: size, present: old.geometry.size });
         }
+        // its name has the inode number of the old file
+        if !self.has_lost_ring() {
+            self.forget_left()?;
+        }
         let beside = unfinished(&old.file.path);
         let grown = self.grow_beside(&old, &beside, JvolGeometry::new(size), progress);
         if grown.is_err() {

@@ -276,3 +276,16 @@ fn appends_drains_and_readers_meet() {
     drop(jvol);
     assert_eq!(held(&fixture.open()), told);
 }
+
+#[test]
+fn one_that_a_kill_left_goes_when_its_journal_volume_grows() {
+    let (fixture, memory) = (Fixture::new(), memory());
+    let jvol = fixture.open_with_ring(&memory);
+    fixture.append(&jvol, &[5]).expect("append");
+    drop(jvol);
+    let killed = fixture.open();
+    killed.grow(2 * SIZE, &mut |_, _| {}).expect("grow");
+    killed.close().expect("close");
+    assert!(fs::read_dir(memory.path()).expect("a directory").next().is_none(), "a ring is left");
+    assert_eq!(held(&fixture.open()), [5]);
+}
