@@ -289,3 +289,27 @@ fn one_that_a_kill_left_goes_when_its_journal_volume_grows() {
     assert!(fs::read_dir(memory.path()).expect("a directory").next().is_none(), "a ring is left");
     assert_eq!(held(&fixture.open()), [5]);
 }
+
+#[test]
+fn a_kill_right_behind_what_went_past_the_ring_leaves_both() {
+    let (fixture, memory) = (Fixture::new(), memory());
+    let jvol = fixture.open_with_ring(&memory);
+    for lengths in [&[50][..], &[1 << 20, 3], &[4], &[1 << 20, 5]] {
+        fixture.append(&jvol, lengths).expect("append");
+    }
+    drop(jvol);
+    let killed = fixture.open();
+    assert_eq!((killed.has_lost_ring(), held(&killed)), (false, vec![50, 1 << 20, 3, 4, 1 << 20, 5]));
+}
+
+#[test]
+fn many_small_records_fill_its_slots_first() {
+    let (fixture, memory) = (Fixture::new(), memory());
+    let jvol = fixture.open_with_ring(&memory);
+    for _ in 0..5000 {
+        fixture.append(&jvol, &[1]).expect("append");
+    }
+    assert!(fixture.in_file() >= 2000, "nobody made room");
+    drop(jvol);
+    assert_eq!(held(&fixture.open()).len(), 5000);
+}
