@@ -37,6 +37,8 @@ pub struct Volume {
     pub(crate) converging: AtomicBool,
     /// A modification time was not ours to set.
     pub(crate) times_refused: AtomicBool,
+    /// Reads leave access times alone.
+    unnoticed: AtomicBool,
     /// The file system of the root: another one mounted inside is not part of the volume.
     pub(crate) file_system: u64,
 }
@@ -82,6 +84,7 @@ impl Volume {
             cache: DescriptorCache::new(budget),
             converging: AtomicBool::new(false),
             times_refused: AtomicBool::new(false),
+            unnoticed: AtomicBool::new(false),
             file_system: stat.file_system,
         })
     }
@@ -108,6 +111,21 @@ impl Volume {
     /// while they changed (a base copy), and for redo.
     pub fn set_converging(&self, on: bool) {
         self.converging.store(on, Ordering::Relaxed);
+    }
+
+    /// From now on what is opened to be read leaves access times alone, where the file is ours or we are root.
+    pub(crate) fn set_unnoticed(&self) {
+        self.unnoticed.store(true, Ordering::Relaxed);
+    }
+
+    /// A descriptor that was just opened, such that reads through it move the access time only if they shall.
+    pub(crate) fn noticed_as_wished(&self, file: OwnedFd) -> OwnedFd {
+        if self.unnoticed.load(Ordering::Relaxed)
+            && let Err(error) = rustix::fs::fcntl_setfl(&file, OFlags::NOATIME)
+        {
+            tracing::debug!(%error, "reads of a file move its access time");
+        }
+        file
     }
 
     /// Whether, since this was last asked, a modification time was refused: the daemon is neither root nor the owner. Such a
@@ -218,13 +236,14 @@ impl Volume {
         let path = self.path(node)?;
         match reopen(&path, OFlags::RDWR) {
             Ok(file) => {
-                let file = Arc::new(file);
+                let file = Arc::new(self.noticed_as_wished(file));
                 node.state.lock().begin_use().data = Some(file.clone());
                 self.cache.noted(node);
                 Ok(file)
             }
             Err(Errno::ACCESS | Errno::PERM | Errno::ROFS | Errno::TXTBSY) => {
-                Ok(Arc::new(reopen(&path, if write { OFlags::WRONLY } else { OFlags::RDONLY })?))
+                let file = reopen(&path, if write { OFlags::WRONLY } else { OFlags::RDONLY })?;
+                Ok(Arc::new(self.noticed_as_wished(file)))
             }
             Err(error) => Err(error),
         }
