@@ -190,7 +190,7 @@ impl Primary {
             let mut state = node.state.lock();
             state.harmless = stat.mode & 0o6000 == 0;
             let in_use = state.begin_use();
-            (in_use.data, in_use.size) = (Some(Arc::new(file)), Some(stat.size));
+            (in_use.data, in_use.size) = (Some(Arc::new(self.volume.noticed_as_wished(file))), Some(stat.size));
         }
         if let Err(error) = self.commit(slot, who, &[change]) {
             node.remove_link(parent, name);
