@@ -38,9 +38,11 @@ enum Act {
     Reopen,
     /// Somebody edits a file behind the mount: only between two of the others.
     Edit(&'static str),
+    /// File times go on: what comes next leaves others than what came before.
+    Tick,
 }
 
-use Act::{Edit, Export, Kill, Mark, Reopen, Resync, Suspend};
+use Act::{Edit, Export, Kill, Mark, Reopen, Resync, Suspend, Tick};
 
 fn path(text: &str) -> PathBuf {
     PathBuf::from(text)
@@ -129,9 +131,10 @@ fn suspension() -> Vec<Act> {
 }
 
 fn openings() -> Vec<Act> {
-    let begin = [create("a"), write("a", 0, 9_000), mkdir("d"), Kill, write("a", 10, 20), create("d/b"), sync("d/b")];
+    let begin = [create("a"), write("a", 0, 9_000), mkdir("d"), Kill];
+    let middle = [Tick, write("a", 10, 20), create("d/b"), sync("d/b")];
     let end = [Reopen, Edit("d/by-hand"), Reopen, write("d/b", 0, 5_000), unlink("a"), Kill, write("d/b", 1, 1)];
-    [&begin[..], &end].concat()
+    [&begin[..], &middle, &end].concat()
 }
 
 fn tapes() -> Vec<Act> {
@@ -263,6 +266,7 @@ fn play(site: &Site, acts: &[Act], ledger: &mut Ledger) -> Result<(), String> {
                 open = None;
                 open = open.or_else(|| site.open().ok());
             }
+            Tick => wait_for_tick(&site.sandbox.path("probe")),
             Edit(name) => {
                 open = None;
                 // after a kill, change times tell an edit only from the next tick on

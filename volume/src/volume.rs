@@ -3,6 +3,7 @@
 //! Objects are opened one component at a time from descriptors that are themselves inside the root, each time without
 //! following links: there is no way out.
 
+use std::cell::Cell;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
@@ -17,6 +18,11 @@ use crate::links::Link;
 use crate::node::{DescriptorCache, Node, Nodes};
 use crate::stat::Stat;
 use crate::xattr::{self, proc_path};
+
+thread_local! {
+    /// A modification time was refused to this thread.
+    static TIMES_REFUSED: Cell<bool> = const { Cell::new(false) };
+}
 
 /// Which end of the replication a volume is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,8 +41,6 @@ pub struct Volume {
     pub(crate) nodes: Nodes,
     pub(crate) cache: DescriptorCache,
     pub(crate) converging: AtomicBool,
-    /// A modification time was not ours to set.
-    pub(crate) times_refused: AtomicBool,
     /// The file system of the root: another one mounted inside is not part of the volume.
     pub(crate) file_system: u64,
 }
@@ -81,7 +85,6 @@ impl Volume {
             nodes,
             cache: DescriptorCache::new(budget),
             converging: AtomicBool::new(false),
-            times_refused: AtomicBool::new(false),
             file_system: stat.file_system,
         })
     }
@@ -110,10 +113,10 @@ impl Volume {
         self.converging.store(on, Ordering::Relaxed);
     }
 
-    /// Whether, since this was last asked, a modification time was refused: the daemon is neither root nor the owner. Such a
-    /// change is made all the same, and its times must be read back.
+    /// Whether, since this thread last asked, a modification time was refused that it wanted to set: the daemon is neither root nor
+    /// the owner, or the disk does not take it. Such a change is made all the same, and its times must be read back.
     pub(crate) fn refused_times(&self) -> bool {
-        self.times_refused.load(Ordering::Relaxed) && self.times_refused.swap(false, Ordering::Relaxed)
+        TIMES_REFUSED.take()
     }
 
     /// Passes the result of setting a time on; on a primary a refusal is noted instead, and so is any other failure where the
@@ -123,7 +126,7 @@ impl Volume {
             Err(error)
                 if self.side == Side::Primary && (error == Errno::PERM || !self.converging.load(Ordering::Relaxed)) =>
             {
-                self.times_refused.store(true, Ordering::Relaxed);
+                TIMES_REFUSED.set(true);
                 Ok(())
             }
             result => result,

@@ -137,10 +137,11 @@ impl Primary {
             tracing::warn!(%error, "a new object could not be journaled");
             let is_gone = remove_at(Label::UnmakeObject, &directory, &name, AtFlags::empty())
                 .or_else(|_| remove_at(Label::UnmakeObject, &directory, &name, AtFlags::REMOVEDIR));
-            if is_gone.is_err() {
-                slot.leave(); // it stands there, and the next opening announces it
+            let is_as_before = self.volume.set_mtime_of(parent.id, before.mtime);
+            let is_told = if self.volume.refused_times() { self.read_back(who, parent.id) } else { Ok(()) };
+            if is_gone.is_err() || is_as_before.is_err() || is_told.is_err() {
+                slot.leave(); // the next opening announces what stands there, and the time of the directory
             }
-            self.volume.set_mtime_of(parent.id, before.mtime)?;
         }
         result
     }

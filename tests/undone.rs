@@ -1,0 +1,126 @@
+//! A create that is undone while the volume's disk takes no times: the time that it left on the directory is in the journal.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::fs::File;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use reelfs_journal::disk::{self, Call, Label, Verdict, Watcher};
+use reelfs_journal::{Change, Clock, ClockReading, Epoch, FileId, FileTime, Jvol, Record, SystemClock};
+use reelfs_volume::{OnFull, OpenOptions, Opened, Primary, Requester, Session};
+use rustix::io::Errno;
+use support::{Sandbox, tools, wait};
+use uuid::Uuid;
+
+const NOBODY: Requester = Requester { uid: 65_534, gid: 65_534, pid: 1 };
+const ROOT: Requester = Requester { uid: 0, gid: 0, pid: 1 };
+
+/// An hour ahead of the clock of file times: no change time is ever news, as where that clock has missed its ticks.
+struct HourAhead;
+
+impl Clock for HourAhead {
+    fn read(&self) -> ClockReading {
+        let mut reading = SystemClock.read();
+        reading.wall.0 += 3_600_000_000_000;
+        reading
+    }
+}
+
+/// These calls fail.
+struct Failing(&'static [Label]);
+
+impl Watcher for Failing {
+    fn before(&self, call: &Call<'_>) -> Verdict {
+        if self.0.contains(&call.label) { Verdict::Fail(Errno::IO) } else { Verdict::Proceed }
+    }
+
+    fn after(&self, _call: &Call<'_>, _is_done: bool) {}
+}
+
+/// A volume in memory with its journal, opened without a kernel.
+struct Site {
+    sandbox: Sandbox,
+    pvol: PathBuf,
+}
+
+impl Site {
+    fn open(&self, session: Option<Session>) -> Opened {
+        let options = OpenOptions {
+            root: File::open(&self.pvol).unwrap().into(),
+            jvol: self.sandbox.path("test.jvol"),
+            group: Uuid::from_u128(7),
+            state: self.sandbox.state(),
+            epoch: Epoch(1),
+            session,
+            strict: false,
+            on_full: OnFull::Block,
+            clock: Arc::new(HourAhead),
+        };
+        Primary::start(options).unwrap()
+    }
+
+    fn root_mtime(&self) -> FileTime {
+        let root = std::fs::metadata(&self.pvol).unwrap();
+        FileTime { seconds: root.mtime(), nanos: root.mtime_nsec().try_into().unwrap() }
+    }
+
+    /// The modification time of the root as the journal tells it.
+    fn told(&self, root: FileId) -> Option<FileTime> {
+        let jvol = Jvol::open(&self.sandbox.path("test.jvol"), Uuid::from_u128(7)).unwrap();
+        let pointers = jvol.pointers();
+        let mut reader = jvol.read(pointers.out, pointers.next.previous()).unwrap();
+        let mut told = None;
+        while let Some(record) = reader.next() {
+            let (control, data) = record.unwrap();
+            match Record::decode(control, data).unwrap().change {
+                Change::Create { parent, parent_mtime, .. } if parent == root => told = Some(parent_mtime),
+                Change::SetAttr { file, attributes } if file == root => told = Some(attributes.mtime),
+                _ => {}
+            }
+        }
+        told
+    }
+}
+
+fn is_told_after(failing: &'static [Label]) {
+    if !tools::holds(tools::root(), "root, for owners") {
+        return;
+    }
+    let sandbox = Sandbox::in_memory();
+    Jvol::create(&sandbox.path("test.jvol"), 64 << 20, Uuid::from_u128(7), &mut |_, _| {}).unwrap();
+    let pvol = sandbox.directory("pvol");
+    let site = Site { sandbox, pvol };
+    let opened = site.open(None);
+    let (primary, root) = (&opened.primary, opened.primary.root());
+    let id = primary.create(&ROOT, root, "a".as_ref(), 0o644, 0).unwrap().id;
+    let before = site.root_mtime();
+    let had = disk::watch_thread(Some(Arc::new(Failing(failing))));
+    let is_later = || {
+        let made = primary.create(&NOBODY, root, "b".as_ref(), 0o644, 0);
+        assert!(made.is_err(), "{made:?}");
+        site.root_mtime() > before
+    };
+    assert!(wait::until(std::time::Duration::from_secs(10), is_later), "the directory keeps its time");
+    disk::watch_thread(had);
+    assert!(!site.pvol.join("b").exists());
+    let _ = primary.write(&ROOT, id.ino, 0, b"later", false);
+    let root = primary.root_id();
+    let session = opened.session.clone();
+    drop(opened);
+    drop(site.open(Some(session)));
+    assert_eq!(site.told(root), Some(site.root_mtime()), "failing: {failing:?}");
+}
+
+#[test]
+fn while_the_journal_goes_on() {
+    is_told_after(&[Label::MakeOwner, Label::ApplyParentTimes]);
+}
+
+#[test]
+fn when_the_journal_has_failed_too() {
+    is_told_after(&[Label::JvolData, Label::ApplyParentTimes]);
+}
