@@ -163,8 +163,8 @@ pub fn is_mounted(point: &Path) -> bool {
     })
 }
 
-/// What `REELFS_TEST_PASSTHROUGH` (`on`, `off` or `auto`) adds to a mount that says nothing of it: so any test, and a benchmark, runs in
-/// every mode of its reads.
+/// What `REELFS_TEST_PASSTHROUGH` (`on`, `off` or `auto`) adds to a mount that says nothing of it: so any test, and a benchmark,
+/// runs in every mode of its reads.
 pub fn wished(options: &[&str]) -> Vec<String> {
     let says = options.iter().any(|option| option.contains("passthrough"));
     let mode = std::env::var("REELFS_TEST_PASSTHROUGH").ok().filter(|_| !says);
