@@ -14,6 +14,7 @@ use rustix::io::{Errno, Result};
 use crate::answer::*;
 use crate::control::{Control, is_control};
 use crate::kernel::*;
+use crate::linger::Linger;
 use crate::opens::{Opening, Opens, flags_of};
 use crate::tell::Tell;
 use crate::waiting_room::WaitingRoom;
@@ -26,6 +27,7 @@ pub(crate) struct Adapter {
     pub(crate) primary: Arc<Primary>,
     pub(crate) waiting: Arc<WaitingRoom>,
     pub(crate) opens: Arc<Opens>,
+    pub(crate) linger: Arc<Linger>,
     /// Mounted with `-o sync`.
     pub(crate) sync_always: bool,
     /// The control directory, if there is one.
@@ -115,6 +117,7 @@ impl Filesystem for Adapter {
     }
 
     fn lookup(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let _next = self.linger.after();
         if let Some(control) = self.control.as_ref().filter(|control| control.is_name(self.real(parent), name)) {
             return control.lookup(self.real(parent), name, reply);
         }
@@ -128,6 +131,7 @@ impl Filesystem for Adapter {
     }
 
     fn getattr(&self, _request: &Request, ino: INodeNo, _handle: Option<FileHandle>, reply: ReplyAttr) {
+        let _next = self.linger.after();
         if let Some(control) = self.control_of(ino) {
             return control.getattr(ino.0, reply);
         }
@@ -153,6 +157,7 @@ impl Filesystem for Adapter {
         _flags: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
+        let _next = self.linger.after();
         if let Some(control) = self.control_of(ino) {
             return control.setattr(ino.0, size, reply);
         }
@@ -187,6 +192,7 @@ impl Filesystem for Adapter {
         rdev: u32,
         reply: ReplyEntry,
     ) {
+        let _next = self.linger.after();
         let kind = match mode & libc::S_IFMT {
             libc::S_IFREG => NodeKind::File,
             libc::S_IFIFO => NodeKind::Fifo,
@@ -199,15 +205,18 @@ impl Filesystem for Adapter {
     }
 
     fn mkdir(&self, request: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, reply: ReplyEntry) {
+        let _next = self.linger.after();
         self.make(request, parent, name, NodeKind::Directory, mode, umask, reply);
     }
 
     fn symlink(&self, request: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
+        let _next = self.linger.after();
         let kind = NodeKind::Symlink(target.as_os_str().as_bytes().to_vec());
         self.make(request, parent, name, kind, 0o777, 0, reply);
     }
 
     fn unlink(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let _next = self.linger.after();
         if let Some(refusal) = self.refusal(parent, name) {
             return reply.error(code(refusal));
         }
@@ -216,6 +225,7 @@ impl Filesystem for Adapter {
     }
 
     fn rmdir(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let _next = self.linger.after();
         if let Some(refusal) = self.refusal(parent, name) {
             return reply.error(code(refusal));
         }
@@ -233,6 +243,7 @@ impl Filesystem for Adapter {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
+        let _next = self.linger.after();
         if let Some(refusal) = self.refusal(parent, name).or_else(|| self.refusal(new_parent, new_name)) {
             return reply.error(code(refusal));
         }
@@ -244,6 +255,7 @@ impl Filesystem for Adapter {
     }
 
     fn link(&self, request: &Request, ino: INodeNo, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let _next = self.linger.after();
         if let Some(refusal) = self.refusal(parent, name).or(self.control_of(ino).map(|_| Errno::PERM)) {
             return reply.error(code(refusal));
         }
@@ -257,6 +269,7 @@ impl Filesystem for Adapter {
     }
 
     fn open(&self, _request: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        let _next = self.linger.after();
         if let Some(control) = self.control_of(ino) {
             return control.open(ino.0, reply);
         }
@@ -282,6 +295,7 @@ impl Filesystem for Adapter {
         _owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
+        let _next = self.linger.after();
         if let Some(control) = self.control_of(ino) {
             return control.read(handle, offset, size, reply);
         }
@@ -308,6 +322,7 @@ impl Filesystem for Adapter {
         _owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
+        let _next = self.linger.after();
         if let Some(control) = self.control_of(ino) {
             return control.write(ino.0, data, reply);
         }
@@ -353,6 +368,7 @@ impl Filesystem for Adapter {
         _flush: bool,
         reply: ReplyEmpty,
     ) {
+        let _next = self.linger.after();
         match self.control_of(ino) {
             Some(control) => control.release(handle),
             None => {
@@ -401,6 +417,7 @@ impl Filesystem for Adapter {
         offset: u64,
         mut reply: ReplyDirectoryPlus,
     ) {
+        let _next = self.linger.after();
         if let Some(control) = self.control_of(ino) {
             return control.readdirplus(offset, reply);
         }
@@ -480,6 +497,7 @@ impl Filesystem for Adapter {
     }
 
     fn getxattr(&self, _request: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        let _next = self.linger.after();
         if self.control_of(ino).is_some() {
             return reply.error(code(Errno::NODATA));
         }
@@ -526,6 +544,7 @@ impl Filesystem for Adapter {
         flags: i32,
         reply: ReplyCreate,
     ) {
+        let _next = self.linger.after();
         if let Some(refusal) = self.refusal(parent, name) {
             return reply.error(code(refusal));
         }

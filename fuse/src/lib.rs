@@ -7,6 +7,7 @@ mod adapter;
 mod answer;
 mod control;
 mod kernel;
+mod linger;
 mod locks;
 mod open_mode;
 mod opens;
@@ -17,7 +18,7 @@ mod waiting_room;
 
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -34,6 +35,7 @@ use crate::adapter::Adapter;
 use crate::control::Control;
 pub use crate::control::{CONTROL_DIR, ControlFiles, Fact, TakeMark, Tell, Told};
 use crate::kernel::{BackingId, Config, MountOption, Session, SessionACL};
+use crate::linger::Linger;
 use crate::opens::Opens;
 pub use crate::opens::Passthrough;
 pub use crate::parker::Throttled;
@@ -87,7 +89,15 @@ pub fn mount(
     let sync_always = options.kernel_options.iter().any(|option| option == "sync");
     let opens = Opens::new(primary.clone(), options.passthrough)?;
     let place = options.mountpoint.canonicalize().unwrap_or_else(|_| options.mountpoint.clone());
-    let adapter = Adapter { primary, waiting: waiting.clone(), opens: opens.clone(), sync_always, control };
+    let linger = Arc::new(Linger::new());
+    let adapter = Adapter {
+        primary,
+        waiting: waiting.clone(),
+        opens: opens.clone(),
+        linger: linger.clone(),
+        sync_always,
+        control,
+    };
     let session = match session(adapter, options) {
         Ok(session) => session,
         Err(error) => {
@@ -96,6 +106,7 @@ pub fn mount(
             return Err(error);
         }
     };
+    linger.watch(session.as_fd());
     opens.second.mounted(session.notifier(), place);
     if opens.passes() && !may_pass(&session) {
         opens.refuse("it needs CAP_SYS_ADMIN");

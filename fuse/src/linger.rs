@@ -1,0 +1,154 @@
+//! Lingering: a thread that has answered looks for the next request for a moment before it sleeps. On a virtual machine waking a
+//! thread on a processor that has halted takes longer than most requests do.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::time::Timespec;
+
+/// How long: about as long as a program takes between two calls in a row, and less than it takes to fall asleep and be woken.
+const MOMENT: Duration = Duration::from_micros(30);
+/// After so many requests, at most, it is tried again, however often in vain.
+const SKIPPED_MAX: u32 = 256;
+
+/// What became of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lingered {
+    /// The next request is there.
+    Came,
+    /// Nobody came.
+    InVain,
+    /// Not tried: another thread does, or it was in vain lately, or there is nothing to wait for.
+    Skipped,
+}
+
+/// The threads of one mount, of which one at a time lingers.
+pub(crate) struct Linger {
+    device: OnceLock<OwnedFd>,
+    is_taken: AtomicBool,
+    /// Requests to let pass, and how many it was the last time.
+    left: AtomicU32,
+    backoff: AtomicU32,
+}
+
+impl Linger {
+    /// Waits for nothing yet.
+    pub(crate) fn new() -> Linger {
+        Linger {
+            device: OnceLock::new(),
+            is_taken: AtomicBool::new(false),
+            left: AtomicU32::new(0),
+            backoff: AtomicU32::new(0),
+        }
+    }
+
+    /// Requests come from here. Where there is one processor nobody can come while a thread of ours looks.
+    pub(crate) fn watch(&self, device: BorrowedFd<'_>) {
+        if std::thread::available_parallelism().is_ok_and(|processors| processors.get() > 1)
+            && let Ok(device) = device.try_clone_to_owned()
+        {
+            let _ = self.device.set(device);
+        }
+    }
+
+    /// At the end of a request: when what this gives goes out of scope.
+    pub(crate) fn after(&self) -> After<'_> {
+        After(self)
+    }
+
+    fn linger(&self) -> Lingered {
+        let Some(device) = self.device.get() else { return Lingered::Skipped };
+        let left = self.left.load(Ordering::Relaxed);
+        if left > 0 {
+            self.left.store(left - 1, Ordering::Relaxed);
+            return Lingered::Skipped;
+        }
+        if self.is_taken.swap(true, Ordering::Acquire) {
+            return Lingered::Skipped;
+        }
+        let lingered = look(device);
+        let backoff = match lingered {
+            Lingered::InVain => (self.backoff.load(Ordering::Relaxed) * 2 + 1).min(SKIPPED_MAX),
+            Lingered::Came | Lingered::Skipped => 0,
+        };
+        self.backoff.store(backoff, Ordering::Relaxed);
+        self.left.store(backoff, Ordering::Relaxed);
+        self.is_taken.store(false, Ordering::Release);
+        lingered
+    }
+}
+
+/// Lingers at its end.
+pub(crate) struct After<'a>(&'a Linger);
+
+impl Drop for After<'_> {
+    fn drop(&mut self) {
+        self.0.linger();
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a bound on what it may cost, in processor time")]
+fn look(device: &OwnedFd) -> Lingered {
+    let begin = Instant::now();
+    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+    loop {
+        // an error is for who reads
+        let mut wanted = [PollFd::from_borrowed_fd(device.as_fd(), PollFlags::IN)];
+        if poll(&mut wanted, Some(&at_once)) != Ok(0) {
+            return Lingered::Came;
+        }
+        if begin.elapsed() > MOMENT {
+            return Lingered::InVain;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    fn watching(device: impl AsFd) -> Linger {
+        let linger = Linger::new();
+        linger.device.set(device.as_fd().try_clone_to_owned().expect("a descriptor")).expect("set once");
+        linger
+    }
+
+    #[test]
+    fn what_is_in_vain_is_tried_less_and_less() {
+        let (requests, mut kernel) = std::io::pipe().expect("a pipe");
+        let linger = watching(requests);
+        let tried: Vec<u32> = (0..1_000).filter(|_| linger.linger() == Lingered::InVain).collect();
+        let mut expected = vec![0, 2, 6, 14, 30, 62, 126, 254];
+        expected.extend([510, 767]);
+        assert_eq!(tried, expected);
+        // whoever comes is waited for again
+        kernel.write_all(b"request").expect("room");
+        let mut after =
+            std::iter::repeat_with(|| linger.linger()).skip_while(|lingered| *lingered == Lingered::Skipped);
+        assert_eq!(after.next(), Some(Lingered::Came));
+        assert_eq!(after.next(), Some(Lingered::Came));
+    }
+
+    #[test]
+    fn one_thread_at_a_time_and_none_without_a_device() {
+        assert_eq!(Linger::new().linger(), Lingered::Skipped);
+        let (requests, _kernel) = std::io::pipe().expect("a pipe");
+        let linger = watching(requests);
+        linger.is_taken.store(true, Ordering::Relaxed);
+        assert_eq!(linger.linger(), Lingered::Skipped);
+        linger.is_taken.store(false, Ordering::Relaxed);
+        assert_eq!(linger.linger(), Lingered::InVain);
+    }
+
+    #[test]
+    fn an_end_ends_it() {
+        let (requests, kernel) = std::io::pipe().expect("a pipe");
+        drop(kernel);
+        assert_eq!(watching(requests).linger(), Lingered::Came);
+    }
+}
