@@ -17,7 +17,7 @@ use rustix::io::{Errno, Result};
 use crate::links::Link;
 use crate::node::{DescriptorCache, Node, Nodes};
 use crate::stat::Stat;
-use crate::xattr::proc_path;
+use crate::xattr::{self, proc_path};
 
 thread_local! {
     /// A modification time was refused to this thread.
@@ -270,6 +270,21 @@ impl Volume {
         }
         stat.id = node.id;
         Ok(stat)
+    }
+
+    /// An extended attribute of an object: by descriptor if it has one, else by name in its directory. Who lists a tree with
+    /// attributes asks for one of each object, and opening all of them would cost more than the answers.
+    pub(crate) fn xattr(&self, node: &Arc<Node>, name: &[u8]) -> Result<Vec<u8>> {
+        let (descriptor, link) = {
+            let state = node.state.lock();
+            let in_use = state.in_use();
+            (in_use.path.clone().or_else(|| in_use.data.clone()), state.links.first().cloned())
+        };
+        match (descriptor, link) {
+            (None, Some(link)) => xattr::get_in(self.path(&link.parent)?, link.name.as_bytes(), name),
+            (Some(descriptor), _) => xattr::get(descriptor, name),
+            (None, None) => Err(Errno::STALE),
+        }
     }
 
     /// The target of a symbolic link.
