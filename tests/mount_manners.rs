@@ -343,6 +343,16 @@ fn who_mounts_again_at_once_waits_for_the_former_daemon() {
 }
 
 #[test]
+fn a_daemon_ends_with_its_mount_although_its_directory_is_elsewhere() {
+    let sandbox = Sandbox::new();
+    sandbox.group("moved", &sandbox.directory("pvol"));
+    let mount = sandbox.mount("moved", "mnt");
+    fs::rename(sandbox.state(), sandbox.path("elsewhere")).unwrap();
+    umount(mount.path());
+    assert_eq!(mount.wait_ended(), Some(1), "what it would note has no place");
+}
+
+#[test]
 fn mount_8_waits_for_the_former_daemon_and_says_nothing() {
     if !tools::root() {
         return;
