@@ -134,7 +134,9 @@ impl Primary {
         let result = self.announce(&slot, who, &parent, (&directory, before), &name, kind, made);
         if let Err(error) = &result {
             // nobody has seen it: take it away again, and the time that it left
-            tracing::warn!(%error, "a new object could not be journaled");
+            if !matches!(*error, Errno::AGAIN | Errno::INPROGRESS) {
+                tracing::warn!(%error, "a new object could not be journaled"); // else it only waits, and comes again
+            }
             let is_gone = remove_at(Label::UnmakeObject, &directory, &name, AtFlags::empty())
                 .or_else(|_| remove_at(Label::UnmakeObject, &directory, &name, AtFlags::REMOVEDIR));
             let is_as_before = self.volume.set_mtime_of(parent.id, before.mtime);
