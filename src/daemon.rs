@@ -119,6 +119,7 @@ pub struct Activity {
 pub struct Daemon {
     shared: Arc<Shared>,
     signals: signal_hook::iterator::Handle,
+    listener: Arc<Listener>,
     threads: Vec<JoinHandle<()>>,
     quiet: quiet::Noting,
 }
@@ -170,12 +171,14 @@ impl Daemon {
         });
         let handle = signals.handle();
         let (theirs, ours) = (shared.clone(), shared.clone());
+        let listener = Arc::new(listener);
+        let listening = listener.clone();
         let threads = vec![
-            spawn("control", move || listen(&theirs, &listener))?,
+            spawn("control", move || listen(&theirs, &listening))?,
             spawn("signals", move || watch_signals(&ours, signals))?,
         ];
         let quiet = quiet::Noting::start(shared.group.journal().clone())?;
-        Ok(Daemon { shared, signals: handle, threads, quiet })
+        Ok(Daemon { shared, signals: handle, listener, threads, quiet })
     }
 
     /// The group.
@@ -215,12 +218,12 @@ impl Daemon {
         *self.shared.closed.lock() = Some(outcome);
         self.shared.has_closed.notify_all();
         self.signals.close();
-        // wakes the listener, which then sees that the end has come
-        drop(Connection::connect(self.shared.group.dir().path()));
+        self.listener.stop();
         for thread in self.threads {
             // a panicked helper is in the log already
             let _ = thread.join();
         }
+        drop(self.listener);
         self.shared.settle_connections();
         closed.and(last).and(served)
     }

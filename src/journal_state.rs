@@ -63,20 +63,24 @@ impl JournalState {
     /// # Errors
     /// The journal cannot be read.
     pub fn of(jvol: &Jvol, file: &GroupFile, reading: Option<&(PathBuf, Seq)>) -> Result<JournalState> {
-        let pointers = jvol.pointers();
-        let waiting =
-            file.targets.iter().map(|target| waiting(jvol, &pointers, target, reading)).collect::<Result<Vec<_>>>()?;
-        Ok(JournalState {
-            first: pointers.out,
-            last: pointers.next.previous(),
-            size_bytes: pointers.size,
-            used: pointers.occupancy(),
-            data_bytes: pointers.data_used,
-            durable: pointers.durable,
-            first_time: first_time(jvol, &pointers)?,
-            last_time: (pointers.last_time != Timestamp(i64::MIN)).then_some(pointers.last_time),
-            waiting,
-            replicas: replicas(jvol, &pointers, file)?,
+        while_held(jvol, |pointers| {
+            let waiting = file
+                .targets
+                .iter()
+                .map(|target| waiting(jvol, pointers, target, reading))
+                .collect::<Result<Vec<_>>>()?;
+            Ok(JournalState {
+                first: pointers.out,
+                last: pointers.next.previous(),
+                size_bytes: pointers.size,
+                used: pointers.occupancy(),
+                data_bytes: pointers.data_used,
+                durable: pointers.durable,
+                first_time: first_time(jvol, pointers)?,
+                last_time: (pointers.last_time != Timestamp(i64::MIN)).then_some(pointers.last_time),
+                waiting,
+                replicas: replicas(jvol, pointers, file)?,
+            })
         })
     }
 
@@ -101,6 +105,18 @@ impl JournalState {
     #[must_use]
     pub fn records(&self) -> u64 {
         (self.last.0 + 1).saturating_sub(self.first.0)
+    }
+}
+
+/// What is counted between two places of the journal; anew when room was freed meanwhile, for an export does not wait until
+/// somebody has counted. Each time there is less to count.
+fn while_held<T>(jvol: &Jvol, mut count: impl FnMut(&JvolPointers) -> Result<T>) -> Result<T> {
+    loop {
+        let pointers = jvol.pointers();
+        match count(&pointers) {
+            Err(_) if jvol.pointers().out != pointers.out => {}
+            counted => return counted,
+        }
     }
 }
 
@@ -144,4 +160,46 @@ fn waiting(jvol: &Jvol, pointers: &JvolPointers, target: &Target, reading: Optio
         records: (last.0 + 1).saturating_sub(from.0),
         bytes,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use reelfs_journal::{Change, Digest, FileId, Reserve, SystemClock, VolumeIndex};
+
+    use super::*;
+
+    #[test]
+    fn what_an_export_frees_meanwhile_is_not_missed() {
+        let temporary = tempfile::tempdir().expect("temporary directory");
+        let path = temporary.path().join("jvol");
+        Jvol::create(&path, Jvol::SIZE_MIN, Uuid::nil(), &mut |_, _| {}).expect("made");
+        let jvol = Jvol::open(&path, Uuid::nil()).expect("opened");
+        for _ in 0..3 {
+            let change = Change::ListBegin { directory: FileId { ino: 1, generation: 1 } };
+            let time = Timestamp(0);
+            let record = Record {
+                seq: Seq::ZERO,
+                more: false,
+                time,
+                wall: time,
+                uid: 0,
+                pid: 0,
+                volume: VolumeIndex(0),
+                change,
+            };
+            jvol.append(&mut [record.encode()], &SystemClock, Reserve::Use, |_, _| {}).expect("appended");
+        }
+        let mut counts = 0;
+        let bytes = while_held(&jvol, |pointers| {
+            counts += 1;
+            if counts == 1 {
+                jvol.free(Seq(3), Digest::ZERO).expect("freed");
+            }
+            bytes_after(&jvol, pointers, Seq::ZERO)
+        });
+        let kept = bytes_after(&jvol, &jvol.pointers(), Seq(2)).expect("the last record is there");
+        assert_eq!((bytes.expect("counted anew"), counts), (kept, 2));
+        // what is wrong with a journal that stands still is said
+        assert!(while_held(&jvol, |_| jvol.controls(Seq(1), Seq(1)).map(|_| ()).map_err(Into::into)).is_err());
+    }
 }

@@ -166,6 +166,19 @@ fn pjdfstest_finds_nothing_in_a_user_s_own_mount() {
     assert_eq!(only_mounted, documented(), "cases that only a user's mount fails or skips");
 }
 
+/// After so many parts of a soak a new base copy, so that the group keeps the tapes of the last ones alone: of all there are
+/// 40 GiB.
+const PARTS_A_BASE: usize = 20;
+
+/// Brings what a part wrote to tape.
+fn export(sandbox: &Sandbox, mount: &Mount, tapes: &Path, part: usize) {
+    mount.sync();
+    sandbox.export("fsx", tapes);
+    if part.is_multiple_of(PARTS_A_BASE) {
+        sandbox.base("fsx", tapes);
+    }
+}
+
 /// What fsx does with this configuration, in parts of 10,000 operations, each with its own seed, and an export behind each so
 /// that the journal stays small.
 fn fsx(sandbox: &Sandbox, mount: &Mount, tapes: &Path, name: &str, configuration: &str, parts: usize) {
@@ -183,8 +196,7 @@ fn fsx(sandbox: &Sandbox, mount: &Mount, tapes: &Path, name: &str, configuration
             .unwrap();
         let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
         assert!(output.status.success() && text.contains("A-OK"), "seed {part}: {text}");
-        mount.sync();
-        sandbox.export("fsx", tapes);
+        export(sandbox, mount, tapes, part);
     }
 }
 
@@ -196,8 +208,7 @@ fn exercise(sandbox: &Sandbox, mount: &Mount, tapes: &Path, processes: usize, ki
         let said =
             tools::shell(mount.path(), &format!("python3 {} {name} 5000 {part} {processes} {kinds}", script.display()));
         assert!(said.contains("5000 operations agree"), "{said}");
-        mount.sync();
-        sandbox.export("fsx", tapes);
+        export(sandbox, mount, tapes, part);
     }
 }
 
@@ -210,6 +221,7 @@ fn fsx_and_what_it_lacks_and_the_restore_of_what_they_left() {
     let disk = Disk::new(&sandbox, "disk", FileSystem::Ext4, 500);
     let (pvol, tapes) = (disk.directory("pvol"), sandbox.directory("tapes"));
     sandbox.group_of_size("fsx", &pvol, "256MiB");
+    sandbox.reelfs(["group", "set", "fsx", "--keep-tapes", "1"]).ok();
     sandbox.base("fsx", &tapes);
     let mount = sandbox.mount("fsx", "mnt");
     // in the soak a million operations of each

@@ -165,3 +165,23 @@ fn what_is_only_read_is_not_journaled() {
     drop(open);
     mount.umount();
 }
+
+#[test]
+fn a_mount_without_access_times_moves_none() {
+    if !tools::present(&["touch", "cat"]) {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let pvol = sandbox.directory("pvol");
+    tools::shell(&pvol, "echo content >known; mkdir directory");
+    sandbox.group("unnoticed", &pvol);
+    let old = "touch -a -d 2001-01-01";
+    let read = "cat known new; ls directory >/dev/null; stat -c %X known new directory";
+    for (options, moves) in [(["-o", "noatime"], false), (["-o", "nodev"], true)] {
+        let mount = Mount::new(&sandbox, "unnoticed", &sandbox.directory("mnt"), &options);
+        let said = tools::shell(mount.path(), &format!("echo content >new; {old} known new directory; {read}; rm new"));
+        let moved = |line: &str| line.parse::<u64>().unwrap() > 1_000_000_000;
+        assert!(said.lines().skip(2).all(|line| moved(line) == moves), "{options:?}: {said}");
+        mount.umount();
+    }
+}

@@ -343,6 +343,43 @@ fn who_mounts_again_at_once_waits_for_the_former_daemon() {
 }
 
 #[test]
+fn a_daemon_ends_with_its_mount_although_its_directory_is_elsewhere() {
+    let sandbox = Sandbox::new();
+    sandbox.group("moved", &sandbox.directory("pvol"));
+    let mount = sandbox.mount("moved", "mnt");
+    fs::rename(sandbox.state(), sandbox.path("elsewhere")).unwrap();
+    umount(mount.path());
+    assert_eq!(mount.wait_ended(), Some(1), "what it would note has no place");
+}
+
+#[test]
+fn mount_8_waits_for_the_former_daemon_and_says_nothing() {
+    if !tools::root() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let (pvol, point) = (sandbox.directory("pvol"), Point(sandbox.directory("mnt")));
+    sandbox.group("quietly", &pvol);
+    let _links = Links::new(&[HELPER]);
+    let daemon = Mount::new(&sandbox, "quietly", &point.0, &[]);
+    kill_process(daemon.pid(), Signal::STOP).unwrap();
+    umount(&point.0);
+    let state = format!("state_dir={}", text(&sandbox.state()));
+    let mut next = mount_8(&["-t", "reelfs", "quietly", text(&point.0), "-o", &state]);
+    let said = std::thread::scope(|scope| {
+        let next = scope.spawn(move || Outcome::of(&mut next));
+        // `reelfs mount` says after a second what it waits for
+        wait::pause(Duration::from_millis(1500));
+        kill_process(daemon.pid(), Signal::CONT).unwrap();
+        next.join().unwrap().ok()
+    });
+    assert_eq!((said.stdout.as_str(), said.stderr.as_str()), ("", ""));
+    assert_eq!(daemon.wait_ended(), Some(0));
+    umount(&point.0);
+    assert!(wait::until(LIMIT, || has_ended("quietly", &sandbox)));
+}
+
+#[test]
 fn a_volume_is_mounted_again_at_once_while_others_stay() {
     if !tools::root() {
         return;

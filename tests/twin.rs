@@ -131,11 +131,14 @@ struct Moment {
 fn look(sandbox: &Sandbox, mount: &Mount, pvol: &Path, workloads: &mut [Workload], number: usize) -> Moment {
     workloads.iter_mut().for_each(Workload::stop);
     mount.sync();
+    // sync(2) does not wait for what was stored through mappings: such pages are still on their way when it returns, and wait
+    // with the daemon while it makes them hot; fsync(2) of the file waits for them
+    File::open(mount.path().join("bytes/mapped")).and_then(|mapped| mapped.sync_all()).unwrap();
     // the kernel does not wait for the answer to a close: the end of a nameless file may be on its way still
     let last = || sandbox.reelfs(["status", "twin", "--json"]).ok().json()["groups"][0]["journal"]["last"].clone();
     let is_quiet = wait::until(Duration::from_secs(30), || {
         let before = last();
-        wait::pause(Duration::from_millis(100));
+        wait::pause(Duration::from_millis(300));
         last() == before
     });
     assert!(is_quiet, "the journal grows though all workloads stand still");
@@ -146,7 +149,11 @@ fn look(sandbox: &Sandbox, mount: &Mount, pvol: &Path, workloads: &mut [Workload
     let before = mark(&format!("moment{number}"));
     let copy = Tree::of(pvol);
     let after = mark(&format!("after{number}"));
-    assert_eq!(after, before + 1, "something changed between the markers of moment {number}");
+    if after != before + 1 {
+        let (since, until) = (format!("marker:moment{number}"), format!("marker:after{number}"));
+        let log = sandbox.reelfs(["log", "twin", "--since", &since, "--until", &until]).ok();
+        panic!("changed between the markers of moment {number}, {before} and {after}:\n{}", log.stdout);
+    }
     workloads.iter().for_each(Workload::go_on);
     Moment { point: format!("marker:moment{number}"), copy }
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use reelfs_journal::disk::{self, Call, Label, Verdict, Watcher};
 use reelfs_journal::{Change, Clock, ClockReading, Epoch, FileId, FileTime, Jvol, Record, SystemClock};
-use reelfs_volume::{OnFull, OpenOptions, Opened, Primary, Requester, Session};
+use reelfs_volume::{OnFull, OpenOptions, Opened, Primary, Reason, Requester, Session};
 use rustix::io::Errno;
 use support::{Sandbox, tools, wait};
 use uuid::Uuid;
@@ -78,7 +78,9 @@ impl Site {
             let (control, data) = record.unwrap();
             match Record::decode(control, data).unwrap().change {
                 Change::Create { parent, parent_mtime, .. } if parent == root => told = Some(parent_mtime),
-                Change::SetAttr { file, attributes } if file == root => told = Some(attributes.mtime),
+                Change::SetAttr { file, attributes } | Change::Entry { file, attributes, .. } if file == root => {
+                    told = Some(attributes.mtime);
+                }
                 _ => {}
             }
         }
@@ -86,7 +88,7 @@ impl Site {
     }
 }
 
-fn is_told_after(failing: &'static [Label]) {
+fn is_told_after(failing: &'static [Label], is_suspended: bool) {
     if !tools::holds(tools::root(), "root, for owners") {
         return;
     }
@@ -97,6 +99,9 @@ fn is_told_after(failing: &'static [Label]) {
     let opened = site.open(None);
     let (primary, root) = (&opened.primary, opened.primary.root());
     let id = primary.create(&ROOT, root, "a".as_ref(), 0o644, 0).unwrap().id;
+    if is_suspended {
+        primary.suspend(Reason::User).unwrap();
+    }
     let before = site.root_mtime();
     let had = disk::watch_thread(Some(Arc::new(Failing(failing))));
     let is_later = || {
@@ -111,16 +116,25 @@ fn is_told_after(failing: &'static [Label]) {
     let root = primary.root_id();
     let session = opened.session.clone();
     drop(opened);
-    drop(site.open(Some(session)));
+    let opened = site.open(Some(session));
+    if is_suspended {
+        opened.primary.resync(&mut || false, &mut |_, _| {}).unwrap();
+    }
+    drop(opened);
     assert_eq!(site.told(root), Some(site.root_mtime()), "failing: {failing:?}");
 }
 
 #[test]
 fn while_the_journal_goes_on() {
-    is_told_after(&[Label::MakeOwner, Label::ApplyParentTimes]);
+    is_told_after(&[Label::MakeOwner, Label::ApplyParentTimes], false);
 }
 
 #[test]
 fn when_the_journal_has_failed_too() {
-    is_told_after(&[Label::JvolData, Label::ApplyParentTimes]);
+    is_told_after(&[Label::JvolData, Label::ApplyParentTimes], false);
+}
+
+#[test]
+fn when_the_dirty_map_has_no_room_for_it() {
+    is_told_after(&[Label::DirtyMapAppend, Label::ApplyParentTimes], true);
 }

@@ -86,7 +86,7 @@ impl Subject {
         build.run(&[&["group", "create", GROUP, "--pvol", pvol, "--size", "4GiB"], create].concat());
         build.run(&["base", "copy", GROUP, "--to", build.tapes.to_str().expect("UTF-8")]);
         let mut command = build.command();
-        command.args(["mount", GROUP]).arg(&view).arg("-f");
+        command.args(["mount", GROUP]).arg(&view).arg("-f").args(mount::wished(&[]));
         let mount = Mount::from_command(command, sandbox, &view).unwrap_or_else(|log| panic!("no mount:\n{log}"));
         Subject { name, view, way: Way::Reelfs(build, mount) }
     }

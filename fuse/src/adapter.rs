@@ -87,8 +87,9 @@ impl Filesystem for Adapter {
             InitFlags::FUSE_ASYNC_READ,
             InitFlags::FUSE_BIG_WRITES,
             InitFlags::FUSE_DONT_MASK,
+            // never with FUSE_READDIRPLUS_AUTO: whoever lists to the end before he looks at anything (find, du, ls -l) gets
+            // attributes with the first page alone, and asks for each of the other files by itself
             InitFlags::FUSE_DO_READDIRPLUS,
-            InitFlags::FUSE_READDIRPLUS_AUTO,
             InitFlags::FUSE_PARALLEL_DIROPS,
             InitFlags::FUSE_HANDLE_KILLPRIV_V2,
             InitFlags::FUSE_POSIX_ACL,

@@ -17,8 +17,8 @@ use crate::opens::Opens;
 use crate::tell::Tell;
 
 /// How long the kernel may keep names and attributes: reelfs is the only writer, and the kernel itself forgets what its own
-/// requests change.
-pub(crate) const TTL: Duration = Duration::from_secs(60);
+/// requests change. Shorter than the time between two walks of a large tree, it would cost a request for each file again.
+pub(crate) const TTL: Duration = Duration::from_secs(3600);
 
 pub(crate) fn who(request: &Request) -> Requester {
     Requester { uid: request.uid(), gid: request.gid(), pid: request.pid() }

@@ -86,6 +86,10 @@ pub fn mount(
 ) -> io::Result<Mounted> {
     let control = control_files.map(|files| Control::new(files, primary.root())).transpose()?;
     let waiting = WaitingRoom::new(primary.clone())?;
+    // the kernel leaves access times to us, whatever the option
+    if options.kernel_options.iter().any(|option| option == "noatime") {
+        primary.leave_access_times();
+    }
     let sync_always = options.kernel_options.iter().any(|option| option == "sync");
     let opens = Opens::new(primary.clone(), options.passthrough)?;
     let place = options.mountpoint.canonicalize().unwrap_or_else(|_| options.mountpoint.clone());

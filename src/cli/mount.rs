@@ -113,7 +113,7 @@ pub(crate) fn run(arguments: &MountArgs, context: &Context) -> Result<()> {
     }
     let (nonempty, output) = (words.nonempty, &context.output);
     if !arguments.ready_on_stdout {
-        former::wait(&group, &volume.name, context)?;
+        former::wait(&group, &volume.name, context, arguments.silent)?;
     }
     let point = Mountpoint::check(&context.state, &file, &volume.pvol, &arguments.mountpoint, nonempty, output)?;
     let wanted = Wanted { file: &file, volume, point: &point };

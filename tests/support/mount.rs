@@ -30,7 +30,7 @@ impl Mount {
     pub fn try_new(sandbox: &Sandbox, group: &str, point: &Path, options: &[&str]) -> Result<Mount, String> {
         let mut command = Command::new(BINARY);
         with_environment(&mut command, &sandbox.state());
-        command.args(["mount", group]).arg(point).arg("-f").args(options);
+        command.args(["mount", group]).arg(point).arg("-f").args(options).args(wished(options));
         Mount::from_command(command, sandbox, point)
     }
 
@@ -161,6 +161,14 @@ pub fn is_mounted(point: &Path) -> bool {
         let mut words = line.split(' ');
         words.nth(1).is_some_and(|at| Path::new(at) == point) && words.next() == Some("fuse.reelfs")
     })
+}
+
+/// What `REELFS_TEST_PASSTHROUGH` (`on`, `off` or `auto`) adds to a mount that says nothing of it: so any test, and a benchmark,
+/// runs in every mode of its reads.
+pub fn wished(options: &[&str]) -> Vec<String> {
+    let says = options.iter().any(|option| option.contains("passthrough"));
+    let mode = std::env::var("REELFS_TEST_PASSTHROUGH").ok().filter(|_| !says);
+    mode.map_or_else(Vec::new, |mode| vec!["--passthrough".to_owned(), mode])
 }
 
 fn detach(point: &Path) {

@@ -117,6 +117,12 @@ impl Listener {
         let (stream, _) = self.socket.accept().map_err(fail)?;
         Connection::new(stream).map_err(fail)
     }
+
+    /// Listens no more: whoever waits for a conversation gets an error, now and later.
+    pub fn stop(&self) {
+        // on a listening socket it cannot fail
+        let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both);
+    }
 }
 
 impl Drop for Listener {

@@ -373,6 +373,12 @@ impl Primary {
         Ok(last)
     }
 
+    /// From now on reads of files and directories leave access times alone, as the mount option `noatime` wants it. What belongs
+    /// to somebody else moves all the same unless we are root.
+    pub fn leave_access_times(&self) {
+        self.volume.set_unnoticed();
+    }
+
     /// Brings the whole volume to its disk.
     ///
     /// # Errors

@@ -17,7 +17,7 @@ use rustix::io::{Errno, Result};
 use crate::links::Link;
 use crate::node::{DescriptorCache, Node, Nodes};
 use crate::stat::Stat;
-use crate::xattr::proc_path;
+use crate::xattr::{self, proc_path};
 
 thread_local! {
     /// A modification time was refused to this thread.
@@ -41,6 +41,8 @@ pub struct Volume {
     pub(crate) nodes: Nodes,
     pub(crate) cache: DescriptorCache,
     pub(crate) converging: AtomicBool,
+    /// Reads leave access times alone.
+    unnoticed: AtomicBool,
     /// The file system of the root: another one mounted inside is not part of the volume.
     pub(crate) file_system: u64,
 }
@@ -85,6 +87,7 @@ impl Volume {
             nodes,
             cache: DescriptorCache::new(budget),
             converging: AtomicBool::new(false),
+            unnoticed: AtomicBool::new(false),
             file_system: stat.file_system,
         })
     }
@@ -111,6 +114,21 @@ impl Volume {
     /// while they changed (a base copy), and for redo.
     pub fn set_converging(&self, on: bool) {
         self.converging.store(on, Ordering::Relaxed);
+    }
+
+    /// From now on what is opened to be read leaves access times alone, where the file is ours or we are root.
+    pub(crate) fn set_unnoticed(&self) {
+        self.unnoticed.store(true, Ordering::Relaxed);
+    }
+
+    /// A descriptor that was just opened, such that reads through it move the access time only if they shall.
+    pub(crate) fn noticed_as_wished(&self, file: OwnedFd) -> OwnedFd {
+        if self.unnoticed.load(Ordering::Relaxed)
+            && let Err(error) = rustix::fs::fcntl_setfl(&file, OFlags::NOATIME)
+        {
+            tracing::debug!(%error, "reads of a file move its access time");
+        }
+        file
     }
 
     /// Whether, since this thread last asked, a modification time was refused that it wanted to set: the daemon is neither root nor
@@ -221,13 +239,14 @@ impl Volume {
         let path = self.path(node)?;
         match reopen(&path, OFlags::RDWR) {
             Ok(file) => {
-                let file = Arc::new(file);
+                let file = Arc::new(self.noticed_as_wished(file));
                 node.state.lock().begin_use().data = Some(file.clone());
                 self.cache.noted(node);
                 Ok(file)
             }
             Err(Errno::ACCESS | Errno::PERM | Errno::ROFS | Errno::TXTBSY) => {
-                Ok(Arc::new(reopen(&path, if write { OFlags::WRONLY } else { OFlags::RDONLY })?))
+                let file = reopen(&path, if write { OFlags::WRONLY } else { OFlags::RDONLY })?;
+                Ok(Arc::new(self.noticed_as_wished(file)))
             }
             Err(error) => Err(error),
         }
@@ -251,6 +270,21 @@ impl Volume {
         }
         stat.id = node.id;
         Ok(stat)
+    }
+
+    /// An extended attribute of an object: by descriptor if it has one, else by name in its directory. Who lists a tree with
+    /// attributes asks for one of each object, and opening all of them would cost more than the answers.
+    pub(crate) fn xattr(&self, node: &Arc<Node>, name: &[u8]) -> Result<Vec<u8>> {
+        let (descriptor, link) = {
+            let state = node.state.lock();
+            let in_use = state.in_use();
+            (in_use.path.clone().or_else(|| in_use.data.clone()), state.links.first().cloned())
+        };
+        match (descriptor, link) {
+            (None, Some(link)) => xattr::get_in(self.path(&link.parent)?, link.name.as_bytes(), name),
+            (Some(descriptor), _) => xattr::get(descriptor, name),
+            (None, None) => Err(Errno::STALE),
+        }
     }
 
     /// The target of a symbolic link.

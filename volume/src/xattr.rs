@@ -23,9 +23,21 @@ fn stays_here(name: &[u8]) -> bool {
 
 pub(crate) fn get(object: impl AsFd, name: &[u8]) -> Result<Vec<u8>> {
     let path = proc_path(object.as_fd());
+    value(|buffer| rustix::fs::getxattr(&path, name, buffer))
+}
+
+/// The same of what has a name in a directory, a link included, without opening it.
+pub(crate) fn get_in(directory: impl AsFd, entry: &[u8], name: &[u8]) -> Result<Vec<u8>> {
+    let mut path = proc_path(directory.as_fd()).into_bytes();
+    path.push(b'/');
+    path.extend_from_slice(entry);
+    value(|buffer| rustix::fs::lgetxattr(path.as_slice(), name, buffer))
+}
+
+fn value(read: impl Fn(&mut [u8]) -> Result<usize>) -> Result<Vec<u8>> {
     let mut value = vec![0; 256];
     loop {
-        match rustix::fs::getxattr(&path, name, &mut value) {
+        match read(&mut value) {
             Ok(length) => {
                 value.truncate(length);
                 return Ok(value);

@@ -387,6 +387,18 @@ def what_moves_times():
 
 
 @ask
+def mtime_and_ctime_of_a_change():
+    """Whether mtime is ever the later one; the second write in a row is one that nobody looked at before."""
+    later = False
+    with opened(made("f")) as file:
+        for _ in range(50):
+            os.write(file, b"one"), os.write(file, b"two")
+            meta = os.fstat(file)
+            later |= meta.st_mtime_ns > meta.st_ctime_ns
+    return later
+
+
+@ask
 def birth():
     made("f")
     buffer = bytearray(256)

@@ -33,7 +33,7 @@ impl Primary {
         let directory = {
             let _names = self.names.read();
             let node = self.node(ino)?;
-            open_directory(&*self.volume.path(&node)?)?
+            self.volume.noticed_as_wished(open_directory(&*self.volume.path(&node)?)?)
         };
         if offset > 0 {
             rustix::fs::seek(&directory, SeekFrom::Start(offset))?;

@@ -134,16 +134,23 @@ impl Primary {
         let result = self.announce(&slot, who, &parent, (&directory, before), &name, kind, made);
         if let Err(error) = &result {
             // nobody has seen it: take it away again, and the time that it left
-            tracing::warn!(%error, "a new object could not be journaled");
+            if !matches!(*error, Errno::AGAIN | Errno::INPROGRESS) {
+                tracing::warn!(%error, "a new object could not be journaled"); // else it only waits, and comes again
+            }
             let is_gone = remove_at(Label::UnmakeObject, &directory, &name, AtFlags::empty())
                 .or_else(|_| remove_at(Label::UnmakeObject, &directory, &name, AtFlags::REMOVEDIR));
             let is_as_before = self.volume.set_mtime_of(parent.id, before.mtime);
-            let is_told = if self.volume.refused_times() { self.read_back(who, parent.id) } else { Ok(()) };
-            if is_gone.is_err() || is_as_before.is_err() || is_told.is_err() {
+            let is_told = !self.volume.refused_times() || self.tells_undone(who, parent.id);
+            if is_gone.is_err() || is_as_before.is_err() || !is_told {
                 slot.leave(); // the next opening announces what stands there, and the time of the directory
             }
         }
         result
+    }
+
+    /// Journals what stands; not while suspended, for the dirty map may be what refused the object.
+    fn tells_undone(&self, who: &Requester, directory: FileId) -> bool {
+        !self.is_suspended() && self.read_back(who, directory).is_ok()
     }
 
     #[expect(clippy::too_many_arguments, reason = "the second half of make_object, parted so that a failure is undone")]
@@ -190,7 +197,7 @@ impl Primary {
             let mut state = node.state.lock();
             state.harmless = stat.mode & 0o6000 == 0;
             let in_use = state.begin_use();
-            (in_use.data, in_use.size) = (Some(Arc::new(file)), Some(stat.size));
+            (in_use.data, in_use.size) = (Some(Arc::new(self.volume.noticed_as_wished(file))), Some(stat.size));
         }
         if let Err(error) = self.commit(slot, who, &[change]) {
             node.remove_link(parent, name);
