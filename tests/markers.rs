@@ -121,7 +121,7 @@ fn while_changes_are_held_none_is_journaled_and_the_marker_lets_them_go() {
     primary.write(&who, file, 0, b"old", false).unwrap();
     let has_written = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        let held = primary.hold_changes(Duration::from_secs(1)).expect("nothing is under way");
+        let held = primary.hold_changes(Duration::from_secs(60)).expect("nothing is under way");
         assert!(primary.hold_changes(Duration::from_millis(20)).is_none(), "held twice");
         let next = primary.jvol().pointers().next;
         scope.spawn(|| {
@@ -134,7 +134,7 @@ fn while_changes_are_held_none_is_journaled_and_the_marker_lets_them_go() {
         assert_eq!(primary.jvol().pointers().next, next, "nothing is journaled");
         let (seq, _) = primary.group().mark("m", "", &Tags::default(), vec![held]).unwrap();
         assert_eq!(seq, next, "the marker is the next record");
-        assert!(wait::until(Duration::from_secs(5), || has_written.load(Ordering::SeqCst)), "still held");
+        assert!(wait::until(Duration::from_secs(60), || has_written.load(Ordering::SeqCst)), "still held");
     });
     primary.close(&opened.session).unwrap();
 }
@@ -187,7 +187,7 @@ fn a_frozen_marker_has_no_write_half_and_holds_writers_up_for_a_moment() {
     let sandbox = group_of_size("256MiB");
     let mount = sandbox.mount("docs", "mnt");
     let pairs = ["one", "two"].map(|name| Pair::new(mount.path(), name));
-    let is_over = AtomicBool::new(false);
+    let (is_over, stolen) = (AtomicBool::new(false), wait::stolen());
     let slowest = std::thread::scope(|scope| {
         let writers = [0, 1].map(|index| {
             let (pair, is_over) = (&pairs[index], &is_over);
@@ -204,12 +204,12 @@ fn a_frozen_marker_has_no_write_half_and_holds_writers_up_for_a_moment() {
         for round in 0..5 {
             mark(&sandbox, &[&format!("m{round}"), "--freeze"]).ok();
             let then = written();
-            assert!(wait::until(BLOCKED_MAX, || written() > then), "writers do not go on after m{round}");
+            assert!(wait::until(Duration::from_secs(60), || written() > then), "writers do not go on after m{round}");
         }
         is_over.store(true, Ordering::Relaxed);
         writers.map(|writer| writer.join().unwrap()).into_iter().max().unwrap()
     });
-    assert!(slowest < BLOCKED_MAX, "a write took {slowest:?}");
+    assert!(slowest < BLOCKED_MAX + (wait::stolen() - stolen), "a write took {slowest:?}");
     drop(pairs);
     sandbox.export("docs", &sandbox.path("disk"));
     mount.umount();
@@ -267,7 +267,7 @@ fn a_change_that_does_not_end_is_waited_for_ten_seconds_and_then_nothing_is_mark
         let begin = wait::now();
         mark(&sandbox, &["frozen", "--freeze"]).refused(17, &["did not end within 10 s", "frozen was not placed"]);
         let took = begin.elapsed();
-        assert!((Duration::from_secs(9)..Duration::from_secs(20)).contains(&took), "{took:?}");
+        assert!((Duration::from_secs(9)..Duration::from_secs(60)).contains(&took), "{took:?}");
         assert_eq!(markers(&sandbox), Vec::<Value>::new());
         assert!(!writer.is_finished());
         drop(stuck);
@@ -291,7 +291,7 @@ fn runs(words: &str) -> bool {
 /// What was killed may take a moment to go.
 #[track_caller]
 fn none_runs(words: &str) {
-    assert!(wait::until(Duration::from_secs(5), || !runs(words)), "a hook left processes: {words}");
+    assert!(wait::until(Duration::from_secs(60), || !runs(words)), "a hook left processes: {words}");
 }
 
 #[test]

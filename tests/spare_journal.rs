@@ -110,6 +110,33 @@ fn what_the_journal_held_is_lost_and_a_resync_brings_the_pair_back() {
 }
 
 #[test]
+fn a_sync_that_finds_the_loss_is_answered_when_the_volume_is_on_its_disk() {
+    if !tools::holds(tools::root(), "root, for a disk that breaks") {
+        return;
+    }
+    for is_made_now in [false, true] {
+        let site = Site::new();
+        let mount = site.mount();
+        let file = fs::File::create(mount.join("database")).unwrap();
+        if !is_made_now {
+            file.sync_all().unwrap(); // from then on the journal alone is enough for its syncs
+        }
+        file.write_all_at(b"on no tape yet", 0).unwrap();
+        site.break_disk();
+        file.sync_all().expect("a database gives up at EIO, and there is a spare");
+        let status = site.status();
+        assert_eq!((&status["state"], &status["reason"]), (&"SUSP".into(), &"error".into()), "{status}");
+        assert!(mount.log().contains("what the journal held is lost"), "{}", mount.log());
+        file.write_all_at(b"goes on", 20).unwrap();
+        file.sync_all().unwrap();
+        site.sandbox.reelfs(["pair", "resync", "docs"]).ok();
+        site.assert_twin("after the resync");
+        drop(file);
+        mount.umount();
+    }
+}
+
+#[test]
 fn when_everything_is_on_tapes_nothing_is_lost_and_the_pair_stays() {
     if !tools::holds(tools::root(), "root, for a disk that breaks") {
         return;

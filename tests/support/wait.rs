@@ -25,3 +25,11 @@ pub fn until(limit: Duration, mut is_so: impl FnMut() -> bool) -> bool {
     }
     true
 }
+
+/// What the host of this machine has taken from its processors so far, all of them together: who waits that long waited for nobody
+/// of ours.
+pub fn stolen() -> Duration {
+    let stat = std::fs::read_to_string("/proc/stat").expect("/proc is there");
+    let ticks = stat.lines().next().and_then(|all| all.split_whitespace().nth(8)).and_then(|ticks| ticks.parse().ok());
+    Duration::from_millis(10 * ticks.unwrap_or(0_u64)) // USER_HZ is 100
+}

@@ -20,7 +20,7 @@ const SYNC_BYTES: u64 = 4 << 20;
 /// Threads that wait for the backing file system; more of them only queue at the disk.
 const FILE_SYNC_THREADS: usize = 4;
 
-/// Called when a sync is done.
+/// Called when a sync is done; `EAGAIN` when the journal has lost what it held, see [`super::super::group::Group::settled`].
 pub(crate) type Done = Box<dyn FnOnce(Result<()>) + Send>;
 
 struct Request {
@@ -130,7 +130,9 @@ impl Committer {
             let _waiting = self.shared.waiting.lock();
             self.shared.wake_journal.notify_all();
         }
-        for thread in self.threads.lock().drain(..) {
+        let this = std::thread::current().id();
+        // whoever answers last may hold the last reference to us
+        for thread in self.threads.lock().drain(..).filter(|thread| thread.thread().id() != this) {
             if thread.join().is_err() {
                 tracing::error!("a sync thread panicked");
             }
@@ -168,9 +170,12 @@ fn sync_files(shared: &Shared, jvol: &Jvol) {
             tracing::error!(%error, "a file of the volume could not be synced: the mount takes no more changes");
             request.refusal.note();
         }
-        let journal = jvol.sync(request.upto).map(|_| ()).map_err(|error| {
-            tracing::error!(%error, "the journal could not be synced");
-            Errno::IO
+        let journal = jvol.sync(request.upto).map(|_| ()).map_err(|error| match error {
+            JournalError::Lost(_) => Errno::AGAIN,
+            error => {
+                tracing::error!(%error, "the journal could not be synced");
+                Errno::IO
+            }
         });
         (request.done)(file.and(journal));
     }
@@ -200,17 +205,16 @@ fn sync_journal(shared: &Shared, jvol: &Jvol) {
             shared.unsynced_bytes.store(0, Ordering::Relaxed);
             match jvol.sync(Seq(upto)) {
                 Ok(_) => synced = upto,
+                Err(JournalError::Lost(_)) => {}
                 Err(error) => {
                     tracing::error!(%error, "the journal could not be synced");
-                    if !matches!(error, JournalError::Lost(_)) {
-                        outcome = Err(Errno::IO);
-                    }
+                    outcome = Err(Errno::IO);
                 }
             }
         }
         lost = jvol.has_lost();
         for (_, done) in waiting {
-            done(if lost { Err(Errno::IO) } else { outcome });
+            done(if lost { Err(Errno::AGAIN) } else { outcome });
         }
         if stop {
             return;

@@ -203,6 +203,11 @@ impl Primary {
     /// Makes a file or directory durable; `done` is called from another thread. A file whose names are on disk needs the
     /// journal alone: after a power cut the rest is done again from there (`redo.rs`).
     pub fn sync_file(&self, who: &Requester, ino: u64, data_only: bool, done: Done) {
+        let (group, index) = (self.group.clone(), self.index);
+        let done: Done = Box::new(move |result| match result {
+            Err(Errno::AGAIN) => done(group.settled(index)),
+            result => done(result),
+        });
         match self.sync_point(who, ino) {
             Ok(SyncPoint::Journal(upto)) => self.group.committer().sync_journal(upto, done),
             Ok(SyncPoint::Directory(file, upto)) => {

@@ -38,6 +38,16 @@ impl Group {
         }
     }
 
+    /// The loss is settled, so what waited for the journal is on the disk of its volume.
+    ///
+    /// # Errors
+    /// `EIO` when that disk refused it, or the volume is closed.
+    pub(super) fn settled(&self, volume: VolumeIndex) -> Result<()> {
+        self.settle_loss();
+        let is_there = |primary: &std::sync::Arc<Primary>| primary.index == volume && !primary.has_failed();
+        if self.open_volumes().iter().any(is_there) { Ok(()) } else { Err(Errno::IO) }
+    }
+
     /// Journals every open volume again, as another history of `volumes`, open or not; the caller has noted its epoch.
     ///
     /// # Errors
