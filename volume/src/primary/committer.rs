@@ -20,7 +20,7 @@ const SYNC_BYTES: u64 = 4 << 20;
 /// Threads that wait for the backing file system; more of them only queue at the disk.
 const FILE_SYNC_THREADS: usize = 4;
 
-/// Called when a sync is done; `EAGAIN` when the journal has lost what it held, see [`super::super::group::Group::settled`].
+/// Called when a sync is done; `EAGAIN` when the journal has lost what it held, see `takeover.rs`.
 pub(crate) type Done = Box<dyn FnOnce(Result<()>) + Send>;
 
 struct Request {

@@ -203,17 +203,19 @@ impl Primary {
     /// Makes a file or directory durable; `done` is called from another thread. A file whose names are on disk needs the
     /// journal alone: after a power cut the rest is done again from there (`redo.rs`).
     pub fn sync_file(&self, who: &Requester, ino: u64, data_only: bool, done: Done) {
+        let point = match self.sync_point(who, ino) {
+            Ok(point) => point,
+            Err(error) => return done(Err(error)), // nothing was synced, so nothing is settled
+        };
         let (group, index) = (self.group.clone(), self.index);
         let done: Done = Box::new(move |result| match result {
             Err(Errno::AGAIN) => done(group.settled(index)),
             result => done(result),
         });
-        match self.sync_point(who, ino) {
-            Ok(SyncPoint::Journal(upto)) => self.group.committer().sync_journal(upto, done),
-            Ok(SyncPoint::Directory(file, upto)) => {
-                self.group.committer().sync(file, data_only, upto, &self.refusal, done)
-            }
-            Ok(SyncPoint::File { node, file, renames, upto }) => {
+        match point {
+            SyncPoint::Journal(upto) => self.group.committer().sync_journal(upto, done),
+            SyncPoint::Directory(file, upto) => self.group.committer().sync(file, data_only, upto, &self.refusal, done),
+            SyncPoint::File { node, file, renames, upto } => {
                 let anchor = Box::new(move |result: Result<()>| {
                     if result.is_ok() {
                         node.anchor(renames);
@@ -222,7 +224,6 @@ impl Primary {
                 });
                 self.group.committer().sync(file, false, upto, &self.refusal, anchor);
             }
-            Err(error) => done(Err(error)),
         }
     }
 
