@@ -137,15 +137,29 @@ impl Sandbox {
     }
 }
 
+impl Sandbox {
+    /// Removes the rings of its groups: their names begin with the UUID of the group.
+    fn remove_rings(&self) {
+        let places = ["/run/reelfs".to_owned(), format!("/dev/shm/reelfs-{}", rustix::process::geteuid().as_raw())];
+        let found = places.iter().filter_map(|place| fs::read_dir(place).ok()).flatten().flatten();
+        let rings: Vec<PathBuf> = found.map(|entry| entry.path()).collect();
+        let entries = walkdir::WalkDir::new(self.root()).same_file_system(true).into_iter().flatten();
+        for group in entries.filter(|entry| entry.file_name() == "group.json") {
+            let text = fs::read_to_string(group.path()).unwrap_or_default();
+            for ring in &rings {
+                let name = ring.file_name().and_then(OsStr::to_str).unwrap_or_default();
+                if name.get(..36).is_some_and(|uuid| text.contains(uuid)) {
+                    _ = fs::remove_file(ring);
+                }
+            }
+        }
+    }
+}
+
 impl Drop for Sandbox {
     /// Whatever a failed test left mounted below the sandbox is detached, so that the directory can be removed; what killed
     /// daemons left in memory goes with it.
     fn drop(&mut self) {
-        for entry in walkdir::WalkDir::new(self.state()).into_iter().flatten() {
-            if entry.path_is_symlink() && entry.path().extension().is_some_and(|extension| extension == "ring") {
-                _ = fs::read_link(entry.path()).and_then(fs::remove_file);
-            }
-        }
         let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
         let below = |line: &&str| line.split(' ').nth(1).is_some_and(|point| Path::new(point).starts_with(self.root()));
         for line in mounts.lines().rev().filter(below) {
@@ -154,5 +168,6 @@ impl Drop for Sandbox {
             let flags = if program == "umount" { "-l" } else { "-uz" };
             drop(Command::new(program).args([flags, point]).status());
         }
+        self.remove_rings();
     }
 }

@@ -29,6 +29,8 @@ pub enum NewEpoch {
     /// The machine stopped while nothing was journaled (the dirty map may lack what the volume has), or under a version that did not
     /// say what may change.
     PowerCut,
+    /// The ring before the journal went while nothing was journaled, likewise.
+    RingGone,
     /// The disk of the volume refused what had been written to it, likewise.
     DiskRefused,
     /// The clock shows a time before the last session: change times say nothing.
@@ -44,8 +46,10 @@ pub enum NewEpoch {
 #[serde(rename_all = "kebab-case")]
 pub enum Lost {
     /// The machine, or the disk, stopped without closing it: what of the volume reached the disk, and what of the journal, the
-    /// kernel decided for each page by itself. Or the ring is gone, and records with it.
+    /// kernel decided for each page by itself.
     PowerCut,
+    /// The ring before the journal is gone, and records with it: somebody removed it after its daemon was killed.
+    RingGone,
     /// The disk of the volume refused what had been written to it: the kernel may have thrown that away.
     DiskRefused,
 }
@@ -95,11 +99,11 @@ pub(super) enum Verdict {
 impl Facts {
     /// Why something may be lost, if so.
     pub(super) fn lost(&self) -> Option<Lost> {
-        let is_whole = self.same_boot && self.same_mount && self.ring;
-        match (self.same_volume && !self.closed, is_whole, self.disk_refused) {
-            (false, _, _) | (true, true, false) => None,
-            (true, false, _) => Some(Lost::PowerCut),
-            (true, true, true) => Some(Lost::DiskRefused),
+        match (self.same_volume && !self.closed, self.same_boot && self.same_mount, self.ring, self.disk_refused) {
+            (false, _, _, _) | (true, true, true, false) => None,
+            (true, false, _, _) => Some(Lost::PowerCut),
+            (true, true, false, _) => Some(Lost::RingGone),
+            (true, true, true, true) => Some(Lost::DiskRefused),
         }
     }
 
@@ -111,6 +115,7 @@ impl Facts {
             (true, false, Some(lost), true, _, _) | (true, false, Some(lost), false, false, _) => {
                 Verdict::NewEpoch(match lost {
                     Lost::PowerCut => NewEpoch::PowerCut,
+                    Lost::RingGone => NewEpoch::RingGone,
                     Lost::DiskRefused => NewEpoch::DiskRefused,
                 })
             }
@@ -159,8 +164,8 @@ const ROWS: [Row; 26] = [
     ([YES, NO, YES, YES, YES, YES, NO, None, NO, NO, None], Verdict::NewEpoch(NewEpoch::DiskRefused)),
     ([YES, NO, YES, YES, YES, YES, NO, None, NO, YES, YES], Verdict::Restate),
     ([YES, NO, YES, YES, YES, YES, NO, None, NO, YES, NO], Verdict::Suspend),
-    ([YES, NO, YES, YES, NO, None, NO, None, YES, None, None], Verdict::NewEpoch(NewEpoch::PowerCut)),
-    ([YES, NO, YES, YES, NO, None, NO, None, NO, NO, None], Verdict::NewEpoch(NewEpoch::PowerCut)),
+    ([YES, NO, YES, YES, NO, None, NO, None, YES, None, None], Verdict::NewEpoch(NewEpoch::RingGone)),
+    ([YES, NO, YES, YES, NO, None, NO, None, NO, NO, None], Verdict::NewEpoch(NewEpoch::RingGone)),
     ([YES, NO, YES, YES, NO, None, NO, None, NO, YES, YES], Verdict::Restate),
     ([YES, NO, YES, YES, NO, None, NO, None, NO, YES, NO], Verdict::Suspend),
     ([YES, NO, YES, NO, None, None, NO, None, YES, None, None], Verdict::NewEpoch(NewEpoch::PowerCut)),
@@ -183,7 +188,9 @@ fn words(verdict: Verdict) -> &'static str {
         Verdict::NewEpoch(NewEpoch::ClockWentBack) => {
             "a new epoch: change times say nothing; after a power cut the journal is done again first"
         }
-        Verdict::NewEpoch(NewEpoch::PowerCut | NewEpoch::DiskRefused) => "a new epoch: nobody knows what was lost",
+        Verdict::NewEpoch(NewEpoch::PowerCut | NewEpoch::RingGone | NewEpoch::DiskRefused) => {
+            "a new epoch: nobody knows what was lost"
+        }
         Verdict::NewEpoch(NewEpoch::CutOff) => "a new epoch, as an opening that was cut off had begun",
         Verdict::NewEpoch(NewEpoch::TooMuchChanged) => "a new epoch: telling it would fill half of the journal",
     }
