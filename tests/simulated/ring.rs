@@ -4,6 +4,8 @@ use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::FlockOperation;
+
 /// Bytes of a ring that say what is in it.
 const HEAD: usize = 256;
 
@@ -24,18 +26,28 @@ impl SimRing {
     /// Memory stays.
     pub(super) fn kill(&mut self) {
         if let Some((path, head)) = self.0.take() {
-            let ring = File::options().write(true).open(path).expect("nothing goes after the end");
+            let ring = File::options().write(true).open(&path).expect("nothing goes after the end");
+            wait_for_end(&ring);
             ring.write_all_at(&head, 0).expect("memory has room");
         }
     }
 
     /// Memory goes.
     pub(super) fn lose(&mut self, directory: &Path) {
-        self.0 = None;
-        if let Some(path) = find(directory) {
-            _ = fs::remove_file(path);
+        let known = self.0.take().map(|(path, _)| path).or_else(|| find(directory));
+        if let Some(path) = known
+            && let Ok(ring) = File::open(&path)
+        {
+            wait_for_end(&ring);
+            fs::remove_file(path).expect("it is there");
         }
     }
+}
+
+/// Threads of the program that has ended may still be at it, other than those of a killed process: it is theirs as long as one
+/// of them is.
+fn wait_for_end(ring: &File) {
+    rustix::fs::flock(ring, FlockOperation::LockExclusive).expect("a lock");
 }
 
 fn find(directory: &Path) -> Option<PathBuf> {

@@ -103,6 +103,9 @@ impl Drain {
     /// Journal data of the ring up to a position: whole pages past the page cache when there are many.
     fn pour_data(&mut self, store: &Store, ring: &Ring, ends: Ends) -> Result<(), JournalError> {
         let (start, end) = (self.done.position, ends.place.position);
+        if end <= start {
+            return Ok(()); // somebody who made room was faster
+        }
         let upto = |position| Ends { place: Place { position, ..ends.place }, ..ends };
         let (first, last) = (start.next_multiple_of(PAGE), end / PAGE * PAGE);
         if end - start >= DIRECT_MIN {

@@ -34,13 +34,8 @@ impl Jvol {
         let store = Store { file, geometry: chosen.superblock.geometry };
         let superblock = &chosen.superblock;
         let out = Place { position: superblock.out_position, next: superblock.out };
-        let mut has_left = true;
         let (head, is_lost) = match ring::look(&store.file, store.geometry, group)? {
             Left::Nothing => (0, false),
-            Left::InUse => {
-                has_left = false;
-                (0, false)
-            }
             Left::Lost => (0, true),
             Left::Ring(ring) => {
                 bring_in(&store, &ring, out)?;
@@ -50,7 +45,7 @@ impl Jvol {
         let mut jvol = Jvol::find_in(store.file, &chosen)?;
         let next = jvol.tail.get_mut().next;
         jvol.has_lost = is_lost || next < head;
-        *jvol.has_left.get_mut() = has_left;
+        *jvol.has_left.get_mut() = true;
         if jvol.has_lost {
             tracing::warn!(path = %path.display(), next, head, "the journal lacks what was in its ring");
         }

@@ -6,6 +6,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{FallocateFlags, FlockOperation, OFlags};
 use uuid::Uuid;
@@ -21,13 +22,15 @@ use crate::map::MappedFile;
 /// What `statfs(2)` calls a file system in memory.
 const TMPFS: rustix::fs::FsWord = 0x0102_1994;
 
+/// How long a killed process may take to end (10 s).
+const LOOKS: u32 = 1_000;
+const BETWEEN: Duration = Duration::from_millis(10);
+
 /// What the last process left.
 #[derive(Debug)]
 pub(in crate::jvol) enum Left {
     /// Nothing, or what another boot of the machine or another journal volume left: as lost as the page cache is.
     Nothing,
-    /// It is in use.
-    InUse,
     /// Records that are in it may be in no journal volume.
     Ring(Ring),
     /// There was one in this boot of the machine, and it is gone or not whole: records that were in it are lost.
@@ -57,7 +60,7 @@ fn header(file: &VolumeFile, geometry: JvolGeometry, group: Uuid, boot: Uuid) ->
     Ok(Header { group, boot, jvol: (ino, geometry.size), lengths: Lengths::of(geometry) })
 }
 
-/// Looks for what the last process left of the ring of a journal volume.
+/// Looks for what the last process left of the ring of a journal volume, and waits until it has ended.
 pub(in crate::jvol) fn look(file: &VolumeFile, geometry: JvolGeometry, group: Uuid) -> Result<Left, JournalError> {
     let link = link_of(&file.path);
     let path = match fs::read_link(&link) {
@@ -78,9 +81,7 @@ pub(in crate::jvol) fn look(file: &VolumeFile, geometry: JvolGeometry, group: Uu
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Left::Lost),
         Err(error) => return Err(failed("open")(error)),
     };
-    if !lock(&ring).map_err(failed("lock"))? {
-        return Ok(Left::InUse);
-    }
+    lock_after(&ring).map_err(failed("lock"))?;
     let wanted = header(file, geometry, group, boot)?;
     if ring.metadata().map_err(failed("stat"))?.len() != wanted.lengths.file() {
         return Ok(Left::Lost);
@@ -154,6 +155,22 @@ fn prepare(place: &Path) -> io::Result<()> {
         return Err(io::ErrorKind::PermissionDenied.into());
     }
     Ok(())
+}
+
+/// Waits for a process that was killed: its descriptors go one after the other, and that of the group's lock, which we have, may go
+/// before that of the ring.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the kernel tells nobody when it is done with a process that is not his child"
+)]
+fn lock_after(ring: &File) -> io::Result<()> {
+    for _ in 0..LOOKS {
+        if lock(ring)? {
+            return Ok(());
+        }
+        std::thread::sleep(BETWEEN);
+    }
+    Err(io::Error::new(io::ErrorKind::WouldBlock, "the process that had it has not ended: look for it with `fuser -v`"))
 }
 
 /// False: somebody has it.

@@ -71,6 +71,49 @@ fn a_sync_and_a_reader_find_it_in_the_file() {
 }
 
 #[test]
+fn who_asked_for_less_than_was_drained_meanwhile_takes_nothing_back() {
+    let (fixture, memory) = (Fixture::new(), memory());
+    let jvol = fixture.open_with_ring(&memory);
+    fixture.append(&jvol, &[1000]).expect("append");
+    // a sync knows where it ends, and waits for the one who makes room
+    let earlier = jvol.tail.lock().ends();
+    let mut lengths = vec![1000];
+    for step in 0..100 {
+        fixture.append(&jvol, &[50_000 + step]).expect("append");
+        lengths.push(50_000 + step);
+    }
+    let is_ahead = {
+        let drain = jvol.drain.lock();
+        drain.done.position > earlier.place.position && drain.done.next < earlier.place.next
+    };
+    assert!(is_ahead, "nobody made room of the data alone");
+    jvol.pour(&mut jvol.drain.lock(), earlier).expect("pour");
+    assert_eq!(held(&jvol), lengths);
+    jvol.sync(Seq(101)).expect("sync");
+    assert_eq!((fixture.in_file(), held(&jvol)), (101, lengths));
+}
+
+#[test]
+fn an_opening_waits_until_the_killed_process_has_let_go() {
+    let (fixture, memory) = (Fixture::new(), memory());
+    let jvol = fixture.open_with_ring(&memory);
+    fixture.append(&jvol, &[1]).expect("append");
+    let (say, hear) = std::sync::mpsc::channel();
+    std::thread::scope(|scope| {
+        let opening = scope.spawn(|| {
+            let opened = fixture.open();
+            say.send(()).expect("somebody hears");
+            (opened.has_lost_ring(), held(&opened))
+        });
+        assert!(hear.recv_timeout(Duration::from_millis(200)).is_err(), "it did not wait");
+        // the last that it did
+        fixture.append(&jvol, &[2]).expect("append");
+        drop(jvol);
+        assert_eq!(opening.join().expect("opened"), (false, vec![1, 2]));
+    });
+}
+
+#[test]
 fn it_goes_round_and_past_what_does_not_fit_into_it() {
     let (fixture, memory) = (Fixture::new(), memory());
     let jvol = fixture.open_with_ring(&memory);
@@ -169,20 +212,6 @@ fn without_memory_the_file_is_written_at_once() {
     jvol.begin_ring(&nowhere).expect("begin");
     fixture.append(&jvol, &[5]).expect("append");
     assert_eq!(fixture.in_file(), 1);
-}
-
-#[test]
-fn one_that_is_in_use_is_left_alone() {
-    let (fixture, memory) = (Fixture::new(), memory());
-    let jvol = fixture.open_with_ring(&memory);
-    fixture.append(&jvol, &[5]).expect("append");
-    let other = fixture.open();
-    assert_eq!((other.has_lost_ring(), other.pointers().next), (false, Seq(1)));
-    other.forget_left().expect("forget");
-    drop(other);
-    assert!(fixture.link().exists());
-    drop(jvol);
-    assert_eq!(held(&fixture.open()), [5]);
 }
 
 #[test]
