@@ -23,7 +23,7 @@ use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use super::domain::Domain;
-use super::ring::SimRing;
+use super::ring::{SimRing, wait_for_end};
 use super::trace::Trace;
 use super::undo::{Meta, Standing, Undo};
 use crate::support::Random;
@@ -166,6 +166,8 @@ impl SimDisk {
     /// can still be lost.
     pub fn kill(&self) {
         self.trace.note("KILLED".to_owned());
+        let ring = self.state().ring.file(&self.groups);
+        ring.iter().for_each(wait_for_end);
         let mut state = self.state();
         if let Some(last) = state.moments.last() {
             fs::write(&self.in_flight, last).expect("the table is ours");
@@ -177,6 +179,8 @@ impl SimDisk {
 
     /// Leaves what the disk may hold after a power cut.
     pub fn lose(&self, random: &mut Random) {
+        let ring = self.state().ring.file(&self.groups);
+        ring.iter().for_each(wait_for_end);
         let mut state = self.state();
         state.ring.lose(&self.groups);
         let pages: Vec<(PageOf, Vec<Vec<u8>>)> = std::mem::take(&mut state.pages)

@@ -27,26 +27,32 @@ impl SimRing {
     pub(super) fn kill(&mut self) {
         if let Some((path, head)) = self.0.take() {
             let ring = File::options().write(true).open(&path).expect("nothing goes after the end");
-            wait_for_end(&ring);
             ring.write_all_at(&head, 0).expect("memory has room");
         }
     }
 
     /// Memory goes.
     pub(super) fn lose(&mut self, directory: &Path) {
-        let known = self.0.take().map(|(path, _)| path).or_else(|| find(directory));
-        if let Some(path) = known
-            && let Ok(ring) = File::open(&path)
-        {
-            wait_for_end(&ring);
-            fs::remove_file(path).expect("it is there");
+        if let Some(path) = self.path(directory) {
+            _ = fs::remove_file(path);
         }
+        self.0 = None;
+    }
+
+    /// Where it is, or was when the program ended.
+    fn path(&self, directory: &Path) -> Option<PathBuf> {
+        self.0.as_ref().map(|(path, _)| path.clone()).or_else(|| find(directory))
+    }
+
+    /// To be waited for until nobody has it.
+    pub(super) fn file(&self, directory: &Path) -> Option<File> {
+        self.path(directory).and_then(|path| File::open(path).ok())
     }
 }
 
-/// Threads of the program that has ended may still be at it, other than those of a killed process: it is theirs as long as one
-/// of them is.
-fn wait_for_end(ring: &File) {
+/// A killed process has no threads; those of a program that has ended here may still be at its ring, until the last of them
+/// has given it up.
+pub(super) fn wait_for_end(ring: &File) {
     rustix::fs::flock(ring, FlockOperation::LockExclusive).expect("a lock");
 }
 
