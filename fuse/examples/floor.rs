@@ -1,19 +1,18 @@
 //! A FUSE file system that does nothing but answer: what the kernel's way to a daemon and back costs at least.
 //!
 //! It keeps names and sizes in memory and forgets what is written. Its requests are as few, and its threads linger, as those of the
-//! mount. `REELFS_PEER="target/release/examples/floor {source} {point}" cargo bench --bench mount` measures it in the
-//! place of a peer; no file system that is told of each change by a request can be faster.
-
-#![allow(clippy::expect_used, reason = "an instrument ends when something is wrong")]
+//! mount. `REELFS_FLOOR="target/release/examples/floor {source} {point}" cargo bench --bench mount` measures it beside a
+//! peer and reelfs; no file system that is told of each change by a request can be faster.
 
 #[path = "../src/kernel.rs"]
-#[allow(unused_imports, reason = "the mount uses more of it")]
+#[expect(unused_imports, reason = "the mount uses more of it")]
 mod kernel;
 #[path = "../src/linger.rs"]
 mod linger;
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::{OsStr, OsString};
+use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -122,7 +121,7 @@ fn told(time: Option<TimeOrNow>, before: SystemTime) -> SystemTime {
 }
 
 impl Filesystem for Floor {
-    fn init(&mut self, _request: &Request, config: &mut KernelConfig) -> std::io::Result<()> {
+    fn init(&mut self, _request: &Request, config: &mut KernelConfig) -> io::Result<()> {
         for flag in [
             InitFlags::FUSE_BIG_WRITES,
             InitFlags::FUSE_DO_READDIRPLUS,
@@ -276,8 +275,12 @@ impl Filesystem for Floor {
     }
 }
 
-fn main() {
-    let point = std::env::args().next_back().expect("a mountpoint");
+fn main() -> io::Result<()> {
+    let Some(point) = std::env::args().nth(2) else {
+        return Err(io::Error::other(
+            "floor SOURCE MOUNTPOINT, as a file system that passes through; the source is not looked at",
+        ));
+    };
     let linger = Arc::new(Linger::new());
     let root = Node { attributes: attributes(ROOT, FileType::Directory, 0o755, (0, 0)), names: BTreeMap::new() };
     let nodes = Nodes { nodes: HashMap::from([(ROOT, root)]), last: ROOT };
@@ -287,7 +290,7 @@ fn main() {
     config.clone_fd = true;
     config.mount_options = vec![MountOption::FSName("floor".to_owned()), MountOption::DefaultPermissions];
     let floor = Floor { nodes: Mutex::new(nodes), linger: linger.clone() };
-    let session = Session::new(floor, &point, &config).expect("a mount");
+    let session = Session::new(floor, &point, &config)?;
     linger.watch(session.as_fd());
-    session.run().expect("requests");
+    session.run()
 }

@@ -137,21 +137,12 @@ impl Sandbox {
     }
 }
 
-impl Sandbox {
-    /// Removes the rings of its groups: their names begin with the UUID of the group.
-    fn remove_rings(&self) {
-        let places = ["/run/reelfs".to_owned(), format!("/dev/shm/reelfs-{}", rustix::process::geteuid().as_raw())];
-        let found = places.iter().filter_map(|place| fs::read_dir(place).ok()).flatten().flatten();
-        let rings: Vec<PathBuf> = found.map(|entry| entry.path()).collect();
-        let entries = walkdir::WalkDir::new(self.root()).same_file_system(true).into_iter().flatten();
-        for group in entries.filter(|entry| entry.file_name() == "group.json") {
-            let text = fs::read_to_string(group.path()).unwrap_or_default();
-            for ring in &rings {
-                let name = ring.file_name().and_then(OsStr::to_str).unwrap_or_default();
-                if name.get(..36).is_some_and(|uuid| text.contains(uuid)) {
-                    _ = fs::remove_file(ring);
-                }
-            }
+/// Removes what is left in memory of journals: their names are made of the UUID of the group and the number of the device.
+pub(super) fn remove_rings(is_meant: impl Fn(&str) -> bool) {
+    let places = ["/run/reelfs".to_owned(), format!("/dev/shm/reelfs-{}", rustix::process::geteuid().as_raw())];
+    for ring in places.iter().filter_map(|place| fs::read_dir(place).ok()).flatten().flatten() {
+        if ring.file_name().to_str().is_some_and(&is_meant) {
+            _ = fs::remove_file(ring.path());
         }
     }
 }
@@ -168,6 +159,10 @@ impl Drop for Sandbox {
             let flags = if program == "umount" { "-l" } else { "-uz" };
             drop(Command::new(program).args([flags, point]).status());
         }
-        self.remove_rings();
+        let entries = walkdir::WalkDir::new(self.root()).same_file_system(true).into_iter().flatten();
+        for group in entries.filter(|entry| entry.file_name() == "group.json") {
+            let text = fs::read_to_string(group.path()).unwrap_or_default();
+            remove_rings(|ring| ring.get(..36).is_some_and(|uuid| text.contains(uuid)));
+        }
     }
 }
