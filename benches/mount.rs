@@ -1,7 +1,8 @@
 //! What a mount costs: the same work on the backing directory, through bindfs, and through reelfs with its journal.
 //!
 //! `REELFS_PEER="passthrough_hp -f {source} {point}"` measures against that instead of bindfs; `REELFS_BEFORE=PROGRAM` measures an
-//! earlier build of reelfs beside this one, in the same run.
+//! earlier build of reelfs beside this one, in the same run, and `REELFS_FLOOR="target/release/examples/floor {source} {point}"` a
+//! file system that does nothing but answer (`fuse/examples/floor.rs`): nobody who is asked for each change can be faster.
 
 #[path = "../tests/support/mod.rs"]
 mod support;

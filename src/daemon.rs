@@ -150,6 +150,7 @@ impl Daemon {
     /// The mount cannot be made, or somebody else answers for this group.
     pub fn start(group: OpenGroup, index: VolumeIndex, options: &MountOptions) -> Result<Daemon> {
         let group = Arc::new(group);
+        group.begin_ring();
         let begun = begin(&group, index, options);
         let (listener, signals, mounts) = match begun {
             Ok(begun) => begun,
@@ -307,6 +308,10 @@ impl Shared {
 
     fn live(&self) -> Result<Live> {
         self.group.journal().settle_loss();
+        // whoever asks may look at the file next
+        if let Err(error) = self.group.journal().jvol().show() {
+            tracing::info!(%error, "what was journaled last cannot be looked at");
+        }
         let file = self.group.file();
         let suspended = file.volumes.iter().filter_map(|entry| {
             self.group.suspension(entry.index).map(|(suspension, counts)| (entry.index, suspension, counts))

@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use reelfs_journal::disk::{self, Label, Operation};
-use reelfs_journal::{Epoch, GroupName, Jvol, Timestamp, VolumeIndex, VolumeName, unfinished};
+use reelfs_journal::{Epoch, GroupName, Jvol, Timestamp, VolumeIndex, VolumeName, discard_ring, unfinished};
 use reelfs_volume::{Identity, OnFull, OpenError};
 use rustix::fs::{CWD, Mode, OFlags, RenameFlags, renameat_with};
 use rustix::io::Errno;
@@ -125,6 +125,7 @@ pub fn create(state: &StateDir, new: &NewGroup, progress: &mut dyn FnMut(u64, u6
 pub fn delete(state: &StateDir, group: &GroupDir, file: &GroupFile, lock: GroupLock) -> Result<()> {
     remove(&group.file())?;
     remove_labeled(Label::JvolGrowRemove, &unfinished(&file.journal))?;
+    discard_ring(&file.journal).map_err(|error| Error::io("remove the ring of the journal", error))?;
     let_go_of_journal(state, file)?;
     let entries = fs::read_dir(group.path()).map_err(|error| Error::io("delete the group", error))?;
     for entry in entries.flatten() {

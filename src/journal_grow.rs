@@ -41,13 +41,13 @@ pub fn run(group: &GroupDir, size: Size, output: &Output, progress: &mut dyn FnM
         let file = GroupFile::load(group)?;
         let jvol = Jvol::open(&file.journal, file.uuid)?;
         // of the journal volume alone, so that a full one needs no room for markers
-        if jvol.torn().is_none() {
+        if jvol.torn().is_none() && !jvol.has_lost_ring() {
             let grown = grow(file.name.as_str(), &jvol, size, progress)?;
             jvol.close()?;
             return Ok(grown);
         }
     }
-    // cutting off a torn tail is a step of recovery
+    // cutting off a torn tail is a step of recovery, and so is what was lost with a ring
     let open = OpenGroup::open(group, request.verb(), false, output)?;
     let grown = grow(group.name().as_str(), open.journal().jvol(), size, progress);
     let closed = open.close();

@@ -41,6 +41,7 @@ pub mod reads;
 pub mod request;
 pub mod restore;
 pub mod retention;
+mod ring_place;
 pub mod room;
 pub mod scope;
 pub mod secondary;

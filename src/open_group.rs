@@ -18,6 +18,7 @@ use crate::lock::GroupLock;
 use crate::open_volume::{self, OpenVolume, open_error};
 use crate::output::Output;
 use crate::pair_state::PairState;
+use crate::ring_place;
 use crate::spare_journal;
 use crate::state::GroupDir;
 
@@ -85,6 +86,10 @@ impl OpenGroup {
             }
         }
         group.journal.all_joined();
+        // what may be lost with it is dealt with
+        if let Err(error) = group.journal.jvol().forget_left() {
+            tracing::warn!(%error, "what was left of the ring of the journal stays");
+        }
         spare_journal::provide(group.journal.jvol(), dir, &group.file);
         Ok(group)
     }
@@ -133,13 +138,21 @@ impl OpenGroup {
         self.update(|file| file.set_session(index, closed))
     }
 
+    /// From now on what is journaled goes through a ring in memory, until the group is closed: for a process that stays.
+    pub fn begin_ring(&self) {
+        if let Err(error) = self.journal.jvol().begin_ring(&ring_place::places()) {
+            tracing::warn!(%error, "the journal is written at once");
+        }
+    }
+
     /// Closes the group cleanly.
     ///
     /// # Errors
     /// When journal, volume or state cannot be made durable; the next opening then recovers.
     pub fn close(&self) -> Result<()> {
         let outcomes: Vec<Result<()>> = self.volumes().iter().map(|volume| self.close_volume(volume.index)).collect();
-        if let Err(error) = self.journal.jvol().note_durable() {
+        let jvol = self.journal.jvol();
+        if let Err(error) = jvol.note_durable().and_then(|()| jvol.end_ring()) {
             tracing::warn!(%error, "how far the journal is durable could not be noted");
         }
         outcomes.into_iter().collect()

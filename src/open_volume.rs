@@ -110,6 +110,7 @@ fn tell(name: &str, opened: &Opened, output: &Output) {
         let why = match reason {
             NewEpoch::OtherVolume => "the PVOL is another directory than it was",
             NewEpoch::PowerCut => "the machine stopped without closing the PVOL, and nobody knows what it lost",
+            NewEpoch::RingGone => "the memory with what was journaled last is gone, and nobody knows what was in it",
             NewEpoch::DiskRefused => "the disk of the PVOL refused what had been written to it, and nobody knows what",
             NewEpoch::ClockWentBack => "the clock shows a time before the PVOL was last closed",
             NewEpoch::CutOff => "an opening of the PVOL was cut off when it had begun a new epoch",
@@ -120,6 +121,7 @@ fn tell(name: &str, opened: &Opened, output: &Output) {
     if let (Some(lost), Some(recovered)) = (opened.lost, opened.recovered) {
         let why = match lost {
             Lost::PowerCut => "the machine stopped without closing the PVOL",
+            Lost::RingGone => "the memory with what was journaled last is gone",
             Lost::DiskRefused => "the disk of the PVOL refused what had been written to it",
         };
         let redone = count(recovered.redone, "change");

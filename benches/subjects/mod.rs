@@ -52,18 +52,28 @@ impl Subject {
 
     /// Another FUSE file system: bindfs, or what `REELFS_PEER` says, in which `{source}` and `{point}` stand for the directories.
     pub fn peer(sandbox: &Sandbox) -> Subject {
-        let (source, view) = (sandbox.directory("behind-peer"), sandbox.directory("peer"));
         let line = std::env::var("REELFS_PEER").unwrap_or_else(|_| "bindfs -f {source} {point}".to_owned());
+        Subject::foreign(sandbox, "peer", &line)
+    }
+
+    /// What `REELFS_FLOOR` says, when it does, likewise: a file system that does nothing but answer.
+    pub fn floor(sandbox: &Sandbox) -> Option<Subject> {
+        std::env::var("REELFS_FLOOR").ok().map(|line| Subject::foreign(sandbox, "floor", &line))
+    }
+
+    fn foreign(sandbox: &Sandbox, name: &'static str, line: &str) -> Subject {
+        let (source, view) = (sandbox.directory(&format!("behind-{name}")), sandbox.directory(name));
         let text = |path: &Path| path.to_str().expect("UTF-8").to_owned();
         let line = line.replace("{source}", &text(&source)).replace("{point}", &text(&view));
         let mut words = line.split_whitespace();
         let mut command = Command::new(words.next().expect("a program"));
         let child = command.args(words).stdout(Stdio::null()).spawn().expect("the peer starts");
         let live = || {
-            fs::read_to_string("/proc/self/mounts").is_ok_and(|mounts| mounts.contains(view.to_str().expect("UTF-8")))
+            let at = format!(" {} fuse", text(&view));
+            fs::read_to_string("/proc/self/mounts").is_ok_and(|mounts| mounts.contains(&at))
         };
         assert!(wait::until(Duration::from_secs(10), live), "the peer does not mount: {line}");
-        Subject { name: "peer", view, way: Way::Peer(child) }
+        Subject { name, view, way: Way::Peer(child) }
     }
 
     /// This build of reelfs.

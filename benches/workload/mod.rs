@@ -99,6 +99,7 @@ pub fn main(workloads: &[Workload]) -> ExitCode {
     let bench = Bench { block: Random::new("block", 0).bytes(1 << 20), tar, disk: sandbox.root().to_owned() };
     let mut subjects = vec![Subject::bare(&sandbox), Subject::peer(&sandbox), Subject::reelfs(&sandbox)];
     subjects.extend(Subject::before(&sandbox));
+    subjects.extend(Subject::floor(&sandbox));
     let missed = print_table(&bench, &subjects, workloads);
     println!("\ntimes as multiples of the backing directory's: median of {} rounds (least-most)", paired::rounds());
     subjects.into_iter().for_each(Subject::end);
@@ -134,12 +135,16 @@ fn flushes(directory: &Path) -> u64 {
 /// Measures what is asked for and prints a row for each; how many limits were passed.
 fn print_table(bench: &Bench, subjects: &[Subject], workloads: &[Workload]) -> u32 {
     let names: Vec<&'static str> = subjects.iter().map(|subject| subject.name).collect();
-    let has_before = names.contains(&"before");
+    // what else is compared: who, and with whom
+    let others: Vec<(&str, &str)> = [("reelfs", "before"), ("reelfs", "floor"), ("floor", "peer")]
+        .into_iter()
+        .filter(|(of, to)| names.contains(of) && names.contains(to))
+        .collect();
+    let titles: String = others.iter().map(|(of, to)| format!("{of} / {to} | ")).collect();
     println!(
-        "| work | backing directory | peer | reelfs | reelfs / peer | limit | {}processor: peer, reelfs | flushes |",
-        if has_before { "reelfs / before | " } else { "" }
+        "| work | backing directory | peer | reelfs | reelfs / peer | limit | {titles}processor: peer, reelfs | flushes |"
     );
-    println!("|---|---|---|---|---|---|{}---|---|", if has_before { "---|" } else { "" });
+    println!("|---|---|---|---|---|---|{}---|---|", "---|".repeat(others.len()));
     let mut missed = 0;
     // `cargo bench --bench mount -- untar` measures the rows that say untar
     let asked: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
@@ -149,10 +154,10 @@ fn print_table(bench: &Bench, subjects: &[Subject], workloads: &[Workload]) -> u
         subjects.iter().for_each(Subject::export);
         let ratio = paired.ratio("reelfs", "peer");
         let verdict = workload.limit.verdict(workload.name, ratio, paired.ratio("reelfs", "backing"), &mut missed);
-        let before = if has_before { format!("{} | ", paired.ratio("reelfs", "before")) } else { String::new() };
+        let others: String = others.iter().map(|(of, to)| format!("{} | ", paired.ratio(of, to))).collect();
         let flushes: Vec<String> = names.iter().map(|name| paired.flushes(name).to_string()).collect();
         println!(
-            "| {} | {:.1} ms | {} | {} | {ratio} | {} | {before}{} ms, {} ms | {} |",
+            "| {} | {:.1} ms | {} | {} | {ratio} | {} | {others}{} ms, {} ms | {} |",
             workload.name,
             paired.median("backing").as_secs_f64() * 1e3,
             paired.ratio("peer", "backing"),

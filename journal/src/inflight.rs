@@ -10,10 +10,10 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use memmap2::MmapRaw;
 use parking_lot::{Condvar, Mutex};
 
 use crate::disk::{self, Label};
+use crate::map::MappedFile;
 use crate::{FileId, JournalError, Name, Seq};
 
 const SLOTS: usize = 64;
@@ -61,7 +61,7 @@ pub enum InFlightState {
 /// The table of a group.
 #[derive(Debug)]
 pub struct InFlight {
-    map: MmapRaw,
+    map: MappedFile,
     table: Mutex<Table>,
     /// Told whenever a slot is settled.
     settled: Condvar,
@@ -108,7 +108,7 @@ impl InFlight {
             let slots = vec![0; SLOTS * SLOT_WORDS * 8];
             disk::append(Label::InFlightFill, &file, &slots).map_err(|errno| failed("write")(errno.into()))?;
         }
-        let map = MmapRaw::map_raw(&file).map_err(failed("map"))?;
+        let map = MappedFile::new(&file).map_err(failed("map"))?;
         let table = Table { free: 0, first: [UNNUMBERED; SLOTS] };
         let inflight = InFlight { map, table: Mutex::new(table), settled: Condvar::new() };
         let mut left = Vec::new();
@@ -177,11 +177,7 @@ impl InFlight {
     }
 
     fn slot(&self, index: usize) -> &[AtomicU64] {
-        debug_assert!(index < SLOTS);
-        // SAFETY: the mapping is FILE_LEN bytes long, page aligned, readable and writable, and lives as long as `self`;
-        // `index` is below SLOTS everywhere. All access is through these atomics. The file is 0600 under the group's
-        // lock and nobody shortens it, so no page of it vanishes.
-        unsafe { std::slice::from_raw_parts(self.map.as_ptr().cast::<AtomicU64>().add(index * SLOT_WORDS), SLOT_WORDS) }
+        self.map.words(index * SLOT_WORDS, SLOT_WORDS)
     }
 
     /// What a slot says; nothing when it is free or, after a power cut, makes no sense.

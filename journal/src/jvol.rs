@@ -8,13 +8,16 @@
 mod append;
 mod claim;
 mod create;
+mod drain;
 mod file;
 mod geometry;
 mod grow;
 mod index;
+mod keep;
 mod mend;
 mod open;
 mod reader;
+mod ring;
 mod spare;
 mod superblock;
 mod sync;
@@ -28,8 +31,10 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex, RwLock};
 use uuid::Uuid;
 
+use self::drain::{Drain, Ends};
 use self::file::VolumeFile;
 use self::index::PositionIndex;
+use self::ring::Ring;
 use self::sync::Flusher;
 use crate::{Clock, ClockReading, ClockTurn, Digest, HybridClock, JournalError, Seq, Timestamp};
 
@@ -39,6 +44,7 @@ pub use self::geometry::JvolGeometry;
 pub use self::grow::unfinished;
 pub use self::mend::{Found, Look, Mending};
 pub use self::reader::{JvolControls, JvolReader, RecordBytes};
+pub use self::ring::discard_ring;
 pub use self::spare::Spare;
 pub use self::window::Place;
 
@@ -56,6 +62,12 @@ pub struct Jvol {
     /// It grows once at a time.
     moving: Mutex<()>,
     tail: Mutex<Tail>,
+    /// What of it is in the file; taken after the append lock.
+    drain: Mutex<Drain>,
+    /// The last process may have left a ring, or what says where it was.
+    has_left: AtomicBool,
+    /// Records that were in that are lost.
+    has_lost: bool,
     /// Told when space was freed.
     freed: Condvar,
     flusher: Mutex<Flusher>,
@@ -86,16 +98,13 @@ struct Tail {
     /// Number and position of the next record.
     next: u64,
     position: u64,
-    /// Up to here whole pages of this lap were written; beyond, they may not be in memory.
-    data_written: u64,
-    /// The same for slots, as a record number.
-    slots_written: u64,
+    /// Where appends go before the file has them.
+    ring: Option<Arc<Ring>>,
     index: PositionIndex,
     /// Made with the first time that is asked for.
     clock: Option<HybridClock>,
     last_time: Timestamp,
     torn: bool,
-    scratch: Vec<u8>,
 }
 
 impl Tail {
@@ -107,6 +116,15 @@ impl Tail {
             self.last_time = hybrid.tick(now);
             each(index, self.last_time);
         }
+    }
+
+    /// Journal-in.
+    fn place(&self) -> ring::Place {
+        ring::Place { position: self.position, next: self.next }
+    }
+
+    fn ends(&self) -> Ends {
+        Ends { place: self.place(), out: ring::Place { position: self.out_position, next: self.out } }
     }
 
     fn data_used(&self) -> u64 {

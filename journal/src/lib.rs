@@ -18,6 +18,7 @@ mod error;
 mod id;
 mod inflight;
 mod jvol;
+mod map;
 mod marker;
 mod name;
 mod node;
@@ -36,7 +37,7 @@ pub use id::{Epoch, FileId, GroupName, GroupNameError, Seq, VolumeIndex, VolumeN
 pub use inflight::{InFlight, InFlightState, Slot};
 pub use jvol::{
     Appended, Found, JVOL_FORMAT_VERSION, Jvol, JvolControls, JvolGeometry, JvolOwner, JvolPointers, JvolReader, Look,
-    Mending, Place, RecordBytes, Reserve, Spare, unfinished,
+    Mending, Place, RecordBytes, Reserve, Spare, discard_ring, unfinished,
 };
 pub use marker::MarkerKind;
 pub use name::{Name, NameError};

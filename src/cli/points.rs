@@ -83,8 +83,9 @@ pub(super) fn open_deck(scope: Option<&Scope>, tapes: &[PathBuf], context: &Cont
     let Some(scope) = scope.filter(|_| tapes.is_empty()) else {
         return Deck::open(tapes, scope, &mut |done, total| progress.set(done, total, ""));
     };
-    let file = GroupFile::load(&context.state.existing(&scope.group)?)?;
-    let live = Live::open(&file.journal, file.uuid, file.epoch)?;
+    let group = context.state.existing(&scope.group)?;
+    let file = GroupFile::load(&group)?;
+    let live = Live::open(&group, &file)?;
     let directories: Vec<PathBuf> = file.targets.iter().map(|target| target.dir.clone()).collect();
     let (whose, volumes) = ((scope.clone(), file.uuid), file.label_volumes());
     Deck::of_group(&directories, whose, &volumes, live, &mut |done, total| progress.set(done, total, ""))

@@ -1,14 +1,15 @@
 //! The journal of a group on this machine: what is not on a tape yet.
 
-use std::path::Path;
-
 use reelfs_journal::{Amends, Epoch, Jvol, Record, Seq, Timestamp};
-use uuid::Uuid;
 
 use super::deck::{Visit, Who};
 use super::told;
 use crate::error::{Error, Result};
+use crate::group_file::GroupFile;
+use crate::lock::GroupLock;
 use crate::points::{Glance, Happening, Stretch};
+use crate::request::{self, Request};
+use crate::state::GroupDir;
 
 /// What the journal is called where tapes have names.
 pub const JOURNAL: &str = "(journal)";
@@ -25,9 +26,17 @@ impl Live {
     ///
     /// # Errors
     /// It is not there (10) or damaged (19).
-    pub fn open(path: &Path, group: Uuid, epoch: Epoch) -> Result<Live> {
-        let jvol = Jvol::open(path, group).map_err(Error::from)?;
-        Ok(Live { epoch, jvol })
+    pub fn open(group: &GroupDir, file: &GroupFile) -> Result<Live> {
+        // a mount that answers has shown all that it journaled
+        let answer = request::ask::<serde_json::Value>(group, &Request::Status, &mut |_| {});
+        // nobody else may bring in what a killed one left
+        let lock = match answer {
+            Ok(None) => GroupLock::attempt(group, "reelfs points")?.ok(),
+            Ok(Some(_)) | Err(_) => None,
+        };
+        let open = if lock.is_some() { Jvol::open } else { Jvol::glance };
+        let jvol = open(&file.journal, file.uuid).map_err(Error::from)?;
+        Ok(Live { epoch: file.epoch, jvol })
     }
 
     /// First and last record from `from` on.

@@ -22,6 +22,8 @@ use reelfs_journal::disk::{Call, Label, Mistake, Operation, Verdict, Watcher};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
+use super::domain::Domain;
+use super::ring::{SimRing, wait_for_end};
 use super::trace::Trace;
 use super::undo::{Meta, Standing, Undo};
 use crate::support::Random;
@@ -32,17 +34,6 @@ pub const PAGE: usize = 4096;
 const SECTOR: usize = 512;
 /// Earlier moments of the in-flight table that are kept.
 const MOMENTS: usize = 24;
-
-/// Which file system an object lies on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Domain {
-    /// The protected directory.
-    Volume,
-    /// The state directory and the journal volume.
-    State,
-    /// Tapes: whatever else, always durable.
-    Elsewhere,
-}
 
 /// An object that was seen.
 pub(super) struct Object {
@@ -75,6 +66,7 @@ pub(super) struct State {
     pending: HashMap<ThreadId, Meta>,
     syncing: HashMap<ThreadId, u64>,
     moments: Vec<Vec<u8>>,
+    ring: SimRing,
 }
 
 /// The disk.
@@ -123,9 +115,14 @@ impl SimDisk {
     pub fn cut_now(&self) {
         let mut state = self.state();
         if !state.is_cut {
-            state.is_cut = true;
-            self.keep_moment(&mut state);
+            self.stop(&mut state);
         }
+    }
+
+    fn stop(&self, state: &mut State) {
+        state.is_cut = true;
+        self.keep_moment(state);
+        state.ring.stop(&self.groups);
     }
 
     /// No power cut is due any more; false: the power has gone already.
@@ -169,17 +166,23 @@ impl SimDisk {
     /// can still be lost.
     pub fn kill(&self) {
         self.trace.note("KILLED".to_owned());
+        let ring = self.state().ring.file(&self.groups);
+        ring.iter().for_each(wait_for_end);
         let mut state = self.state();
         if let Some(last) = state.moments.last() {
             fs::write(&self.in_flight, last).expect("the table is ours");
         }
+        state.ring.kill();
         state.pending.clear();
         state.syncing.clear();
     }
 
     /// Leaves what the disk may hold after a power cut.
     pub fn lose(&self, random: &mut Random) {
+        let ring = self.state().ring.file(&self.groups);
+        ring.iter().for_each(wait_for_end);
         let mut state = self.state();
+        state.ring.lose(&self.groups);
         let pages: Vec<(PageOf, Vec<Vec<u8>>)> = std::mem::take(&mut state.pages)
             .into_iter()
             .map(|((ino, page), older)| {
@@ -431,8 +434,7 @@ impl Watcher for SimDisk {
         state.stamp += 1;
         if state.calls == state.cut_at {
             self.trace.call(call, " CUT");
-            state.is_cut = true;
-            self.keep_moment(&mut state);
+            self.stop(&mut state);
             return Verdict::Fail(Errno::IO);
         }
         self.trace.call(call, "");

@@ -2,8 +2,10 @@
 #![allow(dead_code, unused_imports, reason = "every test binary uses another part of it")]
 
 pub mod disk;
+pub mod domain;
 pub mod failer;
 pub mod promises;
+pub mod ring;
 pub mod site;
 pub mod trace;
 pub mod twin;

@@ -78,7 +78,9 @@ impl Site {
     pub fn open(&self) -> reelfs::error::Result<OpenGroup> {
         let mut output = Output::plain(false);
         output.quiet = true;
-        OpenGroup::open(&self.dir(), "a test", false, &output)
+        let group = OpenGroup::open(&self.dir(), "a test", false, &output)?;
+        group.begin_ring();
+        Ok(group)
     }
 
     /// What the journal holds; nobody has the group open.

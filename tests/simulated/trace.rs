@@ -68,7 +68,7 @@ fn ino(file: BorrowedFd<'_>) -> String {
 
 /// The last records of a journal that nobody has open.
 pub fn journal(path: &Path, group: Uuid) -> String {
-    let jvol = match Jvol::open(path, group) {
+    let jvol = match Jvol::glance(path, group) {
         Ok(jvol) => jvol,
         Err(error) => return format!("the journal: {error}"),
     };

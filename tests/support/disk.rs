@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
+use super::sandbox::remove_rings;
 use super::{Sandbox, tools};
 
 /// What a disk is formatted with.
@@ -81,7 +82,16 @@ impl Disk {
 }
 
 impl Drop for Disk {
+    /// What was on it is lost, and so says what its journals left in memory nothing any more.
     fn drop(&mut self) {
+        // mountinfo knows the device of a file system that answers nothing any more
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let ours = |line: &&str| line.split(' ').nth(4) == self.point.to_str();
+        let device = mounts.lines().rev().find(ours).and_then(|line| line.split(' ').nth(2)?.split_once(':'));
+        if let Some((Ok(major), Ok(minor))) = device.map(|(major, minor)| (major.parse(), minor.parse())) {
+            let device = rustix::fs::makedev(major, minor);
+            remove_rings(|ring| ring.contains(&format!("-{device:x}-")));
+        }
         drop(std::process::Command::new("umount").args(["-l", "-q"]).arg(&self.point).status());
     }
 }

@@ -137,8 +137,19 @@ impl Sandbox {
     }
 }
 
+/// Removes what is left in memory of journals: their names are made of the UUID of the group and the number of the device.
+pub(super) fn remove_rings(is_meant: impl Fn(&str) -> bool) {
+    let places = ["/run/reelfs".to_owned(), format!("/dev/shm/reelfs-{}", rustix::process::geteuid().as_raw())];
+    for ring in places.iter().filter_map(|place| fs::read_dir(place).ok()).flatten().flatten() {
+        if ring.file_name().to_str().is_some_and(&is_meant) {
+            _ = fs::remove_file(ring.path());
+        }
+    }
+}
+
 impl Drop for Sandbox {
-    /// Whatever a failed test left mounted below the sandbox is detached, so that the directory can be removed.
+    /// Whatever a failed test left mounted below the sandbox is detached, so that the directory can be removed; what killed
+    /// daemons left in memory goes with it.
     fn drop(&mut self) {
         let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
         let below = |line: &&str| line.split(' ').nth(1).is_some_and(|point| Path::new(point).starts_with(self.root()));
@@ -147,6 +158,11 @@ impl Drop for Sandbox {
             let program = if tools::find("umount").is_some() { "umount" } else { "fusermount3" };
             let flags = if program == "umount" { "-l" } else { "-uz" };
             drop(Command::new(program).args([flags, point]).status());
+        }
+        let entries = walkdir::WalkDir::new(self.root()).same_file_system(true).into_iter().flatten();
+        for group in entries.filter(|entry| entry.file_name() == "group.json") {
+            let text = fs::read_to_string(group.path()).unwrap_or_default();
+            remove_rings(|ring| ring.get(..36).is_some_and(|uuid| text.contains(uuid)));
         }
     }
 }

@@ -1,11 +1,12 @@
-//! Appending: numbers and times under one lock, data first, control data last.
+//! Appending: numbers and times under one lock, data first, control data last; into the ring, or past it.
 
-use super::geometry::{JvolGeometry, PAGE, PAGE_SLOTS, SLOT};
+use super::drain::Ends;
+use super::geometry::JvolGeometry;
+use super::ring::{Place, Ring};
 use super::{Jvol, Tail};
-use crate::disk::Label;
 use crate::{Clock, DATA_MAX, EncodedRecord, FLAG_MORE, JournalError, RECORD_DATA_MAX, Seq, Timestamp};
 
-static ZEROS: [u8; PAGE as usize] = [0; PAGE as usize];
+static PADDING: [u8; 8] = [0; 8];
 
 /// Whether an append may use the last part of the journal volume.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,8 +76,11 @@ impl Jvol {
             return Ok(appended);
         }
         reserved(appended.first, appended.last);
-        self.fail(self.write_data(&mut tail, records, total))?;
-        self.fail(self.write_control(&mut tail, records))?;
+        let end = Place { position: tail.position + total, next: first + count };
+        match tail.ring.clone().filter(|ring| ring.takes(total, count)) {
+            Some(ring) => self.put(&tail, &ring, records, end)?,
+            None => self.write(&tail, records, end)?,
+        }
         for record in records.iter() {
             let (seq, position) = (tail.next, tail.position);
             tail.index.note(seq, position);
@@ -103,54 +107,49 @@ impl Jvol {
         }
     }
 
-    /// The journal data, up to the end of its last page when that page is new in this lap and free: a page written whole
-    /// need not be read first.
-    fn write_data(&self, tail: &mut Tail, records: &[EncodedRecord<'_>], total: u64) -> Result<(), JournalError> {
+    /// Into the ring: a copy in memory. Without room there, whoever appends drains first.
+    fn put(&self, tail: &Tail, ring: &Ring, records: &[EncodedRecord<'_>], end: Place) -> Result<(), JournalError> {
+        if !ring.has_room(end) {
+            self.make_room(tail.ends(), end)?;
+        }
+        let Place { mut position, mut next } = tail.place();
+        for record in records {
+            let mut at = position;
+            for part in record.data().into_iter().chain([padding(record)]) {
+                ring.put_data(at, part);
+                at += part.len() as u64;
+            }
+            ring.put_slot(next, record.control());
+            (position, next) = (at, next + 1);
+        }
+        ring.publish(end);
+        Ok(())
+    }
+
+    /// To the file at once, after what is in the ring.
+    fn write(&self, tail: &Tail, records: &[EncodedRecord<'_>], end: Place) -> Result<(), JournalError> {
+        let mut drain = self.drain.lock();
+        let before = tail.ends();
+        self.pour(&mut drain, before)?;
         let store = self.store();
-        let end = tail.position + total;
-        let page_end = end.next_multiple_of(PAGE);
-        let is_free = page_end <= tail.out_position + store.geometry.data_size;
-        let fill = if end > tail.data_written && is_free { page_end - end } else { 0 };
         let mut parts: Vec<&[u8]> = Vec::with_capacity(3 * records.len() + 1);
         for record in records {
             parts.extend(record.data());
-            parts.push(&ZEROS[..length(space(record) - record.data_len() as u64)]);
+            parts.push(padding(record));
         }
-        parts.push(&ZEROS[..length(fill)]);
-
-        let room = store.geometry.data_to_end(tail.position);
-        let wrapped = if total + fill > room { split_off(&mut parts, room) } else { Vec::new() };
-        store.file.write_parts(Label::JvolData, &parts, store.geometry.data_place(tail.position))?;
-        if !wrapped.is_empty() {
-            store.file.write_parts(Label::JvolData, &wrapped, store.geometry.data_place(tail.position + room))?;
-        }
-        tail.data_written = tail.data_written.max((end + fill) / PAGE * PAGE);
+        let ends = Ends { place: end, ..before };
+        self.fail(drain.write_data(&store, parts, ends))?;
+        let slots: Vec<&[u8]> = records.iter().map(|record| record.control().as_slice()).collect();
+        self.fail(drain.write_slots(&store, slots, ends))?;
+        drain.skip_to(end);
         Ok(())
     }
+}
 
-    /// The control data; a page of slots that is new in this lap is written whole, like a page of data.
-    fn write_control(&self, tail: &mut Tail, records: &[EncodedRecord<'_>]) -> Result<(), JournalError> {
-        let store = self.store();
-        let (first, end) = (tail.next, tail.next + records.len() as u64);
-        let page_end = end.next_multiple_of(PAGE_SLOTS);
-        let is_free = page_end <= tail.out + store.geometry.control_slots;
-        let fill = if end > tail.slots_written && is_free { page_end - end } else { 0 };
-        let bytes = &mut tail.scratch;
-        bytes.clear();
-        for record in records {
-            bytes.extend_from_slice(record.control());
-        }
-        bytes.resize(bytes.len() + length(fill * SLOT), 0);
-
-        let room = store.geometry.slots_to_end(first);
-        let (piece, wrapped) = bytes.split_at(bytes.len().min(length(room * SLOT)));
-        store.file.write(Label::JvolControl, piece, store.geometry.slot_offset(first))?;
-        if !wrapped.is_empty() {
-            store.file.write(Label::JvolControl, wrapped, store.geometry.slot_offset(first + room))?;
-        }
-        tail.slots_written = tail.slots_written.max((end + fill) / PAGE_SLOTS * PAGE_SLOTS);
-        Ok(())
-    }
+/// Zeros up to where the next record starts.
+fn padding(record: &EncodedRecord<'_>) -> &'static [u8] {
+    let padding = space(record) - record.data_len() as u64;
+    &PADDING[..usize::try_from(padding).unwrap_or(0)]
 }
 
 /// Whether a reader would take the record; a longer one would stand in the journal like damage.
@@ -161,26 +160,4 @@ fn is_readable(record: &EncodedRecord<'_>) -> bool {
 /// Bytes of the data area that a record takes.
 fn space(record: &EncodedRecord<'_>) -> u64 {
     JvolGeometry::aligned(record.data_len() as u64)
-}
-
-/// A length that is known to fit into memory.
-fn length(bytes: u64) -> usize {
-    usize::try_from(bytes).unwrap_or(usize::MAX)
-}
-
-/// Leaves the first `at` bytes and gives back the rest.
-fn split_off<'a>(parts: &mut Vec<&'a [u8]>, at: u64) -> Vec<&'a [u8]> {
-    let mut left = length(at);
-    for index in 0..parts.len() {
-        let part = parts[index];
-        if part.len() > left {
-            let mut rest = parts.split_off(index);
-            let (kept, moved) = part.split_at(left);
-            rest[0] = moved;
-            parts.push(kept);
-            return rest;
-        }
-        left -= part.len();
-    }
-    Vec::new()
 }

@@ -11,8 +11,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::create::{fill_zeros, write_superblocks};
+use super::drain::Drain;
 use super::file::VolumeFile;
-use super::geometry::{JvolGeometry, PAGE, PAGE_SLOTS, SLOT};
+use super::geometry::{JvolGeometry, PAGE, SLOT};
+use super::keep::give_up;
 use super::superblock::Superblock;
 use super::sync::{SuperblockWriter, now};
 use super::{Jvol, Store, Tail};
@@ -59,6 +61,10 @@ impl Jvol {
         if size / PAGE * PAGE <= old.geometry.size {
             return Err(JournalError::NoGrowth { path: self.path(), asked: size, present: old.geometry.size });
         }
+        // its name has the inode number of the old file
+        if !self.has_lost_ring() {
+            self.forget_left()?;
+        }
         let beside = unfinished(&old.file.path);
         let grown = self.grow_beside(&old, &beside, JvolGeometry::new(size), progress);
         if grown.is_err() {
@@ -86,11 +92,9 @@ impl Jvol {
             Copied { next: tail.out, position: tail.out_position }
         };
         for _ in 0..ROUNDS {
-            let (end, left) = {
-                let tail = self.tail.lock();
-                let left = (tail.next - copied.next > SLOTS) || (tail.position - copied.position > CHUNK);
-                (Copied { next: tail.next, position: tail.position }, left)
-            };
+            let end = self.drain()?;
+            let left = (end.next - copied.next > SLOTS) || (end.position - copied.position > CHUNK);
+            let end = Copied { next: end.next, position: end.position };
             if !left {
                 break;
             }
@@ -119,23 +123,37 @@ impl Jvol {
     ) -> Result<(), JournalError> {
         let old = self.store();
         let mut tail = self.tail.lock();
+        let mut drain = self.drain.lock();
+        self.pour(&mut drain, tail.ends())?;
         let end = Copied { next: tail.next, position: tail.position };
         copy(Label::JvolGrowCopy, &old, &new, copied, end, &mut |_| {})?;
         let superblock = self.superblock_of(&tail, new.geometry, writer.generation + 1);
         write_superblocks(&new.file, &superblock, (Label::JvolGrowSuperblocks, Label::JvolGrowLastSync))?;
         let path = old.file.path.clone();
         let failed = |operation| move |source| JournalError::Io { operation, path: beside.to_owned(), source };
-        disk::rename(Label::JvolGrowName, beside, &path).map_err(failed("rename"))?;
+        // it is the old file's, and empty
+        give_up(&mut tail, &mut drain);
+        let renamed = disk::rename(Label::JvolGrowName, beside, &path).map_err(failed("rename"));
+        if renamed.is_err() {
+            self.renew_ring(&mut tail, &mut drain);
+        }
+        renamed?;
         // the name is the new file's now, whatever comes
         new.file.path.clone_from(&path);
         let named = self.fail(disk::sync_parent(Label::JvolGrowNameSync, &path).map_err(failed("sync directory")));
-        self.install(new, &mut tail, writer, &superblock);
+        self.install(new, (&mut tail, &mut drain), writer, &superblock);
         tracing::info!(path = %path.display(), size = superblock.geometry.size, last = %Seq(superblock.durable), "grown");
         named
     }
 
     /// From now on this file is the journal volume; what it holds is durable.
-    pub(super) fn install(&self, new: Store, tail: &mut Tail, writer: &mut SuperblockWriter, superblock: &Superblock) {
+    pub(super) fn install(
+        &self,
+        new: Store,
+        (tail, drain): (&mut Tail, &mut Drain),
+        writer: &mut SuperblockWriter,
+        superblock: &Superblock,
+    ) {
         *writer = SuperblockWriter {
             generation: superblock.generation,
             slot: 1,
@@ -143,13 +161,13 @@ impl Jvol {
             durable: superblock.durable,
             written: now(),
         };
-        (tail.data_written, tail.slots_written) =
-            (tail.position.next_multiple_of(PAGE), tail.next.next_multiple_of(PAGE_SLOTS));
+        drain.begin_at(tail.place());
         {
             let mut flusher = self.flusher.lock();
             (flusher.durable, flusher.durable_position) = (superblock.durable, superblock.durable_position);
         }
         *self.store.write() = Arc::new(new);
+        self.renew_ring(tail, drain);
     }
 
     pub(super) fn superblock_of(&self, tail: &Tail, geometry: JvolGeometry, generation: u64) -> Superblock {

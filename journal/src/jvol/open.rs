@@ -8,10 +8,11 @@ use std::sync::atomic::AtomicBool;
 use parking_lot::{Condvar, Mutex, RwLock};
 use uuid::Uuid;
 
+use super::drain::{Drain, bring_in};
 use super::file::VolumeFile;
-use super::geometry::{PAGE, SLOT};
 use super::index::PositionIndex;
 use super::reader::JvolControls;
+use super::ring::{self, Left, Place};
 use super::superblock::{Chosen, SUPERBLOCK_LEN, Superblock};
 use super::sync::{Flusher, SuperblockWriter};
 use super::{Jvol, Store, Tail};
@@ -22,15 +23,49 @@ use crate::{CONTROL_LEN, FLAG_MORE, JournalError, Record, RecordError, Seq};
 const VERIFIED: u64 = 4 << 20;
 
 impl Jvol {
-    /// Opens the journal volume of a group and finds journal-in. Nothing is repaired: see [`Jvol::torn`].
+    /// Opens the journal volume of a group and finds journal-in, after the file got what a killed process left in its ring:
+    /// whoever opens it holds the group's lock. Nothing is repaired: see [`Jvol::torn`].
     ///
     /// # Errors
     /// [`JournalError::Foreign`], [`JournalError::Version`], [`JournalError::OtherGroup`], [`JournalError::Truncated`];
     /// [`JournalError::Damaged`] when a record at or before the durable watermark is not there.
     pub fn open(path: &Path, group: Uuid) -> Result<Jvol, JournalError> {
         let (file, chosen) = open_file(path, group, true)?;
+        let store = Store { file, geometry: chosen.superblock.geometry };
+        let superblock = &chosen.superblock;
+        let out = Place { position: superblock.out_position, next: superblock.out };
+        let (head, is_lost) = match ring::look(&store.file, store.geometry, group)? {
+            Left::Nothing => (0, false),
+            Left::Lost => (0, true),
+            Left::Ring(ring) => {
+                bring_in(&store, &ring, out)?;
+                (ring.head().next, false)
+            }
+        };
+        let mut jvol = Jvol::find_in(store.file, &chosen)?;
+        let next = jvol.tail.get_mut().next;
+        jvol.has_lost = is_lost || next < head;
+        *jvol.has_left.get_mut() = true;
+        if jvol.has_lost {
+            tracing::warn!(path = %path.display(), next, head, "the journal lacks what was in its ring");
+        }
+        Ok(jvol)
+    }
+
+    /// Opens the journal volume of a group to read it, while another process may write it: what that has in its ring is not
+    /// seen.
+    ///
+    /// # Errors
+    /// As [`Jvol::open`].
+    pub fn glance(path: &Path, group: Uuid) -> Result<Jvol, JournalError> {
+        let (file, chosen) = open_file(path, group, true)?;
+        Jvol::find_in(file, &chosen)
+    }
+
+    fn find_in(file: VolumeFile, chosen: &Chosen) -> Result<Jvol, JournalError> {
+        let path = file.path.clone();
         let watermark = chosen.superblock.durable;
-        let mut jvol = Jvol::assemble(file, &chosen);
+        let mut jvol = Jvol::assemble(file, chosen);
         jvol.scan(&chosen.superblock)?;
         let is_cut_short = jvol.verify(watermark)?;
         jvol.settle_end()?;
@@ -50,13 +85,11 @@ impl Jvol {
             out_digest: superblock.out_digest,
             next: superblock.out,
             position: superblock.out_position,
-            data_written: 0,
-            slots_written: 0,
+            ring: None,
             index: PositionIndex::default(),
             clock: None,
             last_time: superblock.last_time,
             torn: false,
-            scratch: Vec::new(),
         };
         // the chosen slot may be on its way to the disk still; when the other is whole, it alone may be written again
         let (slot, dirty) = if chosen.both { (chosen.slot, true) } else { (1 - chosen.slot, false) };
@@ -71,7 +104,10 @@ impl Jvol {
             store: RwLock::new(Arc::new(Store { file, geometry: superblock.geometry })),
             group: superblock.group,
             moving: Mutex::new(()),
+            drain: Mutex::new(Drain::at(tail.place())),
             tail: Mutex::new(tail),
+            has_left: AtomicBool::new(false),
+            has_lost: false,
             freed: Condvar::new(),
             flusher: Mutex::new(Flusher {
                 durable: superblock.durable,
@@ -188,8 +224,7 @@ impl Jvol {
         let mut slot = Vec::new();
         let tail = self.tail.get_mut();
         let (out, next) = (tail.out, tail.next);
-        (tail.data_written, tail.slots_written) =
-            (tail.position.next_multiple_of(PAGE), next.next_multiple_of(PAGE / SLOT));
+        *self.drain.get_mut() = Drain::at(tail.place());
         if next > out {
             self.read_slots(next - 1, 1, &mut slot)?;
             let mut control = [0; CONTROL_LEN];

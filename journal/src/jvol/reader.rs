@@ -97,7 +97,7 @@ impl Jvol {
         let store = self.store();
         let count = count.min(store.geometry.slots_to_end(seq)).min(SLOTS_MAX);
         bytes.resize(usize::try_from(count * SLOT).unwrap_or(0), 0);
-        store.file.read(bytes, store.geometry.slot_offset(seq))
+        self.read_control(&store, seq, bytes)
     }
 }
 
@@ -213,12 +213,13 @@ impl<'a> JvolReader<'a> {
             self.data.copy_within(start..start + index(kept), 0);
         }
         (self.data_start, self.data_end) = (position, position + kept);
-        let store = self.controls.jvol.store();
+        let jvol = self.controls.jvol;
+        let store = jvol.store();
         while self.data_end < position + wanted {
             let piece = store.geometry.data_to_end(self.data_end).min(position + wanted - self.data_end);
             let at = index(self.data_end - position);
             let bytes = &mut self.data[at..at + index(piece)];
-            store.file.read(bytes, store.geometry.data_place(self.data_end))?;
+            jvol.read_data(&store, self.data_end, bytes)?;
             self.data_end += piece;
         }
         Ok(())

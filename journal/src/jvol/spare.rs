@@ -12,8 +12,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::create::write_superblocks;
+use super::drain::{Drain, copy_out};
 use super::file::VolumeFile;
 use super::grow::{Copied, copy};
+use super::keep::give_up;
 use super::open::read_superblock;
 use super::superblock::Superblock;
 use super::{Jvol, Store, Tail};
@@ -108,9 +110,10 @@ impl Jvol {
         let new = self.open_spare(&path)?;
         let mut writer = self.wait_for_writer();
         let mut tail = self.tail.lock();
+        let mut drain = self.drain.lock();
         let moved = (|| {
             let superblock = self.superblock_of(&tail, new.geometry, writer.generation + 1);
-            let is_whole = self.salvage(&old, &new, &tail, &superblock);
+            let is_whole = self.salvage(&old, &new, (&tail, &drain), &superblock);
             let superblock = if is_whole { superblock } else { broken_off(superblock) };
             if !is_whole {
                 write_superblocks(&new.file, &superblock, SUPERBLOCKS)?;
@@ -123,10 +126,12 @@ impl Jvol {
                 (superblock.out, superblock.out_position, superblock.out_digest);
             tail.index.free(superblock.out);
             self.lost.store(!is_whole, Ordering::SeqCst);
-            self.install(new, &mut tail, &mut writer, &superblock);
+            give_up(&mut tail, &mut drain);
+            self.install(new, (&mut tail, &mut drain), &mut writer, &superblock);
             self.failed.store(false, Ordering::Release);
             tracing::warn!(path = %path.display(), is_whole, next = %Seq(tail.next), "the journal goes on in a spare");
         });
+        drop(drain);
         drop(tail);
         self.hand_back(writer);
         self.freed.notify_all();
@@ -145,11 +150,16 @@ impl Jvol {
         Ok(Store { file, geometry: superblock.geometry })
     }
 
-    /// Copies everything held and reads it back from the spare; whether all of it is there, durable.
-    fn salvage(&self, old: &Store, new: &Store, tail: &Tail, superblock: &Superblock) -> bool {
+    /// Copies everything held, from the old file and what only the ring has, and reads it back from the spare; whether all of it is
+    /// there, durable.
+    fn salvage(&self, old: &Store, new: &Store, (tail, drain): (&Tail, &Drain), superblock: &Superblock) -> bool {
         let from = Copied { next: tail.out, position: tail.out_position };
-        let end = Copied { next: tail.next, position: tail.position };
+        let end = Copied { next: drain.done.next, position: drain.done.position };
         let copied = copy(Label::JvolSpareCopy, old, new, from, end, &mut |_| {});
+        let copied = copied.and_then(|()| match &drain.ring {
+            Some(ring) => copy_out(Label::JvolSpareCopy, &new.file, (ring, drain.done), new.geometry, tail.place()),
+            None => Ok(()),
+        });
         let copied = copied.and_then(|()| write_superblocks(&new.file, superblock, SUPERBLOCKS));
         let checked = copied.and_then(|()| {
             let spare = Jvol::open(&new.file.path, self.group)?;

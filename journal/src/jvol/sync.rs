@@ -122,7 +122,10 @@ impl Jvol {
         self.flush_all()?;
         let mut writer = self.take_writer()?;
         self.write_superblock(&mut writer, None)?;
-        self.flush(&mut writer).map(|_| ())
+        self.flush(&mut writer)?;
+        self.end_ring()?;
+        // what is lost with it is the business of whoever opens the volumes
+        if self.has_lost_ring() { Ok(()) } else { self.forget_left() }
     }
 
     /// Makes everything durable and notes that, and goes on: what does not read back later is damage then, and no torn tail.
@@ -180,10 +183,8 @@ impl Jvol {
 
     /// Flushes, and knows what that made durable.
     fn flush(&self, writer: &mut SuperblockWriter) -> Result<Seq, JournalError> {
-        let (last, position) = {
-            let tail = self.tail.lock();
-            (tail.next - 1, tail.position)
-        };
+        let end = self.drain()?;
+        let (last, position) = (end.next - 1, end.position);
         self.fail(self.store().file.sync(Label::JvolSync))?;
         if writer.dirty {
             (writer.dirty, writer.slot) = (false, 1 - writer.slot);

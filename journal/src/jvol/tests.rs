@@ -13,6 +13,7 @@ mod crash;
 mod damage;
 mod growth;
 mod model;
+mod ring;
 
 const GROUP: Uuid = Uuid::from_u128(0xfeed);
 const SIZE: u64 = Jvol::SIZE_MIN;

@@ -6,6 +6,7 @@ use std::path::Path;
 use uuid::Uuid;
 
 use super::Jvol;
+use super::drain::Drain;
 use super::file::VolumeFile;
 use super::open::read_superblock;
 use crate::{JournalError, Seq};
@@ -25,6 +26,7 @@ impl Jvol {
     /// # Errors
     /// [`JournalError::NotHeld`]; otherwise as [`Jvol::read`].
     pub fn place(&self, seq: Seq) -> Result<Place, JournalError> {
+        self.drain_before(seq.0)?;
         Ok(Place { seq, position: self.locate(seq.0)? })
     }
 
@@ -47,6 +49,7 @@ impl Jvol {
         let mut jvol = Jvol::assemble(file, &chosen);
         let tail = jvol.tail.get_mut();
         (tail.next, tail.position) = (next.seq.0, next.position);
+        *jvol.drain.get_mut() = Drain::at(tail.place());
         Ok(jvol)
     }
 }

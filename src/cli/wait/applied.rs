@@ -41,7 +41,7 @@ pub(in crate::cli) fn resolve(group: &GroupDir, text: &str, context: &Context) -
         }
         Point::Marker { name, back: 0 } if marker(&name).is_some() => Ok(marker(&name).unwrap_or(Seq::ZERO)),
         Point::Marker { name, back } => {
-            let live = Live::open(&file.journal, file.uuid, file.epoch)?;
+            let live = Live::open(group, &file)?;
             let tapes: Vec<_> = file.targets.iter().map(|target| target.dir.clone()).collect();
             let deck = Deck::of_group(
                 &tapes,

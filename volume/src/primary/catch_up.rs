@@ -106,6 +106,7 @@ impl Primary {
             closed: last.is_none_or(|last| last.clean.is_some()) && !cut_off.is_telling,
             same_boot: last.is_none_or(|last| parts(&last.boot).0 == boot),
             same_mount: last.is_none_or(|last| is_same_mount(parts(&last.boot).1, mount)),
+            ring: !self.jvol().has_lost_ring(),
             disk_refused: false,
             clock_back,
             begun: cut_off.has_begun_epoch,

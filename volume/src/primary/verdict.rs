@@ -1,6 +1,6 @@
 //! What an opening does about how the last session ended: from facts to a verdict, one row for each case.
 //!
-//! | same volume | closed | boot and mounts | disk refused | clock back | epoch begun | dirty map | activity known | room | verdict |
+//! | same volume | closed | boot, mounts, ring | disk refused | clock back | epoch begun | dirty map | activity | room | verdict |
 //! |---|---|---|---|---|---|---|---|---|---|
 //! | no | - | - | - | - | - | - | - | - | new epoch |
 //! | yes | - | - | - | yes | - | - | - | - | new epoch, after a redo where something was lost |
@@ -8,7 +8,7 @@
 //! | yes | no | same | no | no | yes | - | - | - | the same |
 //! | yes | yes | - | - | no | no | yes | - | - | go on suspended |
 //! | yes | no | same | no | no | no | yes | - | - | go on suspended |
-//! | yes | yes, or no with the same boot and mounts | | no | no | no | no | - | yes | adopt |
+//! | yes | yes, or no with the same boot, mounts and ring | | no | no | no | no | - | yes | adopt |
 //! | as before | | | | no | no | no | - | no | new epoch: more than the journal takes |
 //! | yes | no | other, or refused | | no | - | yes | - | - | new epoch: the map is not on disk change by change |
 //! | yes | no | other, or refused | | no | - | no | no | - | new epoch: the journal does not say what is active |
@@ -29,6 +29,8 @@ pub enum NewEpoch {
     /// The machine stopped while nothing was journaled (the dirty map may lack what the volume has), or under a version that did not
     /// say what may change.
     PowerCut,
+    /// The ring before the journal went while nothing was journaled, likewise.
+    RingGone,
     /// The disk of the volume refused what had been written to it, likewise.
     DiskRefused,
     /// The clock shows a time before the last session: change times say nothing.
@@ -46,6 +48,8 @@ pub enum Lost {
     /// The machine, or the disk, stopped without closing it: what of the volume reached the disk, and what of the journal, the
     /// kernel decided for each page by itself.
     PowerCut,
+    /// The ring before the journal is gone, and records with it: somebody removed it after its daemon was killed.
+    RingGone,
     /// The disk of the volume refused what had been written to it: the kernel may have thrown that away.
     DiskRefused,
 }
@@ -61,6 +65,8 @@ pub(super) struct Facts {
     pub(super) same_boot: bool,
     /// The file system was not mounted anew since.
     pub(super) same_mount: bool,
+    /// No record of the last session went with the ring before the journal.
+    pub(super) ring: bool,
     /// The disk refused what was written to it.
     pub(super) disk_refused: bool,
     /// It is earlier than it was.
@@ -93,10 +99,11 @@ pub(super) enum Verdict {
 impl Facts {
     /// Why something may be lost, if so.
     pub(super) fn lost(&self) -> Option<Lost> {
-        match (self.same_volume && !self.closed, self.same_boot && self.same_mount, self.disk_refused) {
-            (false, _, _) | (true, true, false) => None,
-            (true, false, _) => Some(Lost::PowerCut),
-            (true, true, true) => Some(Lost::DiskRefused),
+        match (self.same_volume && !self.closed, self.same_boot && self.same_mount, self.ring, self.disk_refused) {
+            (false, _, _, _) | (true, true, true, false) => None,
+            (true, false, _, _) => Some(Lost::PowerCut),
+            (true, true, false, _) => Some(Lost::RingGone),
+            (true, true, true, true) => Some(Lost::DiskRefused),
         }
     }
 
@@ -108,6 +115,7 @@ impl Facts {
             (true, false, Some(lost), true, _, _) | (true, false, Some(lost), false, false, _) => {
                 Verdict::NewEpoch(match lost {
                     Lost::PowerCut => NewEpoch::PowerCut,
+                    Lost::RingGone => NewEpoch::RingGone,
                     Lost::DiskRefused => NewEpoch::DiskRefused,
                 })
             }
@@ -122,13 +130,14 @@ impl Facts {
 }
 
 /// A row: what each fact must be, in the order of [`HEADINGS`]; `None` is either.
-type Row = ([Option<bool>; 10], Verdict);
+type Row = ([Option<bool>; 11], Verdict);
 
-const HEADINGS: [&str; 10] = [
+const HEADINGS: [&str; 11] = [
     "same volume",
     "closed",
     "same boot",
     "same mounts",
+    "ring there",
     "disk refused",
     "clock went back",
     "epoch begun",
@@ -140,29 +149,33 @@ const HEADINGS: [&str; 10] = [
 const YES: Option<bool> = Some(true);
 const NO: Option<bool> = Some(false);
 
-const ROWS: [Row; 22] = [
-    ([NO, None, None, None, None, None, None, None, None, None], Verdict::NewEpoch(NewEpoch::OtherVolume)),
-    ([YES, None, None, None, None, YES, None, None, None, None], Verdict::NewEpoch(NewEpoch::ClockWentBack)),
-    ([YES, YES, None, None, None, NO, YES, None, None, None], Verdict::NewEpoch(NewEpoch::CutOff)),
-    ([YES, NO, YES, YES, NO, NO, YES, None, None, None], Verdict::NewEpoch(NewEpoch::CutOff)),
-    ([YES, YES, None, None, None, NO, NO, YES, None, None], Verdict::StaySuspended),
-    ([YES, YES, None, None, None, NO, NO, NO, None, YES], Verdict::Adopt),
-    ([YES, YES, None, None, None, NO, NO, NO, None, NO], Verdict::NewEpoch(NewEpoch::TooMuchChanged)),
-    ([YES, NO, YES, YES, NO, NO, NO, YES, None, None], Verdict::StaySuspended),
-    ([YES, NO, YES, YES, NO, NO, NO, NO, None, YES], Verdict::Adopt),
-    ([YES, NO, YES, YES, NO, NO, NO, NO, None, NO], Verdict::NewEpoch(NewEpoch::TooMuchChanged)),
-    ([YES, NO, YES, YES, YES, NO, None, YES, None, None], Verdict::NewEpoch(NewEpoch::DiskRefused)),
-    ([YES, NO, YES, YES, YES, NO, None, NO, NO, None], Verdict::NewEpoch(NewEpoch::DiskRefused)),
-    ([YES, NO, YES, YES, YES, NO, None, NO, YES, YES], Verdict::Restate),
-    ([YES, NO, YES, YES, YES, NO, None, NO, YES, NO], Verdict::Suspend),
-    ([YES, NO, YES, NO, None, NO, None, YES, None, None], Verdict::NewEpoch(NewEpoch::PowerCut)),
-    ([YES, NO, YES, NO, None, NO, None, NO, NO, None], Verdict::NewEpoch(NewEpoch::PowerCut)),
-    ([YES, NO, YES, NO, None, NO, None, NO, YES, YES], Verdict::Restate),
-    ([YES, NO, YES, NO, None, NO, None, NO, YES, NO], Verdict::Suspend),
-    ([YES, NO, NO, None, None, NO, None, YES, None, None], Verdict::NewEpoch(NewEpoch::PowerCut)),
-    ([YES, NO, NO, None, None, NO, None, NO, NO, None], Verdict::NewEpoch(NewEpoch::PowerCut)),
-    ([YES, NO, NO, None, None, NO, None, NO, YES, YES], Verdict::Restate),
-    ([YES, NO, NO, None, None, NO, None, NO, YES, NO], Verdict::Suspend),
+const ROWS: [Row; 26] = [
+    ([NO, None, None, None, None, None, None, None, None, None, None], Verdict::NewEpoch(NewEpoch::OtherVolume)),
+    ([YES, None, None, None, None, None, YES, None, None, None, None], Verdict::NewEpoch(NewEpoch::ClockWentBack)),
+    ([YES, YES, None, None, None, None, NO, YES, None, None, None], Verdict::NewEpoch(NewEpoch::CutOff)),
+    ([YES, NO, YES, YES, YES, NO, NO, YES, None, None, None], Verdict::NewEpoch(NewEpoch::CutOff)),
+    ([YES, YES, None, None, None, None, NO, NO, YES, None, None], Verdict::StaySuspended),
+    ([YES, YES, None, None, None, None, NO, NO, NO, None, YES], Verdict::Adopt),
+    ([YES, YES, None, None, None, None, NO, NO, NO, None, NO], Verdict::NewEpoch(NewEpoch::TooMuchChanged)),
+    ([YES, NO, YES, YES, YES, NO, NO, NO, YES, None, None], Verdict::StaySuspended),
+    ([YES, NO, YES, YES, YES, NO, NO, NO, NO, None, YES], Verdict::Adopt),
+    ([YES, NO, YES, YES, YES, NO, NO, NO, NO, None, NO], Verdict::NewEpoch(NewEpoch::TooMuchChanged)),
+    ([YES, NO, YES, YES, YES, YES, NO, None, YES, None, None], Verdict::NewEpoch(NewEpoch::DiskRefused)),
+    ([YES, NO, YES, YES, YES, YES, NO, None, NO, NO, None], Verdict::NewEpoch(NewEpoch::DiskRefused)),
+    ([YES, NO, YES, YES, YES, YES, NO, None, NO, YES, YES], Verdict::Restate),
+    ([YES, NO, YES, YES, YES, YES, NO, None, NO, YES, NO], Verdict::Suspend),
+    ([YES, NO, YES, YES, NO, None, NO, None, YES, None, None], Verdict::NewEpoch(NewEpoch::RingGone)),
+    ([YES, NO, YES, YES, NO, None, NO, None, NO, NO, None], Verdict::NewEpoch(NewEpoch::RingGone)),
+    ([YES, NO, YES, YES, NO, None, NO, None, NO, YES, YES], Verdict::Restate),
+    ([YES, NO, YES, YES, NO, None, NO, None, NO, YES, NO], Verdict::Suspend),
+    ([YES, NO, YES, NO, None, None, NO, None, YES, None, None], Verdict::NewEpoch(NewEpoch::PowerCut)),
+    ([YES, NO, YES, NO, None, None, NO, None, NO, NO, None], Verdict::NewEpoch(NewEpoch::PowerCut)),
+    ([YES, NO, YES, NO, None, None, NO, None, NO, YES, YES], Verdict::Restate),
+    ([YES, NO, YES, NO, None, None, NO, None, NO, YES, NO], Verdict::Suspend),
+    ([YES, NO, NO, None, None, None, NO, None, YES, None, None], Verdict::NewEpoch(NewEpoch::PowerCut)),
+    ([YES, NO, NO, None, None, None, NO, None, NO, NO, None], Verdict::NewEpoch(NewEpoch::PowerCut)),
+    ([YES, NO, NO, None, None, None, NO, None, NO, YES, YES], Verdict::Restate),
+    ([YES, NO, NO, None, None, None, NO, None, NO, YES, NO], Verdict::Suspend),
 ];
 
 fn words(verdict: Verdict) -> &'static str {
@@ -175,7 +188,9 @@ fn words(verdict: Verdict) -> &'static str {
         Verdict::NewEpoch(NewEpoch::ClockWentBack) => {
             "a new epoch: change times say nothing; after a power cut the journal is done again first"
         }
-        Verdict::NewEpoch(NewEpoch::PowerCut | NewEpoch::DiskRefused) => "a new epoch: nobody knows what was lost",
+        Verdict::NewEpoch(NewEpoch::PowerCut | NewEpoch::RingGone | NewEpoch::DiskRefused) => {
+            "a new epoch: nobody knows what was lost"
+        }
         Verdict::NewEpoch(NewEpoch::CutOff) => "a new epoch, as an opening that was cut off had begun",
         Verdict::NewEpoch(NewEpoch::TooMuchChanged) => "a new epoch: telling it would fill half of the journal",
     }
@@ -189,7 +204,7 @@ pub fn table() -> String {
         Some(true) => "yes",
         Some(false) => "no",
     };
-    let mut table = format!("| {} | then |\n|{}\n", HEADINGS.join(" | "), "---|".repeat(11));
+    let mut table = format!("| {} | then |\n|{}\n", HEADINGS.join(" | "), "---|".repeat(12));
     for (facts, verdict) in &ROWS {
         let cells: Vec<&str> = facts.iter().map(cell).collect();
         table.push_str(&format!("| {} | {} |\n", cells.join(" | "), words(*verdict)));
@@ -204,22 +219,23 @@ mod tests {
     #[test]
     fn every_combination_of_facts_has_one_row_and_the_program_goes_by_it() {
         let mut met = [0; ROWS.len()];
-        for bits in 0..1_u32 << 10 {
+        for bits in 0..1_u32 << 11 {
             let fact = |index: u32| bits & (1 << index) != 0;
             let facts = Facts {
                 same_volume: fact(0),
                 closed: fact(1),
                 same_boot: fact(2),
                 same_mount: fact(3),
-                disk_refused: fact(4),
-                clock_back: fact(5),
-                begun: fact(6),
-                map: fact(7),
-                active: fact(8),
-                room: fact(9),
+                ring: fact(4),
+                disk_refused: fact(5),
+                clock_back: fact(6),
+                begun: fact(7),
+                map: fact(8),
+                active: fact(9),
+                room: fact(10),
             };
             let holds =
-                |row: &Row| (0..10).all(|index| row.0[index as usize].is_none_or(|wanted| wanted == fact(index)));
+                |row: &Row| (0..11).all(|index| row.0[index as usize].is_none_or(|wanted| wanted == fact(index)));
             let rows: Vec<usize> = (0..ROWS.len()).filter(|&row| holds(&ROWS[row])).collect();
             assert_eq!(rows.len(), 1, "{facts:?} has rows {rows:?}");
             assert_eq!(ROWS[rows[0]].1, facts.verdict(), "{facts:?}");

@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 
+use super::ring::memory;
 use super::*;
 
 #[derive(Debug, Clone)]
@@ -29,9 +30,10 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
 
     #[test]
-    fn holds_what_a_vector_holds(steps in prop::collection::vec(step(), 1..120)) {
-        let fixture = Fixture::new();
-        let mut jvol = fixture.open();
+    fn holds_what_a_vector_holds(steps in prop::collection::vec(step(), 1..120), has_ring in any::<bool>()) {
+        let (fixture, memory) = (Fixture::new(), memory());
+        let open = || if has_ring { fixture.open_with_ring(&memory) } else { fixture.open() };
+        let mut jvol = open();
         let (mut out, mut model) = (1_u64, Vec::new());
         for step in steps {
             match step {
@@ -56,12 +58,12 @@ proptest! {
                 }
                 Step::Kill => {
                     drop(jvol);
-                    jvol = fixture.open();
+                    jvol = open();
                     prop_assert_eq!(held(&jvol), model.clone());
                 }
                 Step::Close => {
                     jvol.close().expect("close");
-                    jvol = fixture.open();
+                    jvol = open();
                     prop_assert_eq!(jvol.pointers().durable.next(), jvol.pointers().next);
                 }
             }

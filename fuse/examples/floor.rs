@@ -1,0 +1,296 @@
+//! A FUSE file system that does nothing but answer: what the kernel's way to a daemon and back costs at least.
+//!
+//! It keeps names and sizes in memory and forgets what is written. Its requests are as few, and its threads linger, as those of the
+//! mount. `REELFS_FLOOR="target/release/examples/floor {source} {point}" cargo bench --bench mount` measures it beside a
+//! peer and reelfs; no file system that is told of each change by a request can be faster.
+
+#[path = "../src/kernel.rs"]
+#[expect(unused_imports, reason = "the mount uses more of it")]
+mod kernel;
+#[path = "../src/linger.rs"]
+mod linger;
+
+use std::collections::{BTreeMap, HashMap};
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use kernel::{
+    Config, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo, InitFlags, KernelConfig,
+    KernelErrno, LockOwner, MountOption, OpenFlags, ReplyAttr, ReplyCreate, ReplyDirectory, ReplyDirectoryPlus,
+    ReplyEmpty, ReplyEntry, ReplyOpen, ReplyWrite, Request, Session, SessionACL, TimeOrNow, WriteFlags,
+};
+use linger::Linger;
+use parking_lot::Mutex;
+
+const ROOT: u64 = 1;
+const TTL: Duration = Duration::from_secs(3600);
+const REQUEST_MAX: u32 = 1 << 20;
+
+struct Node {
+    attributes: FileAttr,
+    names: BTreeMap<OsString, u64>,
+}
+
+struct Nodes {
+    nodes: HashMap<u64, Node>,
+    last: u64,
+}
+
+impl Nodes {
+    fn make(&mut self, parent: u64, name: &OsStr, kind: FileType, mode: u32, owner: (u32, u32)) -> Option<FileAttr> {
+        self.last += 1;
+        let made = attributes(self.last, kind, mode, owner);
+        let names = &mut self.nodes.get_mut(&parent)?.names;
+        if names.contains_key(name) {
+            return None;
+        }
+        names.insert(name.to_owned(), self.last);
+        self.nodes.insert(self.last, Node { attributes: made, names: BTreeMap::new() });
+        Some(made)
+    }
+
+    fn find(&self, parent: u64, name: &OsStr) -> Option<FileAttr> {
+        let child = self.nodes.get(&parent)?.names.get(name)?;
+        self.nodes.get(child).map(|node| node.attributes)
+    }
+}
+
+fn attributes(ino: u64, kind: FileType, mode: u32, (uid, gid): (u32, u32)) -> FileAttr {
+    FileAttr {
+        ino: INodeNo(ino),
+        size: 0,
+        blocks: 0,
+        atime: UNIX_EPOCH,
+        mtime: UNIX_EPOCH,
+        ctime: UNIX_EPOCH,
+        crtime: UNIX_EPOCH,
+        kind,
+        perm: u16::try_from(mode & 0o7777).unwrap_or(0),
+        nlink: if kind == FileType::Directory { 2 } else { 1 },
+        uid,
+        gid,
+        rdev: 0,
+        blksize: 4096,
+        flags: 0,
+    }
+}
+
+struct Floor {
+    nodes: Mutex<Nodes>,
+    linger: Arc<Linger>,
+}
+
+impl Floor {
+    fn remove(&self, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let nodes = &mut *self.nodes.lock();
+        match nodes.nodes.get_mut(&parent.0).and_then(|node| node.names.remove(name)) {
+            Some(child) => {
+                nodes.nodes.remove(&child);
+                reply.ok();
+            }
+            None => reply.error(KernelErrno::ENOENT),
+        }
+    }
+
+    fn list(&self, ino: INodeNo, offset: u64) -> Vec<(u64, OsString, FileAttr)> {
+        let nodes = self.nodes.lock();
+        let Some(node) = nodes.nodes.get(&ino.0) else { return Vec::new() };
+        let entries = node.names.iter().enumerate().skip(usize::try_from(offset).unwrap_or(usize::MAX));
+        let known = |(index, (name, child)): (usize, (&OsString, &u64))| {
+            Some((index as u64 + 1, name.clone(), nodes.nodes.get(child)?.attributes))
+        };
+        entries.take(200).filter_map(known).collect()
+    }
+}
+
+fn entry(reply: ReplyEntry, found: Option<FileAttr>) {
+    match found {
+        Some(found) => reply.entry(&TTL, &found, Generation(0)),
+        None => reply.error(KernelErrno::ENOENT),
+    }
+}
+
+fn told(time: Option<TimeOrNow>, before: SystemTime) -> SystemTime {
+    match time {
+        Some(TimeOrNow::SpecificTime(time)) => time,
+        Some(TimeOrNow::Now) | None => before,
+    }
+}
+
+impl Filesystem for Floor {
+    fn init(&mut self, _request: &Request, config: &mut KernelConfig) -> io::Result<()> {
+        for flag in [
+            InitFlags::FUSE_BIG_WRITES,
+            InitFlags::FUSE_DO_READDIRPLUS,
+            InitFlags::FUSE_PARALLEL_DIROPS,
+            InitFlags::FUSE_HANDLE_KILLPRIV_V2,
+            InitFlags::FUSE_MAX_PAGES,
+        ] {
+            let _ = config.add_capabilities(flag);
+        }
+        let _ = config.set_max_write(REQUEST_MAX);
+        Ok(())
+    }
+
+    fn lookup(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let _next = self.linger.after();
+        entry(reply, self.nodes.lock().find(parent.0, name));
+    }
+
+    fn getattr(&self, _request: &Request, ino: INodeNo, _handle: Option<FileHandle>, reply: ReplyAttr) {
+        let _next = self.linger.after();
+        match self.nodes.lock().nodes.get(&ino.0) {
+            Some(node) => reply.attr(&TTL, &node.attributes),
+            None => reply.error(KernelErrno::ENOENT),
+        }
+    }
+
+    fn setattr(
+        &self,
+        _request: &Request,
+        ino: INodeNo,
+        mode: Option<u32>,
+        uid: Option<u32>,
+        gid: Option<u32>,
+        size: Option<u64>,
+        atime: Option<TimeOrNow>,
+        mtime: Option<TimeOrNow>,
+        _ctime: Option<SystemTime>,
+        _handle: Option<FileHandle>,
+        _crtime: Option<SystemTime>,
+        _chgtime: Option<SystemTime>,
+        _bkuptime: Option<SystemTime>,
+        _flags: Option<kernel::BsdFileFlags>,
+        reply: ReplyAttr,
+    ) {
+        let _next = self.linger.after();
+        let mut nodes = self.nodes.lock();
+        let Some(node) = nodes.nodes.get_mut(&ino.0) else { return reply.error(KernelErrno::ENOENT) };
+        let known = &mut node.attributes;
+        known.perm = mode.and_then(|mode| u16::try_from(mode & 0o7777).ok()).unwrap_or(known.perm);
+        (known.uid, known.gid) = (uid.unwrap_or(known.uid), gid.unwrap_or(known.gid));
+        known.size = size.unwrap_or(known.size);
+        (known.atime, known.mtime) = (told(atime, known.atime), told(mtime, known.mtime));
+        reply.attr(&TTL, known);
+    }
+
+    fn mkdir(&self, request: &Request, parent: INodeNo, name: &OsStr, mode: u32, _umask: u32, reply: ReplyEntry) {
+        let _next = self.linger.after();
+        let owner = (request.uid(), request.gid());
+        entry(reply, self.nodes.lock().make(parent.0, name, FileType::Directory, mode, owner));
+    }
+
+    fn create(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        _umask: u32,
+        _flags: i32,
+        reply: ReplyCreate,
+    ) {
+        let _next = self.linger.after();
+        let owner = (request.uid(), request.gid());
+        match self.nodes.lock().make(parent.0, name, FileType::RegularFile, mode, owner) {
+            Some(made) => reply.created(&TTL, &made, Generation(0), FileHandle(0), FopenFlags::empty()),
+            None => reply.error(KernelErrno::EEXIST),
+        }
+    }
+
+    fn open(&self, _request: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        let _next = self.linger.after();
+        reply.opened(FileHandle(0), FopenFlags::empty());
+    }
+
+    fn write(
+        &self,
+        _request: &Request,
+        ino: INodeNo,
+        _handle: FileHandle,
+        offset: u64,
+        data: &[u8],
+        _write_flags: WriteFlags,
+        _flags: OpenFlags,
+        _owner: Option<LockOwner>,
+        reply: ReplyWrite,
+    ) {
+        let _next = self.linger.after();
+        if let Some(node) = self.nodes.lock().nodes.get_mut(&ino.0) {
+            node.attributes.size = node.attributes.size.max(offset + data.len() as u64);
+        }
+        reply.written(u32::try_from(data.len()).unwrap_or(0));
+    }
+
+    fn fsync(&self, _request: &Request, _ino: INodeNo, _handle: FileHandle, _data_only: bool, reply: ReplyEmpty) {
+        let _next = self.linger.after();
+        reply.ok();
+    }
+
+    fn unlink(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let _next = self.linger.after();
+        self.remove(parent, name, reply);
+    }
+
+    fn rmdir(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let _next = self.linger.after();
+        self.remove(parent, name, reply);
+    }
+
+    fn flush(&self, _request: &Request, _ino: INodeNo, _handle: FileHandle, _owner: LockOwner, reply: ReplyEmpty) {
+        reply.error(KernelErrno::ENOSYS);
+    }
+
+    fn opendir(&self, _request: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        reply.error(KernelErrno::ENOSYS);
+    }
+
+    fn readdir(&self, _request: &Request, ino: INodeNo, _handle: FileHandle, offset: u64, mut reply: ReplyDirectory) {
+        for (next, name, found) in self.list(ino, offset) {
+            if reply.add(found.ino, next, found.kind, name) {
+                break;
+            }
+        }
+        reply.ok();
+    }
+
+    fn readdirplus(
+        &self,
+        _request: &Request,
+        ino: INodeNo,
+        _handle: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectoryPlus,
+    ) {
+        let _next = self.linger.after();
+        for (next, name, found) in self.list(ino, offset) {
+            if reply.add(found.ino, next, name, &TTL, &found, Generation(0)) {
+                break;
+            }
+        }
+        reply.ok();
+    }
+}
+
+fn main() -> io::Result<()> {
+    let Some(point) = std::env::args().nth(2) else {
+        return Err(io::Error::other(
+            "floor SOURCE MOUNTPOINT, as a file system that passes through; the source is not looked at",
+        ));
+    };
+    let linger = Arc::new(Linger::new());
+    let root = Node { attributes: attributes(ROOT, FileType::Directory, 0o755, (0, 0)), names: BTreeMap::new() };
+    let nodes = Nodes { nodes: HashMap::from([(ROOT, root)]), last: ROOT };
+    let mut config = Config::default();
+    config.acl = SessionACL::All;
+    config.n_threads = Some(2);
+    config.clone_fd = true;
+    config.mount_options = vec![MountOption::FSName("floor".to_owned()), MountOption::DefaultPermissions];
+    let floor = Floor { nodes: Mutex::new(nodes), linger: linger.clone() };
+    let session = Session::new(floor, &point, &config)?;
+    linger.watch(session.as_fd());
+    session.run()
+}
