@@ -125,7 +125,7 @@ pub fn create(state: &StateDir, new: &NewGroup, progress: &mut dyn FnMut(u64, u6
 pub fn delete(state: &StateDir, group: &GroupDir, file: &GroupFile, lock: GroupLock) -> Result<()> {
     remove(&group.file())?;
     remove_labeled(Label::JvolGrowRemove, &unfinished(&file.journal))?;
-    discard_ring(&file.journal).map_err(|error| Error::io("remove the ring of the journal", error))?;
+    discard_ring(&file.journal, file.uuid).map_err(|error| Error::io("remove the ring of the journal", error))?;
     let_go_of_journal(state, file)?;
     let entries = fs::read_dir(group.path()).map_err(|error| Error::io("delete the group", error))?;
     for entry in entries.flatten() {

@@ -29,11 +29,18 @@ impl Live {
     pub fn open(group: &GroupDir, file: &GroupFile) -> Result<Live> {
         // a mount that answers has shown all that it journaled
         let answer = request::ask::<serde_json::Value>(group, &Request::Status, &mut |_| {});
+        let is_silent = !matches!(answer, Ok(Some(_)));
         // nobody else may bring in what a killed one left
         let lock = match answer {
             Ok(None) => GroupLock::attempt(group, "reelfs points")?.ok(),
             Ok(Some(_)) | Err(_) => None,
         };
+        if lock.is_none() && is_silent {
+            tracing::warn!(
+                "the mount of {} does not answer: what it journaled in the last second may not be shown",
+                file.name
+            );
+        }
         let open = if lock.is_some() { Jvol::open } else { Jvol::glance };
         let jvol = open(&file.journal, file.uuid).map_err(Error::from)?;
         Ok(Live { epoch: file.epoch, jvol })

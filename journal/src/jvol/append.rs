@@ -138,9 +138,13 @@ impl Jvol {
             parts.push(padding(record));
         }
         let ends = Ends { place: end, ..before };
-        self.fail(drain.write_data(&store, parts, ends))?;
         let slots: Vec<&[u8]> = records.iter().map(|record| record.control().as_slice()).collect();
-        self.fail(drain.write_slots(&store, slots, ends))?;
+        let written = drain.write_data(&store, parts, ends).and_then(|()| drain.write_slots(&store, slots, ends));
+        if written.is_err() {
+            // what was begun is nobody's: a spare takes what came before it
+            drain.done = before.place;
+        }
+        self.fail(written)?;
         drain.skip_to(end);
         Ok(())
     }

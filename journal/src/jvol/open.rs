@@ -12,7 +12,7 @@ use super::drain::{Drain, bring_in};
 use super::file::VolumeFile;
 use super::index::PositionIndex;
 use super::reader::JvolControls;
-use super::ring::{self, Left, Place};
+use super::ring::{self, Left, Place, Ring};
 use super::superblock::{Chosen, SUPERBLOCK_LEN, Superblock};
 use super::sync::{Flusher, SuperblockWriter};
 use super::{Jvol, Store, Tail};
@@ -34,20 +34,24 @@ impl Jvol {
         let store = Store { file, geometry: chosen.superblock.geometry };
         let superblock = &chosen.superblock;
         let out = Place { position: superblock.out_position, next: superblock.out };
-        let (head, is_lost) = match ring::look(&store.file, store.geometry, group)? {
-            Left::Nothing => (0, false),
-            Left::Lost => (0, true),
+        let (left, is_lost) = match ring::look(&store.file, store.geometry, group, out)? {
+            Left::Nothing => (None, false),
+            Left::Lost => (None, true),
             Left::Ring(ring) => {
                 bring_in(&store, &ring, out)?;
-                (ring.head().next, false)
+                (Some(ring), false)
             }
         };
         let mut jvol = Jvol::find_in(store.file, &chosen)?;
-        let next = jvol.tail.get_mut().next;
-        jvol.has_lost = is_lost || next < head;
+        let (next, reach) = (jvol.tail.get_mut().next, left.as_ref().map_or(0, Ring::reach));
+        jvol.has_lost = is_lost || next < reach;
         *jvol.has_left.get_mut() = true;
+        if let Some(ring) = left.filter(|_| next < reach) {
+            // others are journaled up to there before all of that is dealt with
+            ring.give_up_memory()?;
+        }
         if jvol.has_lost {
-            tracing::warn!(path = %path.display(), next, head, "the journal lacks what was in its ring");
+            tracing::warn!(path = %path.display(), next, reach, "the journal lacks what was in its ring");
         }
         Ok(jvol)
     }

@@ -96,6 +96,28 @@ impl Ring {
         self.words(DRAINED_POSITION, DRAINED_NEXT, Ordering::Acquire)
     }
 
+    /// Up to which record the journal volume is to have everything when what is in it was brought there.
+    pub(super) fn reach(&self) -> u64 {
+        self.head().next.max(self.drained().next)
+    }
+
+    /// Whether what its words say can be: of a journal volume that begins at `out`. Bytes that are somewhere else in the journal
+    /// volume would overwrite what is good.
+    fn fits(&self, geometry: JvolGeometry, out: Place) -> bool {
+        let is_within = |from: u64, to: u64, most: u64| to.checked_sub(from).is_some_and(|length| length <= most);
+        let is_held = |place: Place| {
+            is_within(out.next, place.next, geometry.control_slots)
+                && is_within(out.position, place.position, geometry.data_size)
+        };
+        let (head, drained) = (self.head(), self.drained());
+        let is_empty = head.next <= drained.next;
+        is_held(drained)
+            && (is_empty
+                || is_held(head)
+                    && is_within(drained.next, head.next, self.lengths.slots)
+                    && is_within(drained.position, head.position, self.lengths.data))
+    }
+
     /// Whether an operation of this size goes through it at all.
     pub(super) fn takes(&self, bytes: u64, slots: u64) -> bool {
         bytes <= self.lengths.data / 2 && slots <= self.lengths.slots / 2

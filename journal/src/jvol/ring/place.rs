@@ -1,6 +1,7 @@
 //! Where the ring of a journal volume is: a link beside the journal volume says so, from before the first record that goes
 //! through it until nothing of it is needed any more.
 
+use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::AsFd;
@@ -50,18 +51,34 @@ fn name_of(group: Uuid, file: &VolumeFile, boot: Uuid) -> Result<String, Journal
     Ok(format!("{group}-{:x}-{:x}-{boot}.ring", metadata.dev(), metadata.ino()))
 }
 
+/// Whether a ring of that name is that of a journal volume, if its inode number is known, whatever number its device has got when
+/// it was mounted again.
+fn is_name_of(path: &Path, group: Uuid, ino: Option<u64>, boot: Uuid) -> bool {
+    let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
+    let end = ino.map_or_else(|| format!("-{boot}.ring"), |ino| format!("-{ino:x}-{boot}.ring"));
+    name.starts_with(&format!("{group}-")) && name.ends_with(&end)
+}
+
 /// The boot of the machine.
 fn boot() -> Option<Uuid> {
     fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?.trim().parse().ok()
 }
 
 fn header(file: &VolumeFile, geometry: JvolGeometry, group: Uuid, boot: Uuid) -> Result<Header, JournalError> {
-    let ino = file.file.metadata().map_err(|source| file.error("stat", source))?.ino();
-    Ok(Header { group, boot, jvol: (ino, geometry.size), lengths: Lengths::of(geometry) })
+    Ok(Header { group, boot, jvol: (ino_of(file)?, geometry.size), lengths: Lengths::of(geometry) })
 }
 
-/// Looks for what the last process left of the ring of a journal volume, and waits until it has ended.
-pub(in crate::jvol) fn look(file: &VolumeFile, geometry: JvolGeometry, group: Uuid) -> Result<Left, JournalError> {
+fn ino_of(file: &VolumeFile) -> Result<u64, JournalError> {
+    Ok(file.file.metadata().map_err(|source| file.error("stat", source))?.ino())
+}
+
+/// Looks for what the last process left of the ring of a journal volume that begins at `out`, and waits until it has ended.
+pub(in crate::jvol) fn look(
+    file: &VolumeFile,
+    geometry: JvolGeometry,
+    group: Uuid,
+    out: Place,
+) -> Result<Left, JournalError> {
     let link = link_of(&file.path);
     let path = match fs::read_link(&link) {
         Ok(path) => path,
@@ -69,7 +86,7 @@ pub(in crate::jvol) fn look(file: &VolumeFile, geometry: JvolGeometry, group: Uu
         Err(source) => return Err(JournalError::Io { operation: "read link", path: link, source }),
     };
     let Some(boot) = boot() else { return Ok(Left::Nothing) };
-    if path.file_name() != Some(name_of(group, file, boot)?.as_ref()) {
+    if !is_name_of(&path, group, Some(ino_of(file)?), boot) {
         return Ok(Left::Nothing);
     }
     let failed = |operation| {
@@ -81,6 +98,10 @@ pub(in crate::jvol) fn look(file: &VolumeFile, geometry: JvolGeometry, group: Uu
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Left::Lost),
         Err(error) => return Err(failed("open")(error)),
     };
+    let owner = file.file.metadata().map_err(|source| file.error("stat", source))?.uid();
+    if !is_of(&ring, owner).map_err(failed("stat"))? {
+        return Ok(Left::Lost);
+    }
     lock_after(&ring).map_err(failed("lock"))?;
     let wanted = header(file, geometry, group, boot)?;
     if ring.metadata().map_err(failed("stat"))?.len() != wanted.lengths.file() {
@@ -91,26 +112,40 @@ pub(in crate::jvol) fn look(file: &VolumeFile, geometry: JvolGeometry, group: Uu
         return Ok(Left::Lost);
     }
     let ring = Ring { map, lengths: wanted.lengths, path, link, _file: ring };
-    let (head, drained) = (ring.head(), ring.drained());
-    let fits = head.position.saturating_sub(drained.position) <= ring.lengths.data
-        && head.next.saturating_sub(drained.next) <= ring.lengths.slots;
-    Ok(if fits { Left::Ring(ring) } else { Left::Lost })
+    Ok(if ring.fits(geometry, out) { Left::Ring(ring) } else { Left::Lost })
+}
+
+/// Whether a ring was made by us, or by who has the journal volume, and nobody else could read or write it: bytes of others would
+/// become records.
+fn is_of(ring: &File, owner: u32) -> io::Result<bool> {
+    let found = ring.metadata()?;
+    let is_theirs = found.uid() == owner || found.uid() == rustix::process::geteuid().as_raw();
+    let is_private = found.is_file() && found.mode() & 0o077 == 0;
+    Ok(is_theirs && is_private && rustix::fs::fstatfs(ring)?.f_type == TMPFS)
 }
 
 /// Removes what the last process left, and what says where it is.
 pub(in crate::jvol) fn remove_left(file: &VolumeFile, group: Uuid) -> Result<(), JournalError> {
-    let link = link_of(&file.path);
-    let own = boot().map(|boot| name_of(group, file, boot)).transpose()?;
-    remove(&link, |path| own.as_ref().is_none_or(|own| path.file_name() == Some(own.as_ref())))
-        .map_err(|source| JournalError::Io { operation: "remove", path: link.clone(), source })
+    discard(&file.path, group, Some(&file.file)).map_err(|source| file.error("remove the ring of", source))
 }
 
-/// Removes what is left of the ring of a journal volume that goes, and of whatever was in it.
+/// Removes what is left of the ring of a journal volume that goes, and of whatever was in it. The journal volume may be gone already.
 ///
 /// # Errors
 /// What the system says.
-pub fn discard_ring(jvol: &Path) -> io::Result<()> {
-    remove(&link_of(jvol), |path| open(path, false).is_ok_and(|ring| lock(&ring).unwrap_or(false)))
+pub fn discard_ring(jvol: &Path, group: Uuid) -> io::Result<()> {
+    discard(jvol, group, File::open(jvol).ok().as_ref())
+}
+
+fn discard(jvol: &Path, group: Uuid, file: Option<&File>) -> io::Result<()> {
+    let found = file.map(File::metadata).transpose()?;
+    let owner = found.as_ref().map_or_else(|| rustix::process::geteuid().as_raw(), MetadataExt::uid);
+    let is_ours = |path: &Path| {
+        let is_named = boot().is_some_and(|boot| is_name_of(path, group, found.as_ref().map(MetadataExt::ino), boot));
+        is_named
+            && open(path, false).is_ok_and(|ring| is_of(&ring, owner).unwrap_or(false) && lock(&ring).unwrap_or(false))
+    };
+    remove(&link_of(jvol), is_ours)
 }
 
 /// The link first: a ring that nobody knows of says nothing.
@@ -217,16 +252,19 @@ impl Ring {
             _ => {}
         }
         let file = open(path, true)?;
-        let made = Ring::fill(&file, path, &link, header, at);
-        if made.is_err() {
+        // named when nothing can go wrong any more
+        let map = Ring::fill(&file, header, at).and_then(|()| MappedFile::new(&file)).and_then(|map| {
+            let (directory, name) = (rustix::fs::CWD, std::os::unix::ffi::OsStrExt::as_bytes(link.as_os_str()));
+            let operation = || Operation::Create { directory, name: name.into() };
+            disk::call(Label::JvolRingName, operation, || symlink(path, &link)).map(|()| map)
+        });
+        if map.is_err() {
             let _ = fs::remove_file(path);
         }
-        made?;
-        let map = MappedFile::new(&file)?;
-        Ok(Ring { map, lengths: header.lengths, path: path.to_owned(), link, _file: file })
+        Ok(Ring { map: map?, lengths: header.lengths, path: path.to_owned(), link, _file: file })
     }
 
-    fn fill(file: &File, path: &Path, link: &Path, header: &Header, at: Place) -> io::Result<()> {
+    fn fill(file: &File, header: &Header, at: Place) -> io::Result<()> {
         lock(file)?;
         let length = header.lengths.file();
         let operation = || Operation::Allocate { file: file.as_fd(), offset: 0, length, may_grow: true };
@@ -248,9 +286,16 @@ impl Ring {
         if disk::write_at(Label::JvolRingHeader, file, &bytes, 0)? != bytes.len() {
             return Err(io::ErrorKind::WriteZero.into());
         }
-        let (directory, name) = (rustix::fs::CWD, std::os::unix::ffi::OsStrExt::as_bytes(link.as_os_str()));
-        let operation = || Operation::Create { directory, name: name.into() };
-        disk::call(Label::JvolRingName, operation, || symlink(path, link))
+        Ok(())
+    }
+
+    /// Something that was in it is lost: so says what is left of it from now on, however far others write the journal.
+    pub(in crate::jvol) fn give_up_memory(&self) -> Result<(), JournalError> {
+        disk::remove(Label::JvolRingRemove, &self.path).map_err(|source| JournalError::Io {
+            operation: "remove",
+            path: self.path.clone(),
+            source,
+        })
     }
 
     /// Nothing of it is needed any more.

@@ -1,6 +1,7 @@
 //! The ring before the file: what is in it outlives a kill, and nothing is told that is not there.
 
 use std::fs::{self, OpenOptions};
+use std::os::unix::fs::PermissionsExt;
 
 use super::*;
 use crate::disk::{self, Call, Label, Verdict, Watcher};
@@ -204,6 +205,114 @@ fn what_another_boot_left_is_as_lost_as_the_page_cache() {
     assert!(!fixture.link().is_symlink() && other.exists(), "of a ring that is not ours only the link goes");
 }
 
+/// The words of a ring, from the first of the head on, as a killed process left them.
+fn set_words(fixture: &Fixture, words: [(u64, u64); 4]) {
+    let ring = OpenOptions::new().write(true).open(fs::read_link(fixture.link()).expect("a link")).expect("open");
+    for (offset, word) in words {
+        ring.write_all_at(&word.to_le_bytes(), offset).expect("write");
+    }
+}
+
+#[test]
+fn words_that_cannot_be_are_not_believed() {
+    let wild = [
+        // of another lap of the journal volume
+        [(128, SIZE * 9), (136, 900_000), (192, SIZE * 9 - 64), (200, 899_000)],
+        [(128, u64::MAX), (136, u64::MAX), (192, u64::MAX - 8), (200, u64::MAX - 1)],
+        [(128, 64), (136, u64::MAX), (192, 0), (200, 1)],
+        // before journal-out
+        [(128, 0), (136, 4), (192, 0), (200, 0)],
+        // more than it has room for
+        [(128, SIZE / 2), (136, 3), (192, 0), (200, 1)],
+        // nothing in it, of records that are nowhere
+        [(128, 0), (136, 1), (192, 0), (200, 3)],
+    ];
+    for words in wild {
+        let (fixture, memory) = (Fixture::new(), memory());
+        let jvol = fixture.open_with_ring(&memory);
+        fixture.append(&jvol, &[10]).expect("append");
+        drop(jvol);
+        set_words(&fixture, words);
+        for _ in 0..2 {
+            let jvol = fixture.open();
+            assert_eq!((jvol.has_lost_ring(), jvol.pointers().next), (true, Seq(1)), "{words:?}");
+        }
+    }
+}
+
+#[test]
+fn what_was_lost_stays_lost_however_far_others_write() {
+    let (fixture, memory) = (Fixture::new(), memory());
+    let jvol = fixture.open_with_ring(&memory);
+    fixture.append(&jvol, &[10]).expect("append");
+    fixture.append(&jvol, &[10]).expect("append");
+    drop(jvol);
+    let ring = OpenOptions::new().write(true).open(fs::read_link(fixture.link()).expect("a link")).expect("open");
+    ring.write_all_at(b"xxxx", 4096 + SIZE / 8 / 16 / 4096 * 4096).expect("write");
+    let mut jvol = fixture.open();
+    assert!(jvol.has_lost_ring());
+    jvol.cut_tail().expect("cut");
+    for _ in 0..5 {
+        fixture.append(&jvol, &[20]).expect("append");
+    }
+    drop(jvol);
+    // killed before all of it was dealt with
+    let jvol = fixture.open();
+    assert_eq!((jvol.has_lost_ring(), held(&jvol)), (true, vec![20; 5]));
+    jvol.forget_left().expect("forget");
+    drop(jvol);
+    assert!(!fixture.open().has_lost_ring());
+}
+
+#[test]
+fn what_others_put_in_its_place_is_neither_believed_nor_removed() {
+    let (fixture, memory) = (Fixture::new(), memory());
+    let jvol = fixture.open_with_ring(&memory);
+    fixture.append(&jvol, &[10]).expect("append");
+    drop(jvol);
+    let ring = fs::read_link(fixture.link()).expect("a link");
+    // somebody could have written it
+    fs::set_permissions(&ring, fs::Permissions::from_mode(0o622)).expect("chmod");
+    assert_eq!(fixture.open().has_lost_ring(), true);
+    fs::set_permissions(&ring, fs::Permissions::from_mode(0o600)).expect("chmod");
+    // on a disk, under its name
+    let on_disk = fixture.directory.path().join(ring.file_name().expect("a name"));
+    fs::copy(&ring, &on_disk).expect("copy");
+    fs::remove_file(fixture.link()).expect("remove");
+    std::os::unix::fs::symlink(&on_disk, fixture.link()).expect("link");
+    let jvol = fixture.open();
+    assert!(jvol.has_lost_ring());
+    jvol.forget_left().expect("forget");
+    assert!(on_disk.exists() && !fixture.link().is_symlink());
+    // a link to something else
+    let other = memory.path().join("precious");
+    fs::write(&other, "precious").expect("write");
+    fs::set_permissions(&other, fs::Permissions::from_mode(0o600)).expect("chmod");
+    std::os::unix::fs::symlink(&other, fixture.link()).expect("link");
+    discard_ring(&fixture.path(), GROUP).expect("discard");
+    assert!(other.exists() && !fixture.link().is_symlink());
+}
+
+#[test]
+fn it_is_known_when_the_disk_has_another_number() {
+    let (fixture, memory) = (Fixture::new(), memory());
+    let jvol = fixture.open_with_ring(&memory);
+    fixture.append(&jvol, &[10]).expect("append");
+    drop(jvol);
+    let ring = fs::read_link(fixture.link()).expect("a link");
+    let name = ring.file_name().expect("a name").to_str().expect("ASCII").to_owned();
+    let (group, rest) = name.split_at(36);
+    let ino = rest[1..].split_once('-').expect("device and inode").1;
+    let before = memory.path().join(format!("{group}-7777-{ino}"));
+    fs::rename(&ring, &before).expect("rename");
+    fs::remove_file(fixture.link()).expect("remove");
+    std::os::unix::fs::symlink(&before, fixture.link()).expect("link");
+    let jvol = fixture.open_with_ring(&memory);
+    assert_eq!((jvol.has_lost_ring(), held(&jvol)), (false, vec![10]));
+    jvol.close().expect("close");
+    assert!(fs::read_dir(memory.path()).expect("a directory").next().is_none(), "a ring is left");
+}
+
 #[test]
 fn without_memory_the_file_is_written_at_once() {
     let fixture = Fixture::new();
@@ -261,6 +370,42 @@ fn a_spare_takes_over_with_what_only_the_ring_has() {
     fixture.append(&jvol, &[4]).expect("append");
     drop(jvol);
     assert_eq!(held(&Jvol::open(&path, GROUP).expect("open")), [1, 2, 3000, 4]);
+}
+
+/// The first control data is not written.
+struct HalfWay(AtomicBool);
+
+impl Watcher for HalfWay {
+    fn before(&self, call: &Call<'_>) -> Verdict {
+        let is_met = call.label == Label::JvolControl && !self.0.swap(true, Ordering::SeqCst);
+        if is_met { Verdict::Fail(rustix::io::Errno::IO) } else { Verdict::Proceed }
+    }
+
+    fn after(&self, _call: &Call<'_>, _is_done: bool) {}
+}
+
+#[test]
+fn a_spare_takes_over_from_an_append_that_got_half_way() {
+    for synced in [1, 2] {
+        let (fixture, memory) = (Fixture::new(), memory());
+        let jvol = fixture.open_with_ring(&memory);
+        let path = fixture.directory.path().join("spare.jvol");
+        Jvol::create(&path, SIZE, GROUP, &mut |_, _| {}).expect("create");
+        let taken = path.clone();
+        jvol.set_spare(Spare { take: Box::new(move |_| Ok(taken.clone())), settle: Box::new(|_| Ok(())) });
+        fixture.append(&jvol, &[1]).expect("append");
+        jvol.sync(Seq(1)).expect("sync");
+        // what is in the ring alone is drained first, and fails half way; or the append itself does
+        (1..synced).for_each(|_| _ = fixture.append(&jvol, &[3000]).expect("append"));
+        disk::watch_thread(Some(Arc::new(HalfWay(AtomicBool::new(false)))));
+        let large = fixture.append(&jvol, &[1 << 20]);
+        disk::watch_thread(None);
+        assert_eq!((large.expect("the spare").last, jvol.has_lost()), (Seq(synced + 1), false));
+        let all: Vec<usize> = [1].into_iter().chain((1..synced).map(|_| 3000)).chain([1 << 20]).collect();
+        assert_eq!((jvol.path(), held(&jvol)), (path.clone(), all.clone()));
+        drop(jvol);
+        assert_eq!(held(&Jvol::open(&path, GROUP).expect("open")), all);
+    }
 }
 
 #[test]
