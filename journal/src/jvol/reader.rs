@@ -1,5 +1,7 @@
 //! Reading: records in order, in large pieces, each one checked, none repaired.
 
+use std::sync::Arc;
+
 use super::Jvol;
 use super::geometry::{JvolGeometry, SLOT};
 use crate::{CONTROL_LEN, JournalError, Record, RecordError, Seq};
@@ -94,10 +96,16 @@ impl Jvol {
 
     /// Reads slots from that of `seq` on, as far as they lie in one piece: at most `count`.
     pub(super) fn read_slots(&self, seq: u64, count: u64, bytes: &mut Vec<u8>) -> Result<(), JournalError> {
-        let store = self.store();
-        let count = count.min(store.geometry.slots_to_end(seq)).min(SLOTS_MAX);
-        bytes.resize(usize::try_from(count * SLOT).unwrap_or(0), 0);
-        self.read_control(&store, seq, bytes)
+        loop {
+            let store = self.store();
+            let count = count.min(store.geometry.slots_to_end(seq)).min(SLOTS_MAX);
+            bytes.resize(usize::try_from(count * SLOT).unwrap_or(0), 0);
+            let read = self.read_control(&store, seq, bytes);
+            // when a spare has taken over meanwhile, the old file lacks what only the ring had
+            if Arc::ptr_eq(&store, &self.store()) {
+                return read;
+            }
+        }
     }
 }
 
@@ -214,13 +222,17 @@ impl<'a> JvolReader<'a> {
         }
         (self.data_start, self.data_end) = (position, position + kept);
         let jvol = self.controls.jvol;
-        let store = jvol.store();
         while self.data_end < position + wanted {
+            let store = jvol.store();
             let piece = store.geometry.data_to_end(self.data_end).min(position + wanted - self.data_end);
             let at = index(self.data_end - position);
             let bytes = &mut self.data[at..at + index(piece)];
-            jvol.read_data(&store, self.data_end, bytes)?;
-            self.data_end += piece;
+            let read = jvol.read_data(&store, self.data_end, bytes);
+            // as above
+            if Arc::ptr_eq(&store, &jvol.store()) {
+                read?;
+                self.data_end += piece;
+            }
         }
         Ok(())
     }

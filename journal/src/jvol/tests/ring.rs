@@ -273,7 +273,7 @@ fn what_others_put_in_its_place_is_neither_believed_nor_removed() {
     let ring = fs::read_link(fixture.link()).expect("a link");
     // somebody could have written it
     fs::set_permissions(&ring, fs::Permissions::from_mode(0o622)).expect("chmod");
-    assert_eq!(fixture.open().has_lost_ring(), true);
+    assert!(fixture.open().has_lost_ring());
     fs::set_permissions(&ring, fs::Permissions::from_mode(0o600)).expect("chmod");
     // on a disk, under its name
     let on_disk = fixture.directory.path().join(ring.file_name().expect("a name"));
