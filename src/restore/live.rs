@@ -37,7 +37,7 @@ impl Live {
         };
         if lock.is_none() && is_silent {
             tracing::warn!(
-                "the mount of {} does not answer: what it journaled in the last second may not be shown",
+                "who is at {} does not answer: what was journaled in the last second may not be shown",
                 file.name
             );
         }

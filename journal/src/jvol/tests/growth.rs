@@ -72,7 +72,7 @@ fn a_full_one_that_wraps_holds_the_same_records_and_takes_more() {
     assert_eq!(fixture.open().torn(), None);
 }
 
-fn spare_of(fixture: &Fixture, name: &str) -> (PathBuf, Spare) {
+pub(super) fn spare_of(fixture: &Fixture, name: &str) -> (PathBuf, Spare) {
     let path = fixture.directory.path().join(name);
     Jvol::create(&path, 2 * SIZE, GROUP, &mut |_, _| {}).expect("create");
     let taken = path.clone();

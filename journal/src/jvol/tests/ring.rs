@@ -3,6 +3,7 @@
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::PermissionsExt;
 
+use super::growth::spare_of;
 use super::*;
 use crate::disk::{self, Call, Label, Verdict, Watcher};
 
@@ -355,10 +356,8 @@ impl Watcher for Broken {
 fn a_spare_takes_over_with_what_only_the_ring_has() {
     let (fixture, memory) = (Fixture::new(), memory());
     let jvol = fixture.open_with_ring(&memory);
-    let path = fixture.directory.path().join("spare.jvol");
-    Jvol::create(&path, SIZE, GROUP, &mut |_, _| {}).expect("create");
-    let taken = path.clone();
-    jvol.set_spare(Spare { take: Box::new(move |_| Ok(taken.clone())), settle: Box::new(|_| Ok(())) });
+    let (path, spare) = spare_of(&fixture, "spare.jvol");
+    jvol.set_spare(spare);
     fixture.append(&jvol, &[1]).expect("append");
     jvol.sync(Seq(1)).expect("sync");
     fixture.append(&jvol, &[2, 3000]).expect("append");
@@ -389,10 +388,8 @@ fn a_spare_takes_over_from_an_append_that_got_half_way() {
     for synced in [1, 2] {
         let (fixture, memory) = (Fixture::new(), memory());
         let jvol = fixture.open_with_ring(&memory);
-        let path = fixture.directory.path().join("spare.jvol");
-        Jvol::create(&path, SIZE, GROUP, &mut |_, _| {}).expect("create");
-        let taken = path.clone();
-        jvol.set_spare(Spare { take: Box::new(move |_| Ok(taken.clone())), settle: Box::new(|_| Ok(())) });
+        let (path, spare) = spare_of(&fixture, "spare.jvol");
+        jvol.set_spare(spare);
         fixture.append(&jvol, &[1]).expect("append");
         jvol.sync(Seq(1)).expect("sync");
         // what is in the ring alone is drained first, and fails half way; or the append itself does
