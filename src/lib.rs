@@ -54,5 +54,6 @@ pub mod status;
 pub mod systemd;
 pub mod through_journal;
 pub mod triggers;
+mod unmount;
 pub mod volumes;
 pub mod when;

@@ -14,6 +14,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::mounts;
 use crate::open_group::OpenGroup;
 use crate::open_volume::OpenVolume;
+use crate::unmount;
 
 /// A mounted volume.
 pub(crate) struct Served {
@@ -118,8 +119,7 @@ impl Mounts {
         let mut now = self.now.lock();
         if self.has_ended() {
             drop(now);
-            reelfs_fuse::unmount(&options.mountpoint, true)
-                .map_err(|error| unmount_error(&options.mountpoint, error))?;
+            unmount::detach(&options.mountpoint)?;
             let _ = served.mounted.join();
             self.group.close_volume(index)?;
             return self.refuse_ended();
@@ -200,7 +200,7 @@ impl Mounts {
             return Err(Error::new(ErrorKind::NotFound, format!("nothing is mounted{shown}")));
         };
         let (index, point) = (served.index, &served.mountpoint);
-        reelfs_fuse::unmount(point, false).map_err(|error| unmount_error(point, error))?;
+        unmount::unmount(point)?;
         let mut now = self.now.lock();
         // a volume may have been closed before, and mounted again since
         let is_live = |now: &Now| now.list.iter().any(|other| Arc::ptr_eq(other, served));
@@ -222,8 +222,7 @@ impl Mounts {
     /// The kernel does not let go of one.
     pub(crate) fn detach_all(&self) -> Result<()> {
         for served in self.list() {
-            let point = &served.mountpoint;
-            reelfs_fuse::unmount(point, true).map_err(|error| unmount_error(point, error))?;
+            unmount::detach(&served.mountpoint)?;
         }
         Ok(())
     }
@@ -239,10 +238,10 @@ impl Mounts {
                 tracing::warn!("detached already: ends with the last user");
                 continue;
             }
-            let clean = reelfs_fuse::unmount(&served.mountpoint, false);
+            let clean = unmount::unmount(&served.mountpoint);
             let outcome = clean.or_else(|error| {
                 tracing::warn!(%error, "still in use: detached, ends with the last user");
-                reelfs_fuse::unmount(&served.mountpoint, true)
+                unmount::detach(&served.mountpoint)
             });
             if let Err(error) = outcome
                 && !served.mounted.has_ended()
@@ -268,16 +267,5 @@ fn mount_error(mountpoint: &Path, error: io::Error) -> Error {
                        your own")
         }
         _ => Error::io(format!("mount at {shown}"), error).hint("is /dev/fuse there, and may this user open it?"),
-    }
-}
-
-/// Why an unmount failed, as a sentence.
-pub(crate) fn unmount_error(mountpoint: &Path, error: io::Error) -> Error {
-    let shown = mountpoint.display();
-    match error.kind() {
-        io::ErrorKind::ResourceBusy => {
-            Error::new(ErrorKind::Busy, format!("{shown} is in use")).hint(format!("see who: fuser -vm {shown}"))
-        }
-        _ => Error::io(format!("unmount {shown}"), error),
     }
 }

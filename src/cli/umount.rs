@@ -9,7 +9,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::mounts::{self, MountEntry};
 use crate::request::{self, Request};
 use crate::scope::Scope;
-use crate::served::unmount_error;
+use crate::unmount;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  reelfs umount /srv/docs")]
@@ -37,7 +37,11 @@ pub(crate) fn run(arguments: &UmountArgs, context: &Context) -> Result<()> {
         None => {
             // nobody answers: the process is dead, or belongs to another state directory
             let stale = entry.is_stale();
-            reelfs_fuse::unmount(&point, stale).map_err(|error| unmount_error(&point, error))?;
+            if stale {
+                unmount::detach(&point)?
+            } else {
+                unmount::unmount(&point)?
+            }
             !stale
         }
     };

@@ -1,0 +1,113 @@
+//! `reelfs umount`: who uses a mount is named, who only looks at it is waited for, and it is not looked at without need.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::fs::{self, File};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use rustix::mount::UnmountFlags;
+use rustix::process::{Signal, kill_process};
+use support::{Mount, Sandbox, program, tools, wait};
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("sandboxes have UTF-8 paths")
+}
+
+#[test]
+fn who_looks_in_passing_does_not_keep_a_mount() {
+    let sandbox = Sandbox::new();
+    let (pvol, point) = (sandbox.directory("pvol"), sandbox.directory("mount"));
+    sandbox.group("passing", &pvol);
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        // as `df` and monitors do, but without a pause: umount(2) answers EBUSY most of the time
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                _ = rustix::fs::statfs(&point);
+            }
+        });
+        // nothing may panic here: the other thread would look for ever
+        let round = |_| {
+            let mounted = sandbox.reelfs(["mount", "passing", text(&point)]);
+            let gone = sandbox.reelfs(["umount", text(&point)]);
+            // whoever refuses it leaves it there
+            _ = rustix::mount::unmount(&point, UnmountFlags::DETACH);
+            mounted.code == 0 && gone.code == 0
+        };
+        let rounds = (0..10).map(round).take_while(|&went| went).count();
+        stop.store(true, Ordering::Relaxed);
+        assert_eq!(rounds, 10, "a look in passing kept it from being unmounted");
+    });
+}
+
+#[test]
+fn who_has_something_open_or_stands_there_is_named() {
+    let sandbox = Sandbox::new();
+    let (pvol, point) = (sandbox.directory("pvol"), sandbox.directory("mount"));
+    sandbox.group("users", &pvol);
+    let mount = Mount::new(&sandbox, "users", &point, &[]);
+    fs::create_dir(point.join("below")).unwrap();
+    fs::write(point.join("disk"), vec![0; 1 << 20]).unwrap();
+    let refused = |who: &str| sandbox.reelfs(["umount", text(&point)]).refused(11, &["is in use by", who, "fuser -vm"]);
+
+    let held = File::open(point.join("disk")).unwrap();
+    let mine = fs::read_to_string("/proc/self/comm").unwrap();
+    refused(&format!("{} ({})", mine.trim_end(), std::process::id()));
+    drop(held);
+
+    let mut sleeper = Command::new(tools::find("sleep").unwrap());
+    let mut sleeper = sleeper.arg("300").current_dir(point.join("below")).stdin(Stdio::null()).spawn().unwrap();
+    refused(&format!("sleep ({})", sleeper.id()));
+    sleeper.kill().unwrap();
+    sleeper.wait().unwrap();
+    mount.umount();
+}
+
+#[test]
+fn what_is_built_upon_it_is_named() {
+    if !tools::root() || !tools::present(&["losetup"]) {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let (pvol, point) = (sandbox.directory("pvol"), sandbox.directory("mount"));
+    sandbox.group("built", &pvol);
+    let mount = Mount::new(&sandbox, "built", &point, &[]);
+    fs::create_dir(point.join("below")).unwrap();
+    fs::write(point.join("disk"), vec![0; 1 << 20]).unwrap();
+    let refused = |who: &str| sandbox.reelfs(["umount", text(&point)]).refused(11, &["is in use by", who]);
+
+    rustix::mount::mount("tmpfs", point.join("below"), "tmpfs", rustix::mount::MountFlags::empty(), None).unwrap();
+    refused(&format!("the mount at {}", point.join("below").display()));
+    rustix::mount::unmount(point.join("below"), UnmountFlags::empty()).unwrap();
+
+    let losetup = || Command::new(tools::find("losetup").unwrap());
+    let output = losetup().args(["--find", "--show"]).arg(point.join("disk")).output().unwrap();
+    let device = String::from_utf8(output.stdout).unwrap();
+    refused(device.trim_end());
+    assert!(losetup().args(["--detach", device.trim_end()]).status().unwrap().success());
+    // the kernel lets go of the file a moment after
+    assert!(wait::until(Duration::from_secs(10), || sandbox.reelfs(["umount", text(&point)]).code == 0));
+    drop(mount);
+}
+
+#[test]
+fn status_does_not_wait_for_the_mount_of_another_group_of_that_name() {
+    let (mine, other) = (Sandbox::new(), Sandbox::new());
+    let point = other.directory("mount");
+    other.group("namesake", &other.directory("pvol"));
+    let mount = Mount::new(&other, "namesake", &point, &[]);
+    mine.group("namesake", &mine.directory("pvol"));
+    kill_process(mount.pid(), Signal::STOP).unwrap();
+    let mut asked = Command::new(program::BINARY);
+    let mut asked = asked.arg("status").env("REELFS_STATE_DIR", mine.state()).stdout(Stdio::null()).spawn().unwrap();
+    let has_answered = wait::until(Duration::from_secs(30), || asked.try_wait().unwrap().is_some());
+    kill_process(mount.pid(), Signal::CONT).unwrap();
+    assert!(asked.wait().unwrap().success());
+    assert!(has_answered, "status waited for a mount that is not its own");
+    mount.umount();
+}
