@@ -9,11 +9,9 @@ use crate::disk::Label;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// So many bytes (256 KiB) and more go to the disk past the page cache, where that can be; what is less is waited for by a sync
-/// as a rule, which writes it with whatever else it writes.
-const DIRECT_MIN: u64 = 256 << 10;
-/// Bytes of one such write (1 MiB).
-const DIRECT_MAX: u64 = 1 << 20;
+/// Bytes of one write of journal data (1 MiB). Through the page cache: who exports them reads them soon, and a copy costs less than
+/// reading from the disk beside its writes.
+const PIECE: u64 = 1 << 20;
 /// An append that finds no room makes so much at a time (4 MiB).
 const ROOM: u64 = 4 << 20;
 
@@ -100,33 +98,16 @@ impl Drain {
         Ok(())
     }
 
-    /// Journal data of the ring up to a position: whole pages past the page cache when there are many.
+    /// Journal data of the ring up to a position, piece by piece: who waits for room goes on after each.
     fn pour_data(&mut self, store: &Store, ring: &Ring, ends: Ends) -> Result<(), JournalError> {
-        let (start, end) = (self.done.position, ends.place.position);
-        if end <= start {
-            return Ok(()); // somebody who made room was faster
+        // somebody who made room may have been faster
+        while self.done.position < ends.place.position {
+            let start = self.done.position;
+            let position = (start + 1).next_multiple_of(PIECE).min(ends.place.position);
+            let upto = Ends { place: Place { position, ..ends.place }, ..ends };
+            self.write_data(store, ring.data(start, position).to_vec(), upto)?;
+            ring.release_data(position);
         }
-        let upto = |position| Ends { place: Place { position, ..ends.place }, ..ends };
-        let (first, last) = (start.next_multiple_of(PAGE), end / PAGE * PAGE);
-        if end - start >= DIRECT_MIN {
-            if first > start {
-                self.write_data(store, ring.data(start, first).to_vec(), upto(first))?;
-            }
-            let mut at = first;
-            while at < last {
-                let piece = DIRECT_MAX.min(last - at).min(store.geometry.data_to_end(at)).min(ring.data_to_end(at));
-                let [bytes, _] = ring.data(at, at + piece);
-                store.file.write_directly(Label::JvolData, bytes, store.geometry.data_place(at))?;
-                at += piece;
-                (self.done.position, self.data_written) = (at, self.data_written.max(at));
-                ring.release_data(at);
-            }
-        }
-        if end > self.done.position {
-            let parts = ring.data(self.done.position, end).to_vec();
-            self.write_data(store, parts, ends)?;
-        }
-        ring.release_data(end);
         Ok(())
     }
 
@@ -181,6 +162,18 @@ impl Jvol {
         }
         drop(drain);
         store.file.read(there, store.geometry.data_place(position))
+    }
+
+    /// Journal data that is read next, as far as it is in the file.
+    pub(super) fn expect_data(&self, store: &Store, start: u64, end: u64) {
+        let end = {
+            let drain = self.drain.lock();
+            if drain.ring.is_some() { end.min(drain.done.position) } else { end }
+        };
+        let length = end.saturating_sub(start).min(store.geometry.data_to_end(start));
+        if length > 0 {
+            store.file.expect(store.geometry.data_place(start), length);
+        }
     }
 
     /// Brings the file up to these ends. After a failure there is none that can be trusted, and nothing is written.

@@ -3,11 +3,8 @@
 use std::fs::File;
 use std::io::{self, IoSlice};
 use std::num::NonZeroU64;
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::JournalError;
@@ -22,8 +19,6 @@ pub(super) struct VolumeFile {
     pub(super) file: File,
     pub(super) path: PathBuf,
     syncs: AtomicU64,
-    /// The same file past the page cache; none where the file system refuses that.
-    direct: OnceLock<Option<File>>,
 }
 
 impl VolumeFile {
@@ -31,7 +26,7 @@ impl VolumeFile {
     pub(super) fn new(file: File, path: PathBuf) -> VolumeFile {
         // advice: without it everything is only slower
         let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::Random);
-        VolumeFile { file, path, syncs: AtomicU64::new(0), direct: OnceLock::new() }
+        VolumeFile { file, path, syncs: AtomicU64::new(0) }
     }
 
     pub(super) fn error(&self, operation: &'static str, source: io::Error) -> JournalError {
@@ -66,25 +61,10 @@ impl VolumeFile {
         Ok(())
     }
 
-    /// Writes whole pages past the page cache; through it where the file system refuses that.
-    pub(super) fn write_directly(&self, label: Label, bytes: &[u8], offset: u64) -> Result<(), JournalError> {
-        let mut done = 0;
-        if let Some(direct) = self.direct.get_or_init(|| self.open_directly()) {
-            match disk::write_at(label, direct, bytes, offset) {
-                // what is left may not be whole pages
-                Ok(written) => done = written,
-                Err(rustix::io::Errno::INVAL | rustix::io::Errno::INTR) => {}
-                Err(errno) => return Err(self.error("write", errno.into())),
-            }
-        }
-        if done == bytes.len() { Ok(()) } else { self.write(label, &bytes[done..], offset + done as u64) }
-    }
-
-    fn open_directly(&self) -> Option<File> {
-        let mut options = File::options();
-        options.write(true).custom_flags(rustix::fs::OFlags::DIRECT.bits().cast_signed());
-        let opened = options.open(format!("/proc/self/fd/{}", self.file.as_raw_fd()));
-        opened.inspect_err(|error| tracing::debug!(%error, "the journal is written through the page cache")).ok()
+    /// Has the kernel begin to read a range that is asked for next.
+    pub(super) fn expect(&self, offset: u64, length: u64) {
+        // advice: without it everything is only slower
+        let _ = rustix::fs::fadvise(&self.file, offset, NonZeroU64::new(length), rustix::fs::Advice::WillNeed);
     }
 
     /// Lets the kernel forget what it holds of a range that is durable. What was written in large pieces stays in memory as

@@ -10,6 +10,8 @@ use crate::{CONTROL_LEN, JournalError, Record, RecordError, Seq};
 const SLOTS_MAX: u64 = 16_384;
 /// Journal data read at once, in bytes.
 const DATA_CHUNK: u64 = 4 << 20;
+/// So much more is on its way meanwhile (8 MiB), when the kernel has it no longer in memory.
+const AHEAD: u64 = 2 * DATA_CHUNK;
 
 /// A record as it stands in the journal volume: control data and journal data.
 pub type RecordBytes<'a> = (&'a [u8; CONTROL_LEN], &'a [u8]);
@@ -36,6 +38,8 @@ pub struct JvolReader<'a> {
     data: Vec<u8>,
     data_start: u64,
     data_end: u64,
+    /// Up to here the kernel was told what comes.
+    told: u64,
 }
 
 impl Jvol {
@@ -48,7 +52,7 @@ impl Jvol {
         let controls = self.controls(from, to)?;
         let end = self.locate(to.0.saturating_add(1).max(from.0))?;
         let start = controls.position;
-        Ok(JvolReader { controls, end, data: Vec::new(), data_start: start, data_end: start })
+        Ok(JvolReader { controls, end, data: Vec::new(), data_start: start, data_end: start, told: start })
     }
 
     /// The control data of the records from..=to, in order, without their journal data.
@@ -168,7 +172,7 @@ impl<'a> JvolReader<'a> {
     /// The records of a stretch whose position is known, and where its journal data ends, whatever the ends of the rings are.
     pub(super) fn stretch(jvol: &'a Jvol, (from, to): (u64, u64), (position, end): (u64, u64)) -> JvolReader<'a> {
         let controls = JvolControls::new(jvol, from, to, position);
-        JvolReader { controls, end, data: Vec::new(), data_start: position, data_end: position }
+        JvolReader { controls, end, data: Vec::new(), data_start: position, data_end: position, told: position }
     }
 
     /// Goes on further ahead, also after an error: at a record whose position is known.
@@ -222,6 +226,7 @@ impl<'a> JvolReader<'a> {
         }
         (self.data_start, self.data_end) = (position, position + kept);
         let jvol = self.controls.jvol;
+        self.tell(position + wanted);
         while self.data_end < position + wanted {
             let store = jvol.store();
             let piece = store.geometry.data_to_end(self.data_end).min(position + wanted - self.data_end);
@@ -235,5 +240,14 @@ impl<'a> JvolReader<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Has the kernel read what comes after a read up to `end`, half of it at a time. The last read needs no such help.
+    fn tell(&mut self, end: u64) {
+        let (from, ahead) = (self.told.max(self.data_end), (end + AHEAD).min(self.end));
+        if end < self.end && self.told < end + AHEAD / 2 {
+            self.controls.jvol.expect_data(&self.controls.jvol.store(), from, ahead);
+            self.told = ahead;
+        }
     }
 }

@@ -192,11 +192,6 @@ impl Ring {
             (self.map.lend(index(offset + at), index(first)), self.map.lend(index(offset), index(count - first)));
         [pieces.0, pieces.1]
     }
-
-    /// How many bytes of journal data from a position on lie in one piece.
-    pub(super) fn data_to_end(&self, position: u64) -> u64 {
-        self.lengths.data - position % self.lengths.data
-    }
 }
 
 /// A length that fits into memory, as a ring does.
