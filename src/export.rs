@@ -158,6 +158,7 @@ fn read_and_write(
             last_seen_tape: made.1.previous.as_ref().map(|previous| previous.name.clone()),
         };
         group.update(|file| file.set_target(target))?;
+        group.known().note(made.1.position);
         after = made.1;
         exported.tapes.push(made.0);
         // tape by tape: writers may be waiting for room
@@ -272,15 +273,18 @@ fn diverged(file: &GroupFile, dir: &Path, at: Seq) -> Error {
 pub(crate) fn position_before(group: &OpenGroup, first: Seq) -> Result<Position> {
     let jvol = group.journal().jvol();
     let out = jvol.pointers().out;
-    let mut digest = jvol.out_digest();
-    if first > out {
-        let mut reader = jvol.read(out, first.previous())?;
+    let known = group.known().before(first, out);
+    let (from, mut digest) = known.map_or_else(|| (out, jvol.out_digest()), |(seq, digest)| (seq.next(), digest));
+    if first > from {
+        let mut reader = jvol.read(from, first.previous())?;
         while let Some(record) = reader.next() {
             let (control, data) = record?;
             digest = digest.chain(control, data);
         }
     }
-    Ok(Position { epoch: group.file().epoch, seq: first.previous(), digest })
+    let position = Position { epoch: group.file().epoch, seq: first.previous(), digest };
+    group.known().note(position);
+    Ok(position)
 }
 
 /// Cuts the journal into stretches for tapes: at the size limit, at a new epoch, never between a record and its
@@ -398,6 +402,11 @@ pub(crate) fn publish<T>(to: &Destination, name: &TapeName, write: impl FnOnce(&
     };
     let published = shelf.publish(&name, |file| Ok((name.clone(), write(file)?)), check);
     published.map(|published| published.value).map_err(|error| match error {
+        ShelfError::Content { error, .. } if error.kind() == ErrorKind::NoSpace => {
+            Error::new(ErrorKind::NoSpace, format!("the tape directory {} is full", to.dir.display()))
+                .because(error)
+                .hint("make room there, then again: the tapes that are there are whole, and the journal keeps the rest")
+        }
         ShelfError::Content { error, .. } => error,
         ShelfError::Io { operation, path, source } => Error::io(format!("{operation} {}", path.display()), source),
         ShelfError::InUse { .. } => Error::new(ErrorKind::Busy, error.to_string()),
@@ -417,7 +426,9 @@ pub(crate) fn free(group: &OpenGroup) -> Result<()> {
     let jvol = group.journal().jvol();
     let least = consumer::least_needed(&file);
     let kept = least.as_ref().map_or(jvol.pointers().out, |least| least.seq.next());
-    for volume in group.volumes() {
+    // nothing of a volume is to be on its disk for nothing
+    let volumes = if kept > jvol.pointers().out { group.volumes() } else { Vec::new() };
+    for volume in volumes {
         volume.primary.prepare_to_free(kept).map_err(|error| Error::io("sync the PVOL", error.into()))?;
     }
     let Some(least) = least else { return Ok(()) };

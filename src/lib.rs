@@ -19,6 +19,7 @@ pub mod hook;
 pub mod journal_grow;
 pub mod journal_repair;
 pub mod journal_state;
+mod known_positions;
 pub mod lock;
 pub mod log;
 pub mod mount_options;

@@ -14,6 +14,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::group_file::{GroupFile, VolumeEntry};
 use crate::journal_grow;
 use crate::journal_repair;
+use crate::known_positions::KnownPositions;
 use crate::lock::GroupLock;
 use crate::open_volume::{self, OpenVolume, open_error};
 use crate::output::Output;
@@ -36,6 +37,7 @@ pub struct OpenGroup {
     copying: AtomicBool,
     /// The directory that an export is reading the journal for, and up to where.
     reading: Mutex<Option<(PathBuf, Seq)>>,
+    known: KnownPositions,
     _lock: GroupLock,
 }
 
@@ -73,6 +75,7 @@ impl OpenGroup {
             tapes: Mutex::new(()),
             copying: AtomicBool::new(false),
             reading: Mutex::new(None),
+            known: KnownPositions::default(),
             _lock: lock,
         };
         for entry in &entries {
@@ -256,6 +259,11 @@ impl OpenGroup {
     pub fn begin_copy(&self) -> Copying<'_> {
         self.copying.store(true, Ordering::SeqCst);
         Copying(&self.copying)
+    }
+
+    /// Positions in the journal whose digest is known.
+    pub(crate) fn known(&self) -> &KnownPositions {
+        &self.known
     }
 
     /// What an export is reading the journal for, and up to where.

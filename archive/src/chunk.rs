@@ -1,6 +1,7 @@
 //! Records on their way to a tape: collected until they fill a control member and a journal member.
 
 use std::io::Write;
+use std::mem;
 
 use reelfs_journal::{CONTROL_LEN, Record, Seq, Timestamp};
 
@@ -37,7 +38,9 @@ pub(crate) fn member_number(kind: TapeKind, first: Seq, earlier: u64) -> u64 {
 pub(crate) struct ChunkWriter {
     kind: TapeKind,
     control: Vec<u8>,
+    /// The frame of the journal member: room for its header, and behind that so many bytes of journal data.
     journal: Vec<u8>,
+    bytes: usize,
     span: Option<[(Seq, Timestamp); 2]>,
     chunks: Vec<Chunk>,
     counts: Counts,
@@ -48,7 +51,8 @@ impl ChunkWriter {
         ChunkWriter {
             kind,
             control: Vec::new(),
-            journal: Vec::new(),
+            journal: vec![0; FRAME_BYTES],
+            bytes: 0,
             span: None,
             chunks: Vec::new(),
             counts: Counts::default(),
@@ -67,12 +71,15 @@ impl ChunkWriter {
         if Record::data_len(control).ok() != Some(length) {
             return Err(TapeError::Unfit("a record whose journal data is not as long as its control data says"));
         }
-        if self.journal.len() + length > CHUNK_BYTES_MAX || self.control.len() == CHUNK_RECORDS_MAX * CONTROL_LEN {
+        if self.bytes + length > CHUNK_BYTES_MAX || self.control.len() == CHUNK_RECORDS_MAX * CONTROL_LEN {
             self.flush(sink)?;
         }
         self.control.extend_from_slice(control);
-        self.journal.extend_from_slice(data[0]);
-        self.journal.extend_from_slice(data[1]);
+        for part in data {
+            let at = BLOCK + self.bytes;
+            self.journal[at..at + part.len()].copy_from_slice(part);
+            self.bytes += part.len();
+        }
         let first = self.span.map_or((seq, time), |[first, _]| first);
         self.span = Some([first, (seq, time)]);
         self.counts.records += 1;
@@ -89,16 +96,18 @@ impl ChunkWriter {
         let frame = sink.frame_number();
         let records = (self.control.len() / CONTROL_LEN) as u64;
         let number = member_number(self.kind, first, self.counts.records - records);
-        for (name, bytes) in [(control_name(number), &mut self.control), (journal_name(number), &mut self.journal)] {
-            sink.write(&member_header(&name, bytes.len() as u64))?;
-            sink.write(bytes)?;
-            sink.pad_block()?;
-            sink.cut()?;
-        }
-        let bytes = self.journal.len() as u64;
+        sink.write(&member_header(&control_name(number), self.control.len() as u64))?;
+        sink.write(&self.control)?;
+        sink.pad_block()?;
+        sink.cut()?;
+        let bytes = mem::take(&mut self.bytes);
+        let (end, padded) = (BLOCK + bytes, (BLOCK + bytes).next_multiple_of(BLOCK));
+        self.journal[..BLOCK].copy_from_slice(&member_header(&journal_name(number), bytes as u64));
+        self.journal[end..padded].fill(0);
+        sink.exchange(&mut self.journal, padded)?;
+        let bytes = bytes as u64;
         self.chunks.push(Chunk { frame, records, bytes, first, last, first_time, last_time });
         self.control.clear();
-        self.journal.clear();
         Ok(())
     }
 

@@ -21,7 +21,9 @@ pub(crate) const WINDOW_LOG: u32 = 22;
 
 /// One frame on its way through a worker.
 struct Job {
+    /// As long as the longest frame, whatever this one is: filling it up again would cost as much as a copy.
     raw: Vec<u8>,
+    length: usize,
     packed: Vec<u8>,
     reply: SyncSender<Job>,
     /// Set by the worker.
@@ -141,16 +143,24 @@ impl<W: Write> FrameSink<W> {
             self.emit_oldest()?;
         }
         let (next, packed) = self.spare.pop().unwrap_or_else(|| (vec![0; FRAME_BYTES], Vec::new()));
-        let mut raw = mem::replace(&mut self.raw, next);
-        raw.truncate(self.filled);
+        let raw = mem::replace(&mut self.raw, next);
         let (reply, done) = mpsc::sync_channel(1);
-        let job = Job { raw, packed, reply, result: Err("not compressed") };
+        let job = Job { raw, length: self.filled, packed, reply, result: Err("not compressed") };
         self.jobs.as_ref().and_then(|jobs| jobs.send(job).ok()).ok_or_else(worker_gone)?;
         self.pending.push_back(done);
         self.submitted += 1;
         self.stream_bytes += self.filled as u64;
         self.filled = 0;
         Ok(())
+    }
+
+    /// A frame that somebody else has filled, without a copy: `frame` is [`FRAME_BYTES`] long before and after, and what it holds then
+    /// is nothing. Only between frames.
+    pub(crate) fn exchange(&mut self, frame: &mut Vec<u8>, length: usize) -> Result<(), TapeError> {
+        self.cut()?;
+        mem::swap(&mut self.raw, frame);
+        self.filled = length;
+        self.cut()
     }
 
     /// Puts a frame into the output that was made by hand. Only between frames.
@@ -186,10 +196,9 @@ impl<W: Write> FrameSink<W> {
         let Some(done) = self.pending.pop_front() else {
             return Ok(());
         };
-        let Job { mut raw, packed, result, .. } = done.recv().map_err(|_| worker_gone())?;
+        let Job { raw, length, packed, result, .. } = done.recv().map_err(|_| worker_gone())?;
         let digest = result.map_err(|reason| TapeError::malformed("compression", reason))?;
-        self.emit(&packed, raw.len(), digest)?;
-        raw.resize(FRAME_BYTES, 0);
+        self.emit(&packed, length, digest)?;
         self.spare.push((raw, packed));
         Ok(())
     }
@@ -226,8 +235,8 @@ fn pack_frames(queue: &Mutex<Receiver<Job>>, mut context: CCtx<'_>) {
     loop {
         let Ok(mut job) = queue.lock().recv() else { return };
         job.packed.clear();
-        job.packed.reserve(zstd_safe::compress_bound(job.raw.len()));
-        let packed = context.compress2(&mut job.packed, &job.raw).map_err(zstd_safe::get_error_name);
+        job.packed.reserve(zstd_safe::compress_bound(job.length));
+        let packed = context.compress2(&mut job.packed, &job.raw[..job.length]).map_err(zstd_safe::get_error_name);
         job.result = packed.map(|_| Digest(*blake3::hash(&job.packed).as_bytes()));
         let reply = job.reply.clone();
         // a writer that gave up no longer waits for its frames

@@ -1,0 +1,64 @@
+//! Positions whose digest this process knows, because it has read or written everything before them: the way to the next one is short.
+
+use std::collections::BTreeMap;
+
+use parking_lot::Mutex;
+use reelfs_journal::{Digest, Position, Seq};
+
+/// One for each directory, replica and site of a group, and for where they were before.
+const MOST: usize = 64;
+
+/// What is known of the journal of an open group. Not of the group's files: what these say of another history is to be noticed.
+#[derive(Debug, Default)]
+pub(crate) struct KnownPositions(Mutex<BTreeMap<Seq, Digest>>);
+
+impl KnownPositions {
+    /// Everything up to here has this digest.
+    pub(crate) fn note(&self, position: Position) {
+        let mut known = self.0.lock();
+        known.insert(position.seq, position.digest);
+        if known.len() > MOST {
+            known.pop_first();
+        }
+    }
+
+    /// The last record before `first` whose digest is known and which the journal still holds, as it does from `out` on.
+    pub(crate) fn before(&self, first: Seq, out: Seq) -> Option<(Seq, Digest)> {
+        if out >= first {
+            return None;
+        }
+        self.0.lock().range(out..first).next_back().map(|(seq, digest)| (*seq, *digest))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use reelfs_journal::Epoch;
+
+    use super::*;
+
+    #[test]
+    fn the_nearest_that_is_held_is_given() {
+        let known = KnownPositions::default();
+        let digest = |seq: u8| Digest([seq; 32]);
+        for seq in [7, 3, 5] {
+            known.note(Position { epoch: Epoch(1), seq: Seq(seq), digest: digest(seq as u8) });
+        }
+        let before = |first, out| known.before(Seq(first), Seq(out)).map(|(seq, digest)| (seq.0, digest));
+        assert_eq!(before(9, 1), Some((7, digest(7))));
+        assert_eq!(before(7, 1), Some((5, digest(5))));
+        assert_eq!(before(5, 3), Some((3, digest(3))));
+        assert_eq!(before(5, 4), None);
+        assert_eq!((before(3, 1), before(2, 2), before(1, 8)), (None, None, None));
+    }
+
+    #[test]
+    fn the_oldest_are_forgotten() {
+        let known = KnownPositions::default();
+        for seq in 1..=1000 {
+            known.note(Position { epoch: Epoch(1), seq: Seq(seq), digest: Digest::default() });
+        }
+        assert_eq!(known.before(Seq(1000 - MOST as u64 + 1), Seq(1)), None);
+        assert!(known.before(Seq(1000), Seq(1)).is_some_and(|(seq, _)| seq == Seq(999)));
+    }
+}
