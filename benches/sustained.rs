@@ -72,6 +72,7 @@ fn main() -> ExitCode {
     let outer = Sandbox::new();
     let disk = (tools::root() && tools::present(&["mkfs.ext4"]))
         .then(|| Disk::new(&outer, "disk", FileSystem::Ext4, 16 << 10));
+    disk.iter().for_each(Disk::leave_cache_of_image);
     let sandbox = disk.as_ref().map_or_else(Sandbox::new, |disk| Sandbox::within(disk.path()));
     println!("{}\n", paired::machine(sandbox.root()));
     let (bare, pvol, tapes) = (sandbox.directory("bare"), sandbox.directory("pvol"), outer.directory("tapes"));

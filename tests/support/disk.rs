@@ -48,6 +48,13 @@ impl Disk {
         };
     }
 
+    /// What is written to it goes past the page cache of the file system that its image lies on, until it is mounted again: no disk
+    /// has a second page cache.
+    pub fn leave_cache_of_image(&self) {
+        let devices = tools::run("losetup", &["--noheadings", "--output", "NAME", "--associated", text(&self.image)]);
+        devices.lines().for_each(|device| drop(tools::run("losetup", &["--direct-io=on", device.trim()])));
+    }
+
     /// Unmounts it; it must not be in use.
     pub fn umount(&self) {
         tools::run("umount", &[text(&self.point)]);

@@ -165,14 +165,14 @@ impl Jvol {
     }
 
     /// Journal data that is read next, as far as it is in the file.
-    pub(super) fn expect_data(&self, store: &Store, start: u64, end: u64) {
+    pub(super) fn read_data_ahead(&self, store: &Store, start: u64, end: u64) {
         let end = {
             let drain = self.drain.lock();
             if drain.ring.is_some() { end.min(drain.done.position) } else { end }
         };
         let length = end.saturating_sub(start).min(store.geometry.data_to_end(start));
         if length > 0 {
-            store.file.expect(store.geometry.data_place(start), length);
+            store.file.read_ahead(store.geometry.data_place(start), length);
         }
     }
 

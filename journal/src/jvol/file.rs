@@ -62,7 +62,7 @@ impl VolumeFile {
     }
 
     /// Has the kernel begin to read a range that is asked for next.
-    pub(super) fn expect(&self, offset: u64, length: u64) {
+    pub(super) fn read_ahead(&self, offset: u64, length: u64) {
         // advice: without it everything is only slower
         let _ = rustix::fs::fadvise(&self.file, offset, NonZeroU64::new(length), rustix::fs::Advice::WillNeed);
     }

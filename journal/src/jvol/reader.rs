@@ -246,7 +246,7 @@ impl<'a> JvolReader<'a> {
     fn tell(&mut self, end: u64) {
         let (from, ahead) = (self.told.max(self.data_end), (end + AHEAD).min(self.end));
         if end < self.end && self.told < end + AHEAD / 2 {
-            self.controls.jvol.expect_data(&self.controls.jvol.store(), from, ahead);
+            self.controls.jvol.read_data_ahead(&self.controls.jvol.store(), from, ahead);
             self.told = ahead;
         }
     }
