@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use crate::base_copy;
 use crate::consumer;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, io_kind};
 use crate::group_file::{GroupFile, Target, VolumeEntry};
 use crate::open_group::OpenGroup;
 use crate::overlap;
@@ -402,11 +402,14 @@ pub(crate) fn publish<T>(to: &Destination, name: &TapeName, write: impl FnOnce(&
     };
     let published = shelf.publish(&name, |file| Ok((name.clone(), write(file)?)), check);
     published.map(|published| published.value).map_err(|error| match error {
-        ShelfError::Content { error, .. } if error.kind() == ErrorKind::NoSpace => {
-            Error::new(ErrorKind::NoSpace, format!("the tape directory {} is full", to.dir.display()))
-                .because(error)
-                .hint("make room there, then again: the tapes that are there are whole, and the journal keeps the rest")
-        }
+        ShelfError::Content { error, .. } if error.kind() == ErrorKind::NoSpace => Error::new(
+            ErrorKind::NoSpace,
+            format!("the tape directory {} is full", to.dir.display()),
+        )
+        .because(error)
+        .hint(
+            "make room there, then again: the tapes that are there are whole, and nothing is freed that is not on one",
+        ),
         ShelfError::Content { error, .. } => error,
         ShelfError::Io { operation, path, source } => Error::io(format!("{operation} {}", path.display()), source),
         ShelfError::InUse { .. } => Error::new(ErrorKind::Busy, error.to_string()),
@@ -443,7 +446,7 @@ pub(crate) fn free(group: &OpenGroup) -> Result<()> {
 pub(crate) fn tape_error(what: &str, error: reelfs_archive::TapeError) -> Error {
     let no_space = std::error::Error::source(&error)
         .and_then(|source| source.downcast_ref::<std::io::Error>())
-        .is_some_and(|source| source.kind() == std::io::ErrorKind::StorageFull);
+        .is_some_and(|source| io_kind(source) == ErrorKind::NoSpace);
     let kind = if no_space {
         ErrorKind::NoSpace
     } else if error.is_damage() {

@@ -1,33 +1,34 @@
 //! Positions whose digest this process knows, because it has read or written everything before them: the way to the next one is short.
 
-use std::collections::BTreeMap;
-
 use parking_lot::Mutex;
 use reelfs_journal::{Digest, Position, Seq};
 
-/// One for each directory, replica and site of a group, and for where they were before.
+/// One for each directory, replica and site of a group, and some more.
 const MOST: usize = 64;
 
 /// What is known of the journal of an open group. Not of the group's files: what these say of another history is to be noticed.
 #[derive(Debug, Default)]
-pub(crate) struct KnownPositions(Mutex<BTreeMap<Seq, Digest>>);
+pub(crate) struct KnownPositions(Mutex<Vec<(Seq, Digest)>>);
 
 impl KnownPositions {
-    /// Everything up to here has this digest.
+    /// Everything up to here has this digest. Of too many, that goes which was not asked for the longest.
     pub(crate) fn note(&self, position: Position) {
         let mut known = self.0.lock();
-        known.insert(position.seq, position.digest);
-        if known.len() > MOST {
-            known.pop_first();
+        known.retain(|(seq, _)| *seq != position.seq);
+        if known.len() >= MOST {
+            known.remove(0);
         }
+        known.push((position.seq, position.digest));
     }
 
     /// The last record before `first` whose digest is known and which the journal still holds, as it does from `out` on.
     pub(crate) fn before(&self, first: Seq, out: Seq) -> Option<(Seq, Digest)> {
-        if out >= first {
-            return None;
-        }
-        self.0.lock().range(out..first).next_back().map(|(seq, digest)| (*seq, *digest))
+        let mut known = self.0.lock();
+        let is_held = |(_, (seq, _)): &(usize, &(Seq, Digest))| (out..first).contains(seq);
+        let (at, _) = known.iter().enumerate().filter(is_held).max_by_key(|(_, (seq, _))| *seq)?;
+        let found = known.remove(at);
+        known.push(found);
+        Some(found)
     }
 }
 
@@ -53,12 +54,15 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_are_forgotten() {
+    fn who_is_asked_for_stays() {
         let known = KnownPositions::default();
-        for seq in 1..=1000 {
-            known.note(Position { epoch: Epoch(1), seq: Seq(seq), digest: Digest::default() });
+        let note = |seq| known.note(Position { epoch: Epoch(1), seq: Seq(seq), digest: Digest::default() });
+        note(5);
+        for seq in 1000..2000 {
+            note(seq);
+            assert!(known.before(Seq(6), Seq(1)).is_some(), "the one of a slow directory");
         }
-        assert_eq!(known.before(Seq(1000 - MOST as u64 + 1), Seq(1)), None);
-        assert!(known.before(Seq(1000), Seq(1)).is_some_and(|(seq, _)| seq == Seq(999)));
+        assert_eq!(known.0.lock().len(), MOST);
+        assert_eq!(known.before(Seq(1500), Seq(6)), None);
     }
 }

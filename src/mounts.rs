@@ -4,6 +4,8 @@ use std::ffi::OsString;
 use std::fs;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::time::Duration;
 
 use reelfs_journal::GroupName;
 
@@ -13,9 +15,18 @@ use crate::scope::Scope;
 /// The file system type of our mounts.
 pub const KIND: &str = "fuse.reelfs";
 
+/// How long somebody who asks whether a process is dead waits for it.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// One mounted file system.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MountEntry {
+    /// Its number; one that is gone may leave it to another.
+    pub id: u64,
+    /// The mount that it lies in.
+    pub parent: u64,
+    /// Major and minor number of its file system.
+    pub device: (u32, u32),
     /// Where.
     pub point: PathBuf,
     /// Its type, `fuse.reelfs` for ours.
@@ -37,11 +48,16 @@ impl MountEntry {
         self.is_ours() && self.source.parse::<Scope>().is_ok_and(|pair| pair.group == *group)
     }
 
-    /// The process behind it is dead: every access answers "not connected".
+    /// The process behind it is dead: every access answers "not connected". One that does not answer within a second may be of
+    /// another group of that name, and is not dead.
     #[must_use]
     pub fn is_stale(&self) -> bool {
+        let (tell, told) = mpsc::channel();
+        let point = self.point.clone();
         // stat(2) and even a listing may be answered from the kernel's cache; statfs(2) always asks the process
-        matches!(rustix::fs::statfs(&self.point), Err(rustix::io::Errno::NOTCONN))
+        let ask = move || _ = tell.send(matches!(rustix::fs::statfs(&point), Err(rustix::io::Errno::NOTCONN)));
+        let asked = std::thread::Builder::new().name("look".into()).spawn(ask);
+        asked.is_ok() && told.recv_timeout(PATIENCE).unwrap_or(false)
     }
 }
 
@@ -74,10 +90,17 @@ pub fn is_at(point: &Path, group: &GroupName) -> Result<bool> {
 /// `36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue`
 fn parse(line: &[u8]) -> Option<MountEntry> {
     let mut fields = line.split(|&byte| byte == b' ');
-    let point = unescape(fields.nth(4)?);
+    let mut word = || std::str::from_utf8(fields.next()?).ok();
+    let (id, parent) = (word()?.parse().ok()?, word()?.parse().ok()?);
+    let (major, minor) = word()?.split_once(':')?;
+    let device = (major.parse().ok()?, minor.parse().ok()?);
+    let point = unescape(fields.nth(1)?);
     let mut rest = fields.skip_while(|field| *field != b"-").skip(1);
     let (kind, source) = (rest.next()?, rest.next()?);
     Some(MountEntry {
+        id,
+        parent,
+        device,
         point: PathBuf::from(point),
         kind: String::from_utf8_lossy(kind).into_owned(),
         source: unescape(source).to_string_lossy().into_owned(),
@@ -128,6 +151,7 @@ mod tests {
         assert_eq!(entry.point, Path::new("/mnt/a b\\"));
         assert_eq!((entry.kind.as_str(), entry.source.as_str()), (KIND, "docs"));
         assert!(entry.is_ours());
+        assert_eq!((entry.id, entry.parent, entry.device), (36, 35, (98, 0)));
         let bare = parse(b"36 35 98:0 / /mnt rw - ext4 /dev/sda rw").expect("an entry");
         assert!(!bare.is_ours());
         for broken in ["", "36 35", "36 35 98:0 / /mnt rw master:1", "36 35 98:0 / /mnt rw - ext4"] {

@@ -230,15 +230,16 @@ impl Mounts {
     /// The same because of a signal: writers that wait for room get an error; what is not in use goes at once. Whether all of
     /// them are going.
     pub(crate) fn end_all(&self) -> bool {
-        let mut all = true;
-        for served in self.list() {
-            served.mounted.give_up_waiting();
+        let (mut all, list) = (true, self.list());
+        list.iter().for_each(|served| served.mounted.give_up_waiting());
+        for served in list {
             if !mounts::is_at(&served.mountpoint, self.group.dir().name()).unwrap_or(true) {
                 // whatever is mounted there now is another's
                 tracing::warn!("detached already: ends with the last user");
                 continue;
             }
-            let clean = unmount::unmount(&served.mountpoint);
+            // without patience: who asks twice within a moment means it once, and a name that is gone is no harm to who looks
+            let clean = reelfs_fuse::unmount(&served.mountpoint, false);
             let outcome = clean.or_else(|error| {
                 tracing::warn!(%error, "still in use: detached, ends with the last user");
                 unmount::detach(&served.mountpoint)

@@ -120,15 +120,13 @@ impl GroupStatus {
             ));
         }
         let stale = |entry: &MountEntry| entry.is_of(name) && entry.is_stale();
-        // who died has closed nothing; a look at the mount of another group of this name might wait for its process
-        let is_open = |entry: &VolumeEntry| entry.session.as_ref().is_some_and(|session| session.clean.is_none());
-        let may_be_dead = self.live.is_none() && self.busy.is_none() && self.file.volumes.iter().any(is_open);
-        let table = if may_be_dead { mounts::table().unwrap_or_default() } else { Vec::new() };
+        // only then: a look at a live mount keeps umount(8) from taking it away
+        let table = if self.live.is_none() { mounts::table().unwrap_or_default() } else { Vec::new() };
         if let Some(entry) = table.into_iter().find(stale) {
             let shown = entry.point.display();
             self.troubles
                 .push(format!("the process behind {shown} is dead; go on with: reelfs mount {} {shown}", entry.source));
-        } else if self.live.is_none() {
+        } else if self.live.is_none() && self.busy.is_none() {
             let gone = self.file.volumes.iter().filter(|entry| !entry.pvol.is_dir());
             self.troubles.extend(gone.map(|entry| format!("the PVOL {} is not there", entry.pvol.display())));
         }

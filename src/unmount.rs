@@ -7,8 +7,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use rustix::fs::{AtFlags, CWD, StatxFlags};
+
 use crate::error::{Error, ErrorKind, Result};
-use crate::mounts;
+use crate::mounts::{self, MountEntry};
 
 /// For umount(2) a path that is being looked up is a user like any other: `df`, a monitor or `reelfs status` beside it are enough
 /// for `EBUSY`. Longer than any of these looks takes.
@@ -18,32 +20,49 @@ const PASSING: Duration = Duration::from_secs(2);
 /// program.
 const LEAVING: Duration = Duration::from_millis(250);
 
-/// Between two attempts.
+/// Between two attempts; without root each of them is a program that runs.
 const PAUSE: Duration = Duration::from_millis(5);
+const PAUSE_OF_USER: Duration = Duration::from_millis(50);
+
+/// Between two looks at all processes.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// Of those who use a mount, that many are named.
 const NAMED: usize = 3;
 
-/// Unmounts what nobody uses.
+/// Unmounts what nobody uses. What another takes away meanwhile is gone, and what lies below it stays.
 ///
 /// # Errors
 /// 11 when it is in use, and by whom, as far as this user may know it; what the kernel or `fusermount3` says.
 #[expect(clippy::disallowed_methods, reason = "the kernel tells nobody when a mount is no longer used")]
 pub(crate) fn unmount(point: &Path) -> Result<()> {
-    let begin = Instant::now();
-    loop {
+    let Some(wanted) = mounts::at(point)? else {
+        return Err(failed(point, io::ErrorKind::NotFound.into()));
+    };
+    let pause = if rustix::process::geteuid().is_root() { PAUSE } else { PAUSE_OF_USER };
+    let (begin, mut looked): (_, Option<Instant>) = (Instant::now(), None);
+    let (mut users, mut since): (Vec<String>, _) = (Vec::new(), begin);
+    while mounts::at(point)?.is_some_and(|entry| entry.id == wanted.id) {
         match reelfs_fuse::unmount(point, false) {
-            Ok(()) => return Ok(()),
+            Ok(()) => break,
             Err(error) if error.kind() != io::ErrorKind::ResourceBusy => return Err(failed(point, error)),
             Err(_) => {}
         }
-        let users = users(point);
-        let patience = if users.is_empty() { PASSING } else { LEAVING };
-        if begin.elapsed() >= patience {
+        let is_over = begin.elapsed() >= PASSING;
+        if is_over || looked.is_none_or(|looked| looked.elapsed() >= LOOK) {
+            looked = Some(Instant::now());
+            let now = users_of(&wanted);
+            users.retain(|user| now.contains(user));
+            if users.is_empty() {
+                (users, since) = (now, Instant::now());
+            }
+        }
+        if is_over || (!users.is_empty() && since.elapsed() >= LEAVING) {
             return Err(busy(point, &users));
         }
-        std::thread::sleep(PAUSE);
+        std::thread::sleep(pause);
     }
+    Ok(())
 }
 
 /// Takes away a mount even while it is in use: its users keep what they have open.
@@ -55,6 +74,9 @@ pub(crate) fn detach(point: &Path) -> Result<()> {
 }
 
 fn failed(point: &Path, error: io::Error) -> Error {
+    if error.kind() == io::ErrorKind::ResourceBusy {
+        return busy(point, &[]);
+    }
     Error::io(format!("unmount {}", point.display()), error)
 }
 
@@ -69,23 +91,24 @@ fn busy(point: &Path, users: &[String]) -> Error {
     Error::new(ErrorKind::Busy, format!("{shown} is in use{by}")).hint(format!("see who: fuser -vm {shown}"))
 }
 
-/// Who is known to use it: mounts below it, loop devices on its files, and processes with something of it open, mapped, or as their
-/// directory. Only names are read: nothing here asks the mount itself.
-fn users(point: &Path) -> Vec<String> {
+/// Who is known to use a mount: mounts below it, processes with something of it open, mapped, or as their directory, and if there are
+/// none, loop devices. The mount itself is asked nothing. What has the same path and lies below the mount does not use it.
+fn users_of(mount: &MountEntry) -> Vec<String> {
     let table = mounts::table().unwrap_or_default();
-    let below = table.iter().filter(|entry| entry.point != point && entry.point.starts_with(point));
+    let below = table.iter().filter(|entry| entry.parent == mount.id);
     let mut users: Vec<String> = below.map(|entry| format!("the mount at {}", entry.point.display())).collect();
-    for device in names("/sys/block") {
-        let file = fs::read(device.join("loop/backing_file")).unwrap_or_default();
-        if Path::new(OsStr::from_bytes(&file)).starts_with(point) {
-            users.push(format!("/dev/{}", device.file_name().unwrap_or_default().display()));
-        }
-    }
     for process in names("/proc").into_iter().filter(|path| number(path).is_some()) {
-        if uses(&process, point) {
+        if uses(&process, mount) {
             let name = fs::read_to_string(process.join("comm")).unwrap_or_default();
             users.push(format!("{} ({})", name.trim_end(), number(&process).unwrap_or_default()));
         }
+    }
+    if users.is_empty() {
+        let loops = names("/sys/block").into_iter().filter(|device| {
+            let file = fs::read(device.join("loop/backing_file")).unwrap_or_default();
+            Path::new(OsStr::from_bytes(&file)).starts_with(&mount.point)
+        });
+        users.extend(loops.map(|device| format!("/dev/{}", device.file_name().unwrap_or_default().display())));
     }
     users
 }
@@ -100,18 +123,28 @@ fn number(process: &Path) -> Option<u32> {
     process.file_name()?.to_str()?.parse().ok()
 }
 
-fn uses(process: &Path, point: &Path) -> bool {
-    let leads = |link: PathBuf| fs::read_link(link).is_ok_and(|to| to.starts_with(point));
-    ["cwd", "root"].into_iter().any(|link| leads(process.join(link)))
-        || names(process.join("fd")).into_iter().any(leads)
-        || maps(&fs::read(process.join("maps")).unwrap_or_default(), point)
+fn uses(process: &Path, mount: &MountEntry) -> bool {
+    let is_at = |link: &str| mount_of(&process.join(link)) == Some(mount.id);
+    is_at("cwd")
+        || is_at("root")
+        || names(process.join("fdinfo")).iter().any(|file| {
+            let text = fs::read_to_string(file).unwrap_or_default();
+            text.lines().any(|line| line.strip_prefix("mnt_id:").is_some_and(|id| id.trim().parse() == Ok(mount.id)))
+        })
+        || fs::read(process.join("maps")).is_ok_and(|table| maps(&table, mount.device))
 }
 
-/// `7f0c-7f0d r--s 00000000 00:2b 12          /srv/docs/file`: newlines in names are `\012`, all else is as it is.
-fn maps(table: &[u8], point: &Path) -> bool {
-    let path = |line: &[u8]| line.iter().position(|&byte| byte == b'/').map(|at| line[at..].to_vec());
-    let mut paths = table.split(|&byte| byte == b'\n').filter_map(path);
-    paths.any(|path| Path::new(OsStr::from_bytes(&path)).starts_with(point))
+/// The mount that a link of the kernel's leads to.
+fn mount_of(link: &Path) -> Option<u64> {
+    let found = rustix::fs::statx(CWD, link, AtFlags::STATX_DONT_SYNC, StatxFlags::MNT_ID).ok()?;
+    (found.stx_mask & StatxFlags::MNT_ID.bits() != 0).then_some(found.stx_mnt_id)
+}
+
+/// `7f0c-7f0d r--s 00000000 00:2b 12          /srv/docs/file`
+fn maps(table: &[u8], (major, minor): (u32, u32)) -> bool {
+    let device = format!("{major:02x}:{minor:02x}");
+    let field = |line: &[u8]| line.split(|&byte| byte == b' ').nth(3) == Some(device.as_bytes());
+    table.split(|&byte| byte == b'\n').any(field)
 }
 
 #[cfg(test)]
@@ -129,18 +162,19 @@ mod tests {
     }
 
     #[test]
-    fn a_mapping_counts_by_its_file() {
+    fn a_mapping_counts_by_its_device() {
         let table = b"55d0-55d1 r--p 00000000 fe:01 12    /usr/bin/cat\n7ffc-7ffd rw-p 00000000 00:00 0    [stack]\n\
-                      7f0c-7f0d r--s 00000000 00:2b 12    /srv/docs/a file\n";
-        assert!(maps(table, Path::new("/srv/docs")));
-        assert!(!maps(table, Path::new("/srv/doc")));
-        assert!(!maps(b"", Path::new("/")));
+                      7f0c-7f0d r--s 00000000 00:2b 12    /srv/docs/a file\n7f0d-7f0e r--s 00000000 103:01 1 /nvme\n";
+        assert!(maps(table, (0, 0x2b)) && maps(table, (0x103, 1)));
+        assert!(!maps(table, (0, 0x2c)) && !maps(b"", (0, 0)));
     }
 
     #[test]
-    fn this_process_uses_its_own_directory_and_not_another() {
-        let here = std::env::current_dir().unwrap();
-        assert!(uses(Path::new("/proc/self"), &here));
-        assert!(!uses(Path::new("/proc/self"), Path::new("/no/such/mount")));
+    fn this_process_uses_the_mount_of_its_own_directory() {
+        let here = mount_of(Path::new("/proc/self/cwd")).unwrap();
+        let mut entry = mounts::table().unwrap().into_iter().find(|entry| entry.id == here).unwrap();
+        assert!(uses(Path::new("/proc/self"), &entry));
+        (entry.id, entry.device) = (u64::MAX, (u32::MAX, 0));
+        assert!(!uses(Path::new("/proc/self"), &entry));
     }
 }

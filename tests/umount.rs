@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use rustix::mount::UnmountFlags;
 use rustix::process::{Signal, kill_process};
-use support::{Mount, Sandbox, program, tools, wait};
+use support::{Disk, FileSystem, Mount, Sandbox, program, tools, wait};
 
 fn text(path: &Path) -> &str {
     path.to_str().expect("sandboxes have UTF-8 paths")
@@ -25,10 +25,11 @@ fn who_looks_in_passing_does_not_keep_a_mount() {
     sandbox.group("passing", &pvol);
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        // as `df` and monitors do, but without a pause: umount(2) answers EBUSY most of the time
+        // as `df` and monitors do, but much more often: umount(2) answers EBUSY again and again
         scope.spawn(|| {
             while !stop.load(Ordering::Relaxed) {
                 _ = rustix::fs::statfs(&point);
+                wait::pause(Duration::from_micros(100));
             }
         });
         // nothing may panic here: the other thread would look for ever
@@ -92,6 +93,35 @@ fn what_is_built_upon_it_is_named() {
     assert!(losetup().args(["--detach", device.trim_end()]).status().unwrap().success());
     // the kernel lets go of the file a moment after
     assert!(wait::until(Duration::from_secs(10), || sandbox.reelfs(["umount", text(&point)]).code == 0));
+    drop(mount);
+}
+
+#[test]
+fn in_place_who_uses_the_directory_below_is_not_named() {
+    if !tools::root() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let disk = Disk::new(&sandbox, "disk", FileSystem::Ext4, 64);
+    sandbox.group("place", disk.path());
+    // stands below, and does not keep the mount
+    let mut below = Command::new(tools::find("sleep").unwrap());
+    let mut below = below.arg("300").current_dir(disk.path()).stdin(Stdio::null()).spawn().unwrap();
+    let mount = Mount::new(&sandbox, "place", disk.path(), &[]);
+    let held = File::create(mount.join("held")).unwrap();
+    let said = sandbox.reelfs(["umount", text(disk.path())]).refused(11, &["is in use by"]).stderr.clone();
+    assert!(!said.contains("sleep") && !said.contains("reelfs ("), "{said}");
+    drop(held);
+    // of two who take it away, neither takes what lies below
+    let twice = std::thread::scope(|scope| {
+        let umount = || sandbox.reelfs(["umount", text(disk.path())]);
+        let other = scope.spawn(umount);
+        [umount(), other.join().unwrap()]
+    });
+    assert!(twice.iter().any(|outcome| outcome.code == 0), "{} {}", twice[0], twice[1]);
+    assert!(disk.path().join("held").exists(), "the disk is not there any more: {} {}", twice[0], twice[1]);
+    below.kill().unwrap();
+    below.wait().unwrap();
     drop(mount);
 }
 

@@ -110,7 +110,7 @@ impl Jvol {
     /// Into the ring: a copy in memory. Without room there, whoever appends drains first.
     fn put(&self, tail: &Tail, ring: &Ring, records: &[EncodedRecord<'_>], end: Place) -> Result<(), JournalError> {
         if !ring.has_room(end) {
-            self.make_room(tail.ends(), end)?;
+            self.make_room(ring, tail.ends(), end)?;
         }
         let Place { mut position, mut next } = tail.place();
         for record in records {

@@ -1,4 +1,4 @@
-//! Draining: what is in the ring goes to the file, data first, control data last, in pieces as large as there are.
+//! Draining: what is in the ring goes to the file, data first, control data last, in pieces of 1 MiB.
 
 use super::file::VolumeFile;
 use super::geometry::{PAGE, PAGE_SLOTS, SLOT};
@@ -8,12 +8,16 @@ use crate::JournalError;
 use crate::disk::Label;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Bytes of one write of journal data (1 MiB). Through the page cache: who exports them reads them soon, and a copy costs less than
 /// reading from the disk beside its writes.
 const PIECE: u64 = 1 << 20;
 /// An append that finds no room makes so much at a time (4 MiB).
 const ROOM: u64 = 4 << 20;
+
+/// How often an append without room looks whether somebody else has made some.
+const PATIENCE: Duration = Duration::from_millis(1);
 
 static ZEROS: [u8; PAGE as usize] = [0; PAGE as usize];
 
@@ -170,10 +174,10 @@ impl Jvol {
             let drain = self.drain.lock();
             if drain.ring.is_some() { end.min(drain.done.position) } else { end }
         };
-        let length = end.saturating_sub(start).min(store.geometry.data_to_end(start));
-        if length > 0 {
-            store.file.read_ahead(store.geometry.data_place(start), length);
-        }
+        let length = end.saturating_sub(start);
+        let before_end = length.min(store.geometry.data_to_end(start));
+        store.file.read_ahead(store.geometry.data_place(start), before_end);
+        store.file.read_ahead(store.geometry.data_place(start + before_end), length - before_end);
     }
 
     /// Brings the file up to these ends. After a failure there is none that can be trusted, and nothing is written.
@@ -188,18 +192,24 @@ impl Jvol {
     }
 
     /// Room in the ring up to `end`, by whoever appends: some of it, for others wait meanwhile.
-    pub(super) fn make_room(&self, ends: Ends, end: Place) -> Result<(), JournalError> {
-        let mut drain = self.drain.lock();
-        let Some(ring) = drain.ring.clone() else { return Ok(()) };
+    pub(super) fn make_room(&self, ring: &Ring, ends: Ends, end: Place) -> Result<(), JournalError> {
+        let mut drain = loop {
+            if ring.has_room(end) {
+                return Ok(()); // somebody drains, piece by piece
+            }
+            if let Some(drain) = self.drain.try_lock_for(PATIENCE) {
+                break drain;
+            }
+        };
         if ring.has_room(end) {
-            return Ok(()); // somebody has drained
+            return Ok(());
         }
         self.check_failed()?;
         let some = (drain.done.position + ROOM).min(ends.place.position) / PAGE * PAGE;
         if some > drain.done.position {
             let store = self.store();
             let upto = Ends { place: Place { position: some, ..ends.place }, ..ends };
-            self.fail(drain.pour_data(&store, &ring, upto))?;
+            self.fail(drain.pour_data(&store, ring, upto))?;
         }
         if ring.has_room(end) { Ok(()) } else { self.pour(&mut drain, ends) }
     }

@@ -10,6 +10,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::JournalError;
 use crate::disk::{self, Label};
 
+/// What the kernel reads ahead of a file in one go, unless it is told otherwise (128 KiB).
+const READAHEAD: u64 = 128 << 10;
+
 /// Most parts of one vectored write (`IOV_MAX`).
 const PARTS_MAX: usize = 1024;
 
@@ -61,10 +64,16 @@ impl VolumeFile {
         Ok(())
     }
 
-    /// Has the kernel begin to read a range that is asked for next.
+    /// Has the kernel begin to read a range that is asked for next: in small steps, of each of which it takes at least the beginning
+    /// that is its usual readahead.
     pub(super) fn read_ahead(&self, offset: u64, length: u64) {
-        // advice: without it everything is only slower
-        let _ = rustix::fs::fadvise(&self.file, offset, NonZeroU64::new(length), rustix::fs::Advice::WillNeed);
+        let mut at = offset;
+        while at < offset + length {
+            let step = READAHEAD.min(offset + length - at);
+            // advice: without it everything is only slower
+            let _ = rustix::fs::fadvise(&self.file, at, NonZeroU64::new(step), rustix::fs::Advice::WillNeed);
+            at += step;
+        }
     }
 
     /// Lets the kernel forget what it holds of a range that is durable. What was written in large pieces stays in memory as
