@@ -463,18 +463,16 @@ fn answer(outcome: Result<serde_json::Value>) -> Answer<Step, serde_json::Value>
 fn watch_signals(shared: &Shared, mut signals: Signals) {
     let mut asked: Option<std::time::Duration> = None;
     for signal in &mut signals {
-        let now = shared.group.journal().clock().read().boot;
-        if asked.is_some_and(|first| now.saturating_sub(first) < SAME_WISH) {
+        let now = || shared.group.journal().clock().read().boot;
+        if asked.is_some_and(|first| now().saturating_sub(first) < SAME_WISH) {
             continue;
         }
         if asked.is_some() {
             tracing::warn!("asked twice to end: the next mount recovers what is open now");
             std::process::exit(128 + signal);
         }
-        asked = Some(now);
         tracing::info!(signal, "asked to end");
-        if !shared.mounts.end_all() {
-            asked = None;
-        }
+        // what came meanwhile is the same wish
+        asked = shared.mounts.end_all().then(now);
     }
 }

@@ -402,14 +402,11 @@ pub(crate) fn publish<T>(to: &Destination, name: &TapeName, write: impl FnOnce(&
     };
     let published = shelf.publish(&name, |file| Ok((name.clone(), write(file)?)), check);
     published.map(|published| published.value).map_err(|error| match error {
-        ShelfError::Content { error, .. } if error.kind() == ErrorKind::NoSpace => Error::new(
-            ErrorKind::NoSpace,
-            format!("the tape directory {} is full", to.dir.display()),
-        )
-        .because(error)
-        .hint(
-            "make room there, then again: the tapes that are there are whole, and nothing is freed that is not on one",
-        ),
+        ShelfError::Content { error, .. } if error.kind() == ErrorKind::NoSpace => {
+            Error::new(ErrorKind::NoSpace, format!("the tape directory {} is full", to.dir.display()))
+                .because(error)
+                .hint("make room there, then again")
+        }
         ShelfError::Content { error, .. } => error,
         ShelfError::Io { operation, path, source } => Error::io(format!("{operation} {}", path.display()), source),
         ShelfError::InUse { .. } => Error::new(ErrorKind::Busy, error.to_string()),

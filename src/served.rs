@@ -238,12 +238,17 @@ impl Mounts {
                 tracing::warn!("detached already: ends with the last user");
                 continue;
             }
-            // without patience: who asks twice within a moment means it once, and a name that is gone is no harm to who looks
-            let clean = reelfs_fuse::unmount(&served.mountpoint, false);
-            let outcome = clean.or_else(|error| {
-                tracing::warn!(%error, "still in use: detached, ends with the last user");
-                unmount::detach(&served.mountpoint)
-            });
+            let outcome = match unmount::unmount_briefly(&served.mountpoint) {
+                Ok(true) => Ok(()),
+                Ok(false) => {
+                    tracing::warn!("still in use: detached, ends with the last user");
+                    unmount::detach(&served.mountpoint)
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot be unmounted: detached, ends with the last user");
+                    unmount::detach(&served.mountpoint)
+                }
+            };
             if let Err(error) = outcome
                 && !served.mounted.has_ended()
             {

@@ -39,15 +39,9 @@ pub(crate) fn unmount(point: &Path) -> Result<()> {
     let Some(wanted) = mounts::at(point)? else {
         return Err(failed(point, io::ErrorKind::NotFound.into()));
     };
-    let pause = if rustix::process::geteuid().is_root() { PAUSE } else { PAUSE_OF_USER };
     let (begin, mut looked): (_, Option<Instant>) = (Instant::now(), None);
     let (mut users, mut since): (Vec<String>, _) = (Vec::new(), begin);
-    while mounts::at(point)?.is_some_and(|entry| entry.id == wanted.id) {
-        match reelfs_fuse::unmount(point, false) {
-            Ok(()) => break,
-            Err(error) if error.kind() != io::ErrorKind::ResourceBusy => return Err(failed(point, error)),
-            Err(_) => {}
-        }
+    while !is_gone(&wanted)? {
         let is_over = begin.elapsed() >= PASSING;
         if is_over || looked.is_none_or(|looked| looked.elapsed() >= LOOK) {
             looked = Some(Instant::now());
@@ -60,9 +54,42 @@ pub(crate) fn unmount(point: &Path) -> Result<()> {
         if is_over || (!users.is_empty() && since.elapsed() >= LEAVING) {
             return Err(busy(point, &users));
         }
-        std::thread::sleep(pause);
+        std::thread::sleep(pause());
     }
     Ok(())
+}
+
+/// The same for who would rather detach than wait: whether it is gone within 250 ms.
+///
+/// # Errors
+/// What the kernel or `fusermount3` says.
+#[expect(clippy::disallowed_methods, reason = "the kernel tells nobody when a mount is no longer used")]
+pub(crate) fn unmount_briefly(point: &Path) -> Result<bool> {
+    let Some(wanted) = mounts::at(point)? else { return Ok(true) };
+    let begin = Instant::now();
+    while !is_gone(&wanted)? {
+        if begin.elapsed() >= LEAVING {
+            return Ok(false);
+        }
+        std::thread::sleep(pause());
+    }
+    Ok(true)
+}
+
+/// One attempt; gone it is also when another took it away.
+fn is_gone(wanted: &MountEntry) -> Result<bool> {
+    if mounts::at(&wanted.point)?.is_none_or(|entry| entry.id != wanted.id) {
+        return Ok(true);
+    }
+    match reelfs_fuse::unmount(&wanted.point, false) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::ResourceBusy => Ok(false),
+        Err(error) => Err(failed(&wanted.point, error)),
+    }
+}
+
+fn pause() -> Duration {
+    if rustix::process::geteuid().is_root() { PAUSE } else { PAUSE_OF_USER }
 }
 
 /// Takes away a mount even while it is in use: its users keep what they have open.

@@ -168,7 +168,7 @@ fn a_full_tape_disk_is_said_at_once_and_used_when_there_is_room() {
     let free = rustix::fs::statvfs(&site.tapes).unwrap();
     fs::write(&filler, vec![7_u8; usize::try_from(free.f_bavail * free.f_frsize).unwrap()]).unwrap();
     fs::write(mount.join("file"), "waits").unwrap();
-    site.await_word(&mount, "is full: make room on it");
+    site.await_word(&mount, "make room there, then again; until then the changes wait in the journal");
     fs::remove_file(&filler).unwrap();
     site.await_word(&mount, "the tapes go on");
     let log = mount.umount();
@@ -176,9 +176,9 @@ fn a_full_tape_disk_is_said_at_once_and_used_when_there_is_room() {
     assert_eq!(site.count("base"), 1);
     site.assert_restores("back");
     // and at the end: the exit code says that the last tape is missing
+    let number = site.count("upd");
     let mount = site.protect(&["--every", "1h"]);
     site.await_word(&mount, "is protected");
-    let number = site.count("upd");
     site.await_tapes(&mount, "upd", number + 1);
     fs::write(mount.join("late"), "waits").unwrap();
     let free = rustix::fs::statvfs(&site.tapes).unwrap();
