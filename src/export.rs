@@ -426,7 +426,7 @@ pub(crate) fn free(group: &OpenGroup) -> Result<()> {
     let jvol = group.journal().jvol();
     let least = consumer::least_needed(&file);
     let kept = least.as_ref().map_or(jvol.pointers().out, |least| least.seq.next());
-    // nothing of a volume is to be on its disk for nothing
+    // only what leaves the journal has to be on the volumes' disks first
     let volumes = if kept > jvol.pointers().out { group.volumes() } else { Vec::new() };
     for volume in volumes {
         volume.primary.prepare_to_free(kept).map_err(|error| Error::io("sync the PVOL", error.into()))?;

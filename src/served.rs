@@ -205,11 +205,13 @@ impl Mounts {
         // a volume may have been closed before, and mounted again since
         let is_live = |now: &Now| now.list.iter().any(|other| Arc::ptr_eq(other, served));
         let is_closed = |now: &Now| !is_live(now) && now.closed.iter().any(|(closed, _)| *closed == index);
-        self.changed.wait_while(&mut now, |now| !self.has_ended() && !is_closed(now));
-        if !is_closed(&now) {
+        // two who take it away at once wait both, and one of them gets how it ended
+        let is_under_way = |now: &Now| is_live(now) || (now.closing > 0 && !is_closed(now));
+        self.changed.wait_while(&mut now, |now| !self.has_ended() && is_under_way(now));
+        if self.has_ended() && !is_closed(&now) {
             return Ok(Gone::Last);
         }
-        let Some(at) = now.closed.iter().position(|(closed, _)| *closed == index) else { return Ok(Gone::Last) };
+        let Some(at) = now.closed.iter().position(|(closed, _)| *closed == index) else { return Ok(Gone::Volume) };
         match now.closed.swap_remove(at).1 {
             Ok(()) => Ok(Gone::Volume),
             Err((code, message)) => Err(Error::new(ErrorKind::from_code(code), message)),

@@ -126,6 +126,31 @@ fn in_place_who_uses_the_directory_below_is_not_named() {
 }
 
 #[test]
+fn of_two_who_take_one_volume_away_both_come_back() {
+    let sandbox = Sandbox::new();
+    sandbox.reelfs(["group", "create", "both", "--size", "16MiB"]).ok();
+    for name in ["one", "other"] {
+        sandbox.reelfs(["pair", "create", &format!("both/{name}"), "--pvol", text(&sandbox.directory(name))]).ok();
+    }
+    let mount = sandbox.mount("both/one", "mnt");
+    let point = sandbox.directory("mnt-other");
+    for _ in 0..4 {
+        sandbox.reelfs(["mount", "both/other", text(&point)]).ok();
+        // while it is held both of them try
+        let held = File::create(point.join("held")).unwrap();
+        std::thread::scope(|scope| {
+            let umount = || sandbox.reelfs(["umount", text(&point)]);
+            let tries = [scope.spawn(umount), scope.spawn(umount)];
+            wait::pause(Duration::from_millis(100));
+            drop(held);
+            let codes = tries.map(|thread| thread.join().unwrap().code);
+            assert!(codes.contains(&0) && codes.iter().all(|code| [0, 10].contains(code)), "{codes:?}");
+        });
+    }
+    mount.umount();
+}
+
+#[test]
 fn status_does_not_wait_for_the_mount_of_another_group_of_that_name() {
     let (mine, other) = (Sandbox::new(), Sandbox::new());
     let point = other.directory("mount");
