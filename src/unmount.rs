@@ -78,13 +78,21 @@ pub(crate) fn unmount_briefly(point: &Path) -> Result<bool> {
 
 /// One attempt; gone it is also when another took it away.
 fn is_gone(wanted: &MountEntry) -> Result<bool> {
-    if mounts::at(&wanted.point)?.is_none_or(|entry| entry.id != wanted.id) {
+    let is_there = || mounts::at(&wanted.point).map(|now| now.is_some_and(|now| now.id == wanted.id));
+    if !is_there()? {
         return Ok(true);
     }
     match reelfs_fuse::unmount(&wanted.point, false) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::ResourceBusy => Ok(false),
-        Err(error) => Err(failed(&wanted.point, error)),
+        // between the look and the attempt, too
+        Err(error) => {
+            if is_there()? {
+                Err(failed(&wanted.point, error))
+            } else {
+                Ok(true)
+            }
+        }
     }
 }
 

@@ -38,9 +38,9 @@ pub(crate) fn run(arguments: &UmountArgs, context: &Context) -> Result<()> {
             // nobody answers: the process is dead, or belongs to another state directory
             let stale = entry.is_stale();
             if stale {
-                unmount::detach(&point)?
-            } else {
-                unmount::unmount(&point)?
+                unmount::detach(&point)?;
+            } else if mounts::at(&point)?.is_some_and(|now| now.id == entry.id) {
+                unmount::unmount(&point)?;
             }
             !stale
         }
