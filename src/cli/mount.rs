@@ -5,6 +5,7 @@ mod written;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use reelfs_fuse::MountOptions;
 use reelfs_journal::{GroupName, VolumeName};
@@ -62,6 +63,9 @@ pub(crate) struct MountArgs {
     /// When the kernel reads the volume's files itself, through read-only handles [default: auto]
     #[arg(long, value_enum, value_name = "WHEN")]
     pub passthrough: Option<Passthrough>,
+    /// Give up when it is not mounted after so long, with exit code 17 [default: as long as recovery takes]
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration, conflicts_with = "foreground")]
+    pub wait: Option<Duration>,
     /// Mount nothing, and print the line for /etc/fstab
     #[arg(long, conflicts_with_all = ["foreground", "print_unit"])]
     pub print_fstab: bool,
@@ -86,6 +90,7 @@ impl MountArgs {
             options: Vec::new(),
             strict: false,
             passthrough: None,
+            wait: None,
             print_fstab: false,
             print_unit: false,
             ready_on_stdout: false,
@@ -113,7 +118,7 @@ pub(crate) fn run(arguments: &MountArgs, context: &Context) -> Result<()> {
     }
     let (nonempty, output) = (words.nonempty, &context.output);
     if !arguments.ready_on_stdout {
-        former::wait(&group, &volume.name, context, arguments.silent)?;
+        former::wait(&group, &volume.name, context, (arguments.silent, arguments.wait))?;
     }
     let point = Mountpoint::check(&context.state, &file, &volume.pvol, &arguments.mountpoint, nonempty, output)?;
     let wanted = Wanted { file: &file, volume, point: &point };
@@ -130,7 +135,7 @@ pub(crate) fn run(arguments: &MountArgs, context: &Context) -> Result<()> {
         };
         return serve(arguments, context, &group, &words, &wanted, live);
     }
-    let pid = background::start(&child_arguments(arguments, context, &point))?;
+    let pid = background::start(&child_arguments(arguments, context, &point), arguments.wait)?;
     confirm(arguments, context, &wanted, pid)
 }
 

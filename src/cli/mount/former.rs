@@ -21,17 +21,22 @@ const EVERY: Duration = Duration::from_millis(20);
 /// Verbs that hold a group as long as it is mounted.
 const MOUNTING: [&str; 2] = ["(reelfs mount)", "(reelfs protect)"];
 
-/// Waits until nothing of a former mount of a volume is left. Returns at once when there is none, or one that stays. Says
-/// after a second what it waits for, unless it shall be `silent`.
+/// Waits until nothing of a former mount of a volume is left, or `patience` is over. Returns at once when there is none, or one
+/// that stays. Says after a second what it waits for, unless it shall be `silent`.
 ///
 /// # Errors
 /// 11 when it is detached, and its last users do not leave it.
-pub(super) fn wait(group: &GroupDir, volume: &VolumeName, context: &Context, silent: bool) -> Result<()> {
+pub(super) fn wait(
+    group: &GroupDir,
+    volume: &VolumeName,
+    context: &Context,
+    (silent, patience): (bool, Option<Duration>),
+) -> Result<()> {
     let begin = context.clock.read().boot;
     let mut is_told = silent;
     while let Some(ending) = look(group, volume)? {
         let waited = context.clock.read().boot.saturating_sub(begin);
-        if waited >= LIMIT {
+        if waited >= patience.unwrap_or(LIMIT) {
             return ending.give_up(group);
         }
         if waited >= QUIET && !is_told {
