@@ -23,10 +23,11 @@ pub(crate) fn of(group: &Arc<OpenGroup>, volume: &OpenVolume) -> Option<ControlF
         tracing::warn!("{} has a {CONTROL_DIR} of its own: the mount shows that one", volume.name);
         return None;
     }
-    let (ours, theirs) = (group.clone(), group.clone());
+    let (ours, theirs, state, name) = (group.clone(), group.clone(), group.clone(), volume.name.clone());
     Some(ControlFiles {
         tell: Box::new(move |fact| tell(&ours, fact)),
         mark: Box::new(move |text| mark(&theirs, text).map_err(refused)),
+        pair: Box::new(move || state.state(Some(&name)).word()),
     })
 }
 

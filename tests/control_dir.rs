@@ -190,6 +190,59 @@ fn set_xattr(path: &Path) -> io::Result<()> {
     Ok(rustix::fs::setxattr(path, "user.x", b"y", rustix::fs::XattrFlags::empty())?)
 }
 
+/// The value of an extended attribute.
+fn about(path: &Path, name: &str) -> Result<String, Errno> {
+    let mut value = vec![0; 4096];
+    let length = rustix::fs::lgetxattr(path, name, &mut value)?;
+    Ok(String::from_utf8_lossy(&value[..length]).into_owned())
+}
+
+#[test]
+fn an_object_says_where_it_is_and_what_becomes_of_it_and_no_copy_takes_that_along() {
+    let sandbox = Sandbox::new();
+    let (pvol, tapes) = (sandbox.directory("pvol"), sandbox.directory("tapes"));
+    sandbox.group("docs", &pvol);
+    let mount = sandbox.mount("docs", "mnt");
+    let at = |name: &str| mount.join(name);
+    assert_eq!(about(mount.path(), "user.reelfs.pair").unwrap(), "SMPL");
+    sandbox.base("docs", &tapes);
+    fs::create_dir_all(at("one/two")).unwrap();
+    fs::write(at("one/two/file"), "x").unwrap();
+    fs::hard_link(at("one/two/file"), at("one/other name")).unwrap();
+    symlink("nowhere", at("link")).unwrap();
+    let seq = about(&at("one"), "user.reelfs.seq").unwrap();
+    assert_eq!((seq.parse(), about(&at("one"), "user.reelfs.pair")), (Ok(position(&mount)), Ok("PAIR".to_owned())));
+    let place = |name: &str| about(&at(name), "user.reelfs.backend").map(|place| Path::new(&place).to_owned());
+    assert_eq!(place("."), Ok(pvol.clone()));
+    assert_eq!(place("one/two/file"), Ok(pvol.join("one/two/file")));
+    assert_eq!(place("link"), Err(Errno::NODATA), "the kernel does not ask");
+    fs::rename(at("one"), at("renamed")).unwrap();
+    fs::remove_file(at("renamed/two/file")).unwrap();
+    assert_eq!(place("renamed/other name"), Ok(pvol.join("renamed/other name")));
+    let held = File::open(at("renamed/other name")).unwrap();
+    fs::remove_file(at("renamed/other name")).unwrap();
+    assert_eq!(rustix::fs::fgetxattr(&held, "user.reelfs.backend", &mut [0; 64]), Err(Errno::STALE));
+    drop(held);
+    assert_eq!(about(&at("renamed"), "user.reelfs.else"), Err(Errno::NODATA));
+
+    let set = |name: &str| rustix::fs::setxattr(at("renamed"), name, b"y", rustix::fs::XattrFlags::empty());
+    assert_eq!(
+        (set("user.reelfs.seq"), set("user.reelfs.mine"), set("user.mine")),
+        (Err(Errno::PERM), Err(Errno::PERM), Ok(()))
+    );
+    assert_eq!(rustix::fs::removexattr(at("renamed"), "user.reelfs.seq"), Err(Errno::PERM));
+    let mut list = vec![0; 256];
+    let length = rustix::fs::listxattr(at("renamed"), &mut list).unwrap();
+    assert_eq!(&list[..length], b"user.mine\0");
+    sandbox.export("docs", &tapes);
+    mount.umount();
+    let restored = sandbox.restore(&tapes, "latest", "restored");
+    Tree::of(&pvol).assert_same(&Tree::of(&restored), "objects that say something of themselves");
+    let plain = Mount::new(&sandbox, "docs", &sandbox.directory("mnt"), &["-o", "no_control_dir"]);
+    assert_eq!(about(plain.path(), "user.reelfs.pair"), Err(Errno::NODATA));
+    plain.umount();
+}
+
 #[test]
 fn a_volume_that_has_the_name_keeps_it_and_one_may_go_without() {
     let sandbox = Sandbox::new();

@@ -11,6 +11,7 @@ use reelfs_journal::NodeKind;
 use reelfs_volume::{Primary, SetAttr};
 use rustix::io::{Errno, Result};
 
+use crate::about::{about, is_about};
 use crate::answer::*;
 use crate::control::{Control, is_control};
 use crate::kernel::*;
@@ -72,6 +73,11 @@ impl Adapter {
     /// The control directory, when a request is about something in it.
     fn control_of(&self, ino: INodeNo) -> Option<&Control> {
         self.control.as_ref().filter(|_| is_control(ino.0))
+    }
+
+    /// Who knows, when an extended attribute is one that says something about the object.
+    fn about(&self, name: &OsStr) -> Option<&Control> {
+        self.control.as_ref().filter(|_| is_about(name))
     }
 
     /// Why a name may not be made, changed or removed.
@@ -491,6 +497,9 @@ impl Filesystem for Adapter {
         if self.control_of(ino).is_some() {
             return reply.error(code(Errno::OPNOTSUPP));
         }
+        if self.about(name).is_some() {
+            return reply.error(code(Errno::PERM));
+        }
         let (who, ino, name, value) = (who(request), self.real(ino), name.to_owned(), value.to_vec());
         let run = move |primary: &Primary| primary.setxattr(&who, ino, &name, &value, flags);
         self.waiting.change(0, reply, run, empty);
@@ -500,6 +509,9 @@ impl Filesystem for Adapter {
         let _next = self.linger.after();
         if self.control_of(ino).is_some() {
             return reply.error(code(Errno::NODATA));
+        }
+        if let Some(control) = self.about(name) {
+            return xattr(reply, size, about(control, &self.primary, self.real(ino), name));
         }
         xattr(reply, size, self.primary.getxattr(self.real(ino), name));
     }
@@ -512,6 +524,9 @@ impl Filesystem for Adapter {
     }
 
     fn removexattr(&self, request: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        if self.about(name).is_some() {
+            return reply.error(code(Errno::PERM));
+        }
         let (who, ino, name) = (who(request), self.real(ino), name.to_owned());
         self.waiting.change(0, reply, move |primary| primary.removexattr(&who, ino, &name), empty);
     }

@@ -85,6 +85,8 @@ pub struct ControlFiles {
     pub tell: Box<Tell>,
     /// For what is written.
     pub mark: Box<TakeMark>,
+    /// The word for the state of the pair.
+    pub pair: Box<dyn Fn() -> &'static str + Send + Sync>,
 }
 
 type Job = Box<dyn FnOnce() + Send>;
@@ -110,6 +112,10 @@ impl Control {
         })?;
         let (open, next) = (Arc::default(), AtomicU64::new(1));
         Ok(Control { files: Arc::new(files), root, open, next, jobs: Some(jobs), thread: Some(thread) })
+    }
+
+    pub(crate) fn pair(&self) -> &'static str {
+        (self.files.pair)()
     }
 
     /// A lookup of this name is about it.

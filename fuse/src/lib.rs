@@ -3,6 +3,7 @@
 //! [`mount`] puts a [`Primary`] at a mountpoint and serves it until somebody unmounts it. The mountpoint may be the
 //! volume's own directory: its descriptor was opened before.
 
+mod about;
 mod adapter;
 mod answer;
 mod control;

@@ -4,8 +4,10 @@
 //! following links: there is no way out.
 
 use std::cell::Cell;
+use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -218,6 +220,21 @@ impl Volume {
         node.state.lock().begin_use().path = Some(path.clone());
         self.cache.noted(node);
         Ok(path)
+    }
+
+    /// Where an object is found by its first name, from the root of the machine. Names must not change meanwhile.
+    pub(crate) fn place(&self, node: Arc<Node>) -> Result<OsString> {
+        let (mut names, mut at) = (Vec::new(), node);
+        while !Arc::ptr_eq(&at, &self.root) {
+            let Link { parent, name } = at.state.lock().links.first().cloned().ok_or(Errno::STALE)?;
+            names.push(name);
+            at = parent;
+        }
+        let root = self.path(&self.root)?;
+        let root = rustix::fs::readlink(xattr::proc_path(root.as_fd()), Vec::new())?;
+        let mut place = PathBuf::from(OsString::from_vec(root.into_bytes()));
+        place.extend(names.iter().rev().map(|name| OsStr::from_bytes(name.as_bytes())));
+        Ok(place.into_os_string())
     }
 
     /// Whatever descriptor there is of an object, else its `O_PATH` one.

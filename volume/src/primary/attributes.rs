@@ -1,6 +1,6 @@
 //! Attributes: stat, mode, owner, times, size, extended attributes and ACLs.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
@@ -184,6 +184,15 @@ impl Primary {
             return Err(Errno::NODATA); // asked for each new file that is written to
         }
         self.volume.xattr(&node, name.as_bytes())
+    }
+
+    /// Where the object is in the volume's own directory: one of its names.
+    ///
+    /// # Errors
+    /// `ESTALE` when it has no name any more; what the file system says.
+    pub fn backend(&self, ino: u64) -> Result<OsString> {
+        let _names = self.names.read();
+        self.volume.place(self.node(ino)?)
     }
 
     /// The names of all extended attributes, each with a NUL behind it.
