@@ -31,13 +31,12 @@ fn file_of_64_mib_once(place: &Path, bench: &Bench) {
     }
 }
 
-fn overwrite(place: &Path, bench: &Bench, length: usize, count: u64) -> File {
+fn overwrite(place: &Path, piece: &[u8], count: u64) {
     let file = File::options().write(true).open(place.join("large")).expect("the prepared file");
     for turn in 0..count {
-        let offset = turn * length as u64 % (64 << 20);
-        file.write_all_at(&bench.block[..length], offset).expect("room");
+        let offset = turn * piece.len() as u64 % (64 << 20);
+        file.write_all_at(piece, offset).expect("room");
     }
-    file
 }
 
 fn sync_writes(place: &Path, bench: &Bench, appends: bool) {
@@ -148,11 +147,15 @@ fn remove_tree(place: &Path, _: &Bench) {
 const WORKLOADS: &[Workload] = &[
     Workload::new("write 1 MiB, 64 times, new file", Limit::OfPeer(1.5), file_of_64_mib_unsynced),
     Workload::new("overwrite 1 MiB, 64 times", Limit::OfPeer(1.5), |place, bench| {
-        drop(overwrite(place, bench, 1 << 20, 64));
+        overwrite(place, &bench.block, 64);
+    })
+    .prepared(file_of_64_mib),
+    Workload::new("overwrite 1 MiB from within a page of memory, 64 times", Limit::None, |place, bench| {
+        overwrite(place, bench.block.of_malloc(), 64);
     })
     .prepared(file_of_64_mib),
     Workload::new("overwrite 4 KiB, 4,000 times", Limit::OfPeer(1.0), |place, bench| {
-        drop(overwrite(place, bench, 4096, 4_000));
+        overwrite(place, &bench.block[..4096], 4_000);
     })
     .prepared(file_of_64_mib_once),
     Workload::new(

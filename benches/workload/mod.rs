@@ -1,6 +1,8 @@
 //! One kind of work, measured on every subject, and the table that a benchmark prints.
 #![allow(dead_code, reason = "each benchmark uses another part of it")]
 
+mod block;
+
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -9,6 +11,7 @@ use std::process::ExitCode;
 use crate::paired::{self, Paired, Ratio, Sample};
 use crate::subjects::Subject;
 use crate::support::{Disk, FileSystem, Random, Sandbox, tools, wait};
+pub use block::Block;
 
 /// A workload: it is prepared out of the measurement, and then measured.
 pub struct Workload {
@@ -77,8 +80,8 @@ impl Limit {
 pub struct Bench {
     /// The archive that is unpacked.
     pub tar: PathBuf,
-    /// 1 MiB that does not compress.
-    pub block: Vec<u8>,
+    /// What is written.
+    pub block: Block,
     /// A directory on the disk that everything is on.
     pub disk: PathBuf,
 }
@@ -96,7 +99,7 @@ pub fn main(workloads: &[Workload]) -> ExitCode {
     let sandbox = disk.as_ref().map_or_else(Sandbox::new, |disk| Sandbox::within(disk.path()));
     println!("{}\n", paired::machine(sandbox.root()));
     let tar = prepare_tree(&sandbox);
-    let bench = Bench { block: Random::new("block", 0).bytes(1 << 20), tar, disk: sandbox.root().to_owned() };
+    let bench = Bench { block: Block::new(), tar, disk: sandbox.root().to_owned() };
     let mut subjects = vec![Subject::bare(&sandbox), Subject::peer(&sandbox), Subject::reelfs(&sandbox)];
     subjects.extend(Subject::before(&sandbox));
     subjects.extend(Subject::floor(&sandbox));
