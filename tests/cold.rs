@@ -9,8 +9,9 @@ use std::fs::{self, File};
 use std::path::Path;
 use std::sync::Arc;
 
-use reelfs_journal::{Epoch, Jvol, SystemClock};
+use reelfs_journal::{Digest, Epoch, Jvol, NodeKind, SystemClock};
 use reelfs_volume::{OnFull, OpenOptions, Opened, Primary, Requester, Session, SetAttr};
+use rustix::io::Errno;
 use support::{Sandbox, wait};
 use uuid::Uuid;
 
@@ -147,4 +148,43 @@ fn random_writes_to_a_large_old_file_soon_find_it_hot() {
     let flushes = opened.primary.jvol().file_sync_count() - before;
     // 8 MiB of payload are flushed by themselves, and what is left each second
     assert!(flushes <= 16, "{flushes} flushes");
+}
+
+#[test]
+fn who_writes_on_while_the_journal_is_freed_waits_for_no_disk() {
+    let sandbox = Sandbox::in_memory();
+    let pvol = sandbox.directory("pvol");
+    for name in ["used", "once"] {
+        File::create(pvol.join(name)).and_then(|file| file.set_len(1 << 20)).unwrap();
+    }
+    let opened = start(&sandbox, None);
+    let (primary, root) = (&opened.primary, opened.primary.root());
+    let [used, once] = ["used", "once"].map(|name| primary.lookup(root, name.as_ref()).unwrap().id.ino);
+    let write = |ino| primary.write(&WHO, ino, 4096, &[7; 4096], false);
+    let name = |name: &str| primary.make(&WHO, root, name.as_ref(), NodeKind::Directory, 0o755, 0).map(|_| ());
+    let free = |kept| {
+        primary.prepare_to_free(kept).unwrap();
+        primary.jvol().free(kept, Digest([1; 32])).unwrap();
+    };
+    write(used).and_then(|_| write(once)).and_then(|_| name("first")).unwrap();
+    // from here on a change of something cold is refused instead of waiting
+    primary.let_cold_changes_park();
+    let kept = primary.jvol().pointers().next;
+    write(used).and_then(|_| name("second")).unwrap();
+    free(kept);
+    assert_eq!((write(used), name("third")), (Ok(4096), Ok(())), "in use, and had to wait for the disk");
+    let last = primary.jvol().pointers().next;
+    // what was not used since is not carried over a second time
+    let kept = primary.jvol().pointers().next;
+    write(used).unwrap();
+    free(kept);
+    assert_eq!((write(used), write(once)), (Ok(4096), Err(Errno::INPROGRESS)));
+    // when nobody has written since, nothing is said: an export would have something to export for ever
+    let kept = primary.jvol().pointers().next;
+    assert!(kept > last);
+    free(kept);
+    assert_eq!(primary.jvol().pointers().next, kept);
+    assert_eq!(write(used), Err(Errno::INPROGRESS));
+    primary.warm().unwrap();
+    assert_eq!(write(used), Ok(4096));
 }

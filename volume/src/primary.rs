@@ -9,12 +9,14 @@ mod activity;
 mod adopt;
 mod attributes;
 mod base_log;
+mod carry;
 mod catch_up;
 mod committer;
 mod data;
 mod directory;
 mod dirty;
 mod foresight;
+mod grace;
 mod half_told;
 mod lifecycle;
 mod lull;
@@ -90,6 +92,13 @@ const OPERATION_BYTES: u64 = 256 << 10;
 /// Records that one operation may need.
 const OPERATION_RECORDS: u64 = 8;
 
+/// A change is under way until this is dropped.
+#[derive(Debug)]
+struct Admitted<'p> {
+    _gate: RwLockReadGuard<'p, ()>,
+    _entered: grace::Entered<'p>,
+}
+
 /// No change is under way until this is dropped.
 #[derive(Debug)]
 pub struct Held<'p> {
@@ -116,6 +125,7 @@ pub struct Primary {
     refusal: Arc<committer::Refusal>,
     /// Changes read; who must have none under way writes.
     gate: RwLock<()>,
+    grace: grace::Grace,
     /// Lookups read, changes of names write.
     names: RwLock<()>,
     known: Mutex<adopt::KnownDirectories>,
@@ -207,10 +217,10 @@ impl Primary {
 
     /// Lets one change in, which is under way as long as what this gives is held. When the journal has no room for it, the group
     /// is suspended or the change refused, as its policy says; `EAGAIN`: the caller parks the request and tries again.
-    fn admit(&self, payload: u64) -> Result<RwLockReadGuard<'_, ()>> {
+    fn admit(&self, payload: u64) -> Result<Admitted<'_>> {
         loop {
             self.group.settle_loss();
-            let admitted = self.gate.read();
+            let admitted = self.under_way();
             if self.has_failed() {
                 return Err(Errno::ROFS);
             }
@@ -226,6 +236,11 @@ impl Primary {
                 }
             }
         }
+    }
+
+    /// Something is under way as long as what this gives is held.
+    fn under_way(&self) -> Admitted<'_> {
+        Admitted { _gate: self.gate.read(), _entered: self.grace.enter() }
     }
 
     /// The journal or the disk of the volume refused something: nothing is taken any more until the next opening.

@@ -8,10 +8,11 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
-use reelfs_journal::disk::{self, Mistake};
-use reelfs_journal::{ACTIVE_UNIT, Active, Change, FileId, JournalError, Reserve, Seq, Timestamp};
+use reelfs_journal::{ACTIVE_UNIT, Active, Change, DATA_MAX, FileId, JournalError, Reserve, Seq, Timestamp};
 use rustix::io::{Errno, Result};
 
+use super::foresight::RECORDS;
+use super::resync::NAME_BYTES;
 use super::{Primary, Requester};
 
 /// Stretches of one file that are kept apart; of a file that has more, everything is active.
@@ -28,26 +29,76 @@ pub(super) enum Need {
     Bytes { file: FileId, from: u64, to: u64, size: u64 },
 }
 
+/// A record that named something, and whether a change has trusted it.
+#[derive(Debug)]
+struct Named {
+    seq: u64,
+    used: AtomicBool,
+}
+
+impl Named {
+    fn by(seq: Seq) -> Named {
+        Named { seq: seq.0, used: AtomicBool::new(false) }
+    }
+
+    fn counts(&self, floor: u64, sight: Sight) -> bool {
+        let counts = self.seq >= floor;
+        if counts && sight == Sight::Used && !self.used.load(Ordering::Relaxed) {
+            self.used.store(true, Ordering::Relaxed);
+        }
+        counts
+    }
+
+    /// It was used, and goes with the records before this one.
+    fn goes_while_used(&self, floor: Seq) -> bool {
+        self.seq < floor.0 && self.used.load(Ordering::Relaxed)
+    }
+}
+
+/// Why it is looked whether something is hot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sight {
+    /// To change it.
+    Used,
+    /// To know.
+    Asked,
+}
+
 /// Units of a file, and the record that named them.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct Stretch {
     first: u64,
     end: u64,
-    seq: u64,
+    named: Named,
 }
 
-/// What of one file was named, and how often.
+/// What of one file was named, how often, and how long the file was at most.
 #[derive(Debug, Default)]
 struct Stretches {
     of: Vec<Stretch>,
     times: u32,
+    size: AtomicU64,
+}
+
+impl Stretches {
+    fn note_size(&self, size: u64) {
+        if self.size.load(Ordering::Relaxed) < size {
+            self.size.fetch_max(size, Ordering::Relaxed);
+        }
+    }
+
+    /// Bytes of the file in a stretch, which may reach beyond its end.
+    fn bytes_in(&self, stretch: &Stretch) -> u64 {
+        let size = self.size.load(Ordering::Relaxed);
+        stretch.end.saturating_mul(ACTIVE_UNIT).min(size).saturating_sub(stretch.first * ACTIVE_UNIT)
+    }
 }
 
 /// What is hot, by inode number, each with the number of the record that counts for it.
 #[derive(Debug, Default)]
 struct Hot {
-    names: HashMap<u64, u64>,
-    attributes: HashMap<u64, u64>,
+    names: HashMap<u64, Named>,
+    attributes: HashMap<u64, Named>,
     stretches: HashMap<u64, Stretches>,
     /// Created since the window began: all of them.
     born: HashMap<u64, u64>,
@@ -111,17 +162,48 @@ impl Activity {
             return;
         }
         self.low.store(i64::MAX, Ordering::SeqCst);
+        self.hot.write().forget_before(floor);
+    }
+
+    /// What was in use among what was named before a record, as entries, cheapest first, and what they cost together: within a limit.
+    pub(super) fn in_use(&self, kept: Seq, limit: Cost, most: usize) -> (Vec<Active>, Cost) {
+        let hot = self.hot.read();
+        let used = |of: &HashMap<u64, Named>, entry: fn(u64) -> Active| -> Vec<(u64, Active)> {
+            of.iter().filter(|(_, named)| named.goes_while_used(kept)).map(|(ino, _)| (0, entry(*ino))).collect()
+        };
+        let mut found = used(&hot.names, |directory| Active::Names { directory });
+        found.extend(used(&hot.attributes, |object| Active::Attributes { object }));
+        for (&file, known) in &hot.stretches {
+            let used = known.of.iter().filter(|stretch| stretch.named.goes_while_used(kept));
+            found.extend(used.map(|stretch| {
+                let units = stretch.end - stretch.first;
+                (known.bytes_in(stretch), Active::Bytes { file, first: stretch.first, units })
+            }));
+        }
+        drop(hot);
+        found.sort_by_key(|(bytes, _)| *bytes);
+        let (mut entries, mut all) = (Vec::new(), Cost::default());
+        for (bytes, entry) in found.into_iter().take(most) {
+            let cost = all.plus(Cost { bytes: bytes + NAME_BYTES, records: RECORDS + bytes / DATA_MAX as u64 });
+            if cost.bytes > limit.bytes || cost.records > limit.records {
+                break;
+            }
+            all = cost;
+            entries.push(entry);
+        }
+        (entries, all)
+    }
+
+    /// As [`Activity::raise_floor`], but what this durable record says counts, and there is no moment at which nothing does.
+    pub(super) fn carry(&self, floor: Seq, (seq, entries, wall): (Seq, &[Active], Timestamp), cost: Cost) {
         let mut hot = self.hot.write();
-        let counts = |seq: &u64| *seq >= floor.0;
-        let Hot { names, attributes, stretches, born, unasked } = &mut *hot;
-        names.retain(|_, seq| counts(seq));
-        attributes.retain(|_, seq| counts(seq));
-        born.retain(|_, seq| counts(seq));
-        stretches.retain(|_, known| {
-            known.of.retain(|stretch| counts(&stretch.seq));
-            !known.of.is_empty()
-        });
-        *unasked = Cost::default();
+        if self.floor.fetch_max(floor.0, Ordering::SeqCst) < floor.0 {
+            self.low.store(wall.0, Ordering::SeqCst);
+            hot.forget_before(floor);
+            hot.unasked = cost;
+        }
+        hot.take(seq, entries);
+        self.low.fetch_min(wall.0, Ordering::SeqCst);
     }
 
     /// An object was created by this record.
@@ -134,25 +216,17 @@ impl Activity {
     }
 
     pub(super) fn is_hot(&self, need: &Need) -> bool {
-        self.hot.read().has(need, self.floor.load(Ordering::SeqCst))
+        self.hot.read().has(need, self.floor.load(Ordering::SeqCst), Sight::Asked)
+    }
+
+    /// The same for who changes it if it is.
+    fn lets(&self, need: &Need) -> bool {
+        self.hot.read().has(need, self.floor.load(Ordering::SeqCst), Sight::Used)
     }
 
     /// A durable record says so.
     fn took(&self, seq: Seq, entries: &[Active], wall: Timestamp) {
-        let mut hot = self.hot.write();
-        for entry in entries {
-            match *entry {
-                Active::Names { directory } => _ = hot.names.insert(directory, seq.0),
-                Active::Attributes { object } => _ = hot.attributes.insert(object, seq.0),
-                Active::Bytes { file, first, units } => {
-                    let stretch = Stretch { first, end: first + units, seq: seq.0 };
-                    let known = hot.stretches.entry(file).or_default();
-                    known.of.retain(|known| known.first < stretch.first || stretch.end < known.end);
-                    known.of.push(stretch);
-                    known.times += 1;
-                }
-            }
-        }
+        self.hot.write().take(seq, entries);
         self.low.fetch_min(wall.0, Ordering::SeqCst);
     }
 
@@ -160,6 +234,7 @@ impl Activity {
     pub(super) fn widen(&self, file: u64, (from, to, size): (u64, u64, u64), limit: Cost) -> Active {
         let (mut first, mut end) = (from / ACTIVE_UNIT, to.div_ceil(ACTIVE_UNIT).max(from / ACTIVE_UNIT + 1));
         let mut hot = self.hot.write();
+        hot.stretches.entry(file).or_default().note_size(size.max(to));
         let (kept, times) = hot.stretches.get(&file).map_or((0, 0), |known| (known.of.len(), known.times));
         if kept >= STRETCHES_MAX {
             let all = i64::MAX.cast_unsigned() / ACTIVE_UNIT;
@@ -191,11 +266,41 @@ impl Activity {
 
     /// Whether it is in a file of which other bytes were named before: somebody writes here and there in that one.
     pub(super) fn is_again(&self, need: &Need) -> bool {
-        matches!(need, Need::Bytes { file, .. } if self.hot.read().stretches.contains_key(&file.ino))
+        let Need::Bytes { file, .. } = need else { return false };
+        self.hot.read().stretches.get(&file.ino).is_some_and(|known| known.times > 0)
     }
 }
 
 impl Hot {
+    fn take(&mut self, seq: Seq, entries: &[Active]) {
+        for entry in entries {
+            match *entry {
+                Active::Names { directory } => _ = self.names.insert(directory, Named::by(seq)),
+                Active::Attributes { object } => _ = self.attributes.insert(object, Named::by(seq)),
+                Active::Bytes { file, first, units } => {
+                    let stretch = Stretch { first, end: first + units, named: Named::by(seq) };
+                    let known = self.stretches.entry(file).or_default();
+                    known.of.retain(|known| known.first < stretch.first || stretch.end < known.end);
+                    known.of.push(stretch);
+                    known.times += 1;
+                }
+            }
+        }
+    }
+
+    fn forget_before(&mut self, floor: Seq) {
+        self.names.retain(|_, named| named.seq >= floor.0);
+        self.attributes.retain(|_, named| named.seq >= floor.0);
+        self.born.retain(|_, seq| *seq >= floor.0);
+        self.stretches.retain(|_, known| {
+            // of a file that is in use it stays known how widely it is written
+            let is_used = known.of.iter().any(|stretch| stretch.named.used.load(Ordering::Relaxed));
+            known.of.retain(|stretch| stretch.named.seq >= floor.0);
+            is_used || !known.of.is_empty()
+        });
+        self.unasked = Cost::default();
+    }
+
     fn spend(&mut self, cost: Cost, limit: Cost) -> bool {
         let all = self.unasked.plus(cost);
         let fits = (cost.bytes == 0 || all.bytes <= limit.bytes) && (cost.records == 0 || all.records <= limit.records);
@@ -205,31 +310,35 @@ impl Hot {
         fits
     }
 
-    fn has(&self, need: &Need, floor: u64) -> bool {
-        let counts = |known: Option<&u64>| known.is_some_and(|seq| *seq >= floor);
+    fn has(&self, need: &Need, floor: u64, sight: Sight) -> bool {
+        let counts = |known: Option<&Named>| known.is_some_and(|named| named.counts(floor, sight));
+        let is_born = |ino: &u64| self.born.get(ino).is_some_and(|seq| *seq >= floor);
         match need {
-            Need::Names(id) => counts(self.names.get(&id.ino)) || counts(self.born.get(&id.ino)),
+            Need::Names(id) => counts(self.names.get(&id.ino)) || is_born(&id.ino),
             Need::Attributes(id) => {
+                let is_written = |known: &Stretches| known.of.iter().any(|stretch| stretch.named.counts(floor, sight));
                 counts(self.attributes.get(&id.ino))
                     || counts(self.names.get(&id.ino))
-                    || counts(self.born.get(&id.ino))
-                    || self
-                        .stretches
-                        .get(&id.ino)
-                        .is_some_and(|known| known.of.iter().any(|stretch| stretch.seq >= floor))
+                    || is_born(&id.ino)
+                    || self.stretches.get(&id.ino).is_some_and(is_written)
             }
-            Need::Bytes { file, from, to, .. } => {
-                counts(self.born.get(&file.ino))
-                    || self.stretches.get(&file.ino).is_some_and(|known| covers(&known.of, floor, *from, *to))
+            Need::Bytes { file, from, to, size } => {
+                let is_named = |known: &Stretches| {
+                    if sight == Sight::Used {
+                        known.note_size(*size);
+                    }
+                    covers(&known.of, (floor, sight), *from, *to)
+                };
+                is_born(&file.ino) || self.stretches.get(&file.ino).is_some_and(is_named)
             }
         }
     }
 }
 
-fn covers(of: &[Stretch], floor: u64, from: u64, to: u64) -> bool {
+fn covers(of: &[Stretch], (floor, sight): (u64, Sight), from: u64, to: u64) -> bool {
     let (mut at, end) = (from / ACTIVE_UNIT, to.div_ceil(ACTIVE_UNIT));
     while at < end {
-        let holds = |stretch: &&Stretch| stretch.seq >= floor && stretch.first <= at && at < stretch.end;
+        let holds = |stretch: &&Stretch| stretch.first <= at && at < stretch.end && stretch.named.counts(floor, sight);
         let Some(stretch) = of.iter().rev().find(holds) else { return false };
         at = stretch.end;
     }
@@ -263,7 +372,7 @@ impl Primary {
     pub(super) fn need_all(&self, changes: &[Change<'_>]) -> Result<()> {
         let mut is_hot = self.activity.is_late(self.clock().read().wall);
         for change in changes {
-            is_hot &= self.needs(change)?.iter().flatten().all(|need| self.activity.is_hot(need));
+            is_hot &= self.needs(change)?.iter().flatten().all(|need| self.activity.lets(need));
         }
         if is_hot {
             return Ok(());
@@ -278,7 +387,7 @@ impl Primary {
     /// The same for a name that is about to be made.
     pub(super) fn need_names(&self, directory: FileId) -> Result<()> {
         let need = Need::Names(directory);
-        if self.is_suspended() || (self.activity.is_late(self.clock().read().wall) && self.activity.is_hot(&need)) {
+        if self.is_suspended() || (self.activity.is_late(self.clock().read().wall) && self.activity.lets(&need)) {
             return Ok(());
         }
         self.wait_for(vec![need])
@@ -350,78 +459,7 @@ impl Primary {
         }
         Ok(())
     }
-
-    /// To be called before records before `first_kept` are freed: what they said to be active no longer is, no change that
-    /// trusted them is under way, and the volume is on its disk as a whole.
-    ///
-    /// # Errors
-    /// What the file system says. It says so once: nothing may be freed after it.
-    pub fn prepare_to_free(&self, first_kept: Seq) -> Result<()> {
-        self.activity.raise_floor(first_kept);
-        if disk::makes(Mistake::MapDroppedBeforeSyncs) {
-            return Ok(());
-        }
-        drop(self.gate.write());
-        // what was created by a change that trusted a record that goes must be in one that stays
-        self.jvol().sync(self.jvol().pointers().next.previous()).map_err(|_| Errno::IO)?;
-        self.known.lock().sync().map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
-        self.sync_volume()
-    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const FILE: FileId = FileId { ino: 7, generation: 1 };
-
-    fn bytes(from: u64, to: u64) -> Need {
-        Need::Bytes { file: FILE, from, to, size: to }
-    }
-
-    #[test]
-    fn what_a_record_named_is_hot_until_the_floor_passes_it() {
-        let activity = Activity::default();
-        activity.begin(Seq(5), Timestamp(100));
-        let entries = [Active::Names { directory: 3 }, Active::Bytes { file: 7, first: 1, units: 2 }];
-        activity.took(Seq(6), &entries, Timestamp(100));
-        let dir = FileId { ino: 3, generation: 0 };
-        assert!(activity.is_hot(&Need::Names(dir)) && activity.is_hot(&Need::Attributes(dir)));
-        assert!(activity.is_hot(&bytes(ACTIVE_UNIT, 3 * ACTIVE_UNIT)) && activity.is_hot(&Need::Attributes(FILE)));
-        assert!(
-            !activity.is_hot(&bytes(0, ACTIVE_UNIT + 1)) && !activity.is_hot(&bytes(ACTIVE_UNIT, 3 * ACTIVE_UNIT + 1))
-        );
-        assert!(!activity.is_hot(&Need::Names(FILE)));
-        activity.took(Seq(9), &[Active::Bytes { file: 7, first: 0, units: 1 }], Timestamp(100));
-        assert!(activity.is_hot(&bytes(0, 3 * ACTIVE_UNIT)));
-        activity.raise_floor(Seq(7));
-        assert!(!activity.is_hot(&Need::Names(dir)));
-        assert!(!activity.is_hot(&bytes(ACTIVE_UNIT, 2 * ACTIVE_UNIT)) && activity.is_hot(&bytes(0, 1)));
-    }
-
-    #[test]
-    fn a_file_that_is_often_cold_is_named_in_wider_stretches() {
-        let activity = Activity::default();
-        let mut named = Vec::new();
-        for turn in 0..3 {
-            let at = 77 * ACTIVE_UNIT;
-            let entry = activity.widen(7, (at, at + 1, 1 << 40), Cost { bytes: 1 << 30, records: 0 });
-            activity.took(Seq(turn), &[entry], Timestamp(0));
-            let Active::Bytes { first, units, .. } = entry else { panic!("bytes") };
-            named.push((first, units));
-        }
-        assert_eq!(named, [(77, 1), (76, 4), (64, 16)]);
-        assert_eq!(activity.widen(8, (0, 10, 10), Cost::default()), Active::Bytes { file: 8, first: 0, units: 1 });
-    }
-
-    #[test]
-    fn a_clock_that_goes_back_makes_everything_wait_for_a_record() {
-        let activity = Activity::default();
-        activity.begin(Seq(5), Timestamp(100));
-        assert!(activity.is_late(Timestamp(100)) && !activity.is_late(Timestamp(99)));
-        activity.took(Seq(6), &[], Timestamp(50));
-        assert!(activity.is_late(Timestamp(99)));
-        activity.raise_floor(Seq(7));
-        assert!(!activity.is_late(Timestamp(99)));
-    }
-}
+mod tests;

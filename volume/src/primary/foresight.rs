@@ -29,7 +29,7 @@ const LEVELS: usize = 3;
 /// Bytes of entries read at once.
 const PAGE: usize = 32 << 10;
 /// Records that tell an object and its attributes.
-const RECORDS: u64 = 2;
+pub(super) const RECORDS: u64 = 2;
 /// Further ones that tell the bytes of a small file.
 const RECORDS_OF_BYTES: u64 = 2;
 
@@ -79,7 +79,7 @@ impl Primary {
 
     /// What is foreseen and never asked for must not keep a recovery from telling the rest: a quarter of the journal's data, and
     /// half of the records that it has room for now.
-    fn limit_of_foresight(&self) -> Cost {
+    pub(super) fn limit_of_foresight(&self) -> Cost {
         let (geometry, pointers) = (self.jvol().geometry(), self.jvol().pointers());
         let held = pointers.next.0.saturating_sub(pointers.out.0);
         Cost { bytes: geometry.data_size / 4, records: geometry.control_slots.saturating_sub(held) / 2 }

@@ -16,6 +16,7 @@ use super::activity::Activity;
 use super::adopt::{Adopted, Identity, KnownDirectories};
 use super::base_log::BaseLog;
 use super::dirty::DirtyMap;
+use super::grace::Grace;
 use super::lull::DueRedo;
 use super::recovery::Recovered;
 use super::verdict::{Lost, NewEpoch};
@@ -184,6 +185,7 @@ impl Primary {
             refusal: Arc::new(committer::Refusal::new(DueRedo::new(&options.state))),
             due: DueRedo::new(&options.state),
             gate: RwLock::new(()),
+            grace: Grace::default(),
             names: RwLock::new(()),
             known: Mutex::default(),
             walk: walk::Announcements::default(),

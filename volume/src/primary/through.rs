@@ -247,7 +247,7 @@ impl Telling<'_> {
     /// Journals a name and what stands there, unless that was told.
     fn tell_name(&mut self, directory: &Arc<Node>, name: &Name) -> Result<Step> {
         let primary = self.primary;
-        let _admitted = primary.gate.read();
+        let _admitted = primary.under_way();
         let _names = primary.names.read();
         let node = match primary.find(directory, name, 1) {
             Ok((node, _)) => node,
@@ -328,7 +328,7 @@ impl Telling<'_> {
 
     fn try_without_place(&mut self, node: &Arc<Node>) -> Result<Option<Option<Content>>> {
         let (primary, read) = (self.primary, failed("look at a file"));
-        let _admitted = primary.gate.read();
+        let _admitted = primary.under_way();
         let _names = primary.names.read();
         let _order = node.order.lock();
         let known = self.log(|log| log.told(node.id)).flatten();
@@ -380,7 +380,7 @@ impl Telling<'_> {
     /// Its attributes again, for writing takes some away on a replica.
     fn finish_content(&mut self, node: &Arc<Node>, content: &Content) -> Result<()> {
         let primary = self.primary;
-        let _admitted = primary.gate.read();
+        let _admitted = primary.under_way();
         let _names = primary.names.read();
         let _order = node.order.lock();
         if primary.is_suspended() {
@@ -396,7 +396,7 @@ impl Telling<'_> {
     /// One piece, as it stands now; 0 at the end of the file or when it has no name any more, `None` when there is no room.
     fn tell_piece(&mut self, node: &Arc<Node>, file: &OwnedFd, at: u64, length: u64) -> Result<Option<u64>> {
         let (primary, read) = (self.primary, failed("read a file"));
-        let _admitted = primary.gate.read();
+        let _admitted = primary.under_way();
         let _names = primary.names.read();
         let _order = node.order.lock();
         if node.state.lock().nameless {
@@ -469,7 +469,7 @@ impl Telling<'_> {
     /// Everything is told: so says the journal, and the log goes.
     fn end(mut self) -> Result<Based> {
         let (primary, write) = (self.primary, failed("write the journal"));
-        let _admitted = primary.gate.read();
+        let _admitted = primary.under_way();
         if primary.is_suspended() {
             return Err(ResyncError::Again);
         }
