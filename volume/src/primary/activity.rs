@@ -194,7 +194,7 @@ impl Activity {
         (entries, all)
     }
 
-    /// As [`Activity::raise_floor`], but what this durable record says counts, and there is no moment at which nothing does.
+    /// As [`Activity::raise_floor`], but what this record says counts, and there is no moment at which nothing does.
     pub(super) fn carry(&self, floor: Seq, (seq, entries, wall): (Seq, &[Active], Timestamp), cost: Cost) {
         let mut hot = self.hot.write();
         if self.floor.fetch_max(floor.0, Ordering::SeqCst) < floor.0 {

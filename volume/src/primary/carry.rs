@@ -27,14 +27,15 @@ impl Primary {
         // whoever holds all changes off is waited for too, and nobody is held off
         drop(self.gate.read());
         self.grace.wait();
-        // what was created by a change that trusted a record that goes must be in one that stays
+        // what was carried over, and what was created by a change that trusted a record that goes, must be in one that stays
         self.jvol().sync(self.jvol().pointers().next.previous()).map_err(|_| Errno::IO)?;
         self.known.lock().sync().map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
         self.sync_volume()
     }
 
-    /// Names what is in use in a durable record that stays, and raises the floor. Nothing is done, and `false` given, when nobody
-    /// writes or the journal does not take it: what is touched next is cold then.
+    /// Names what is in use in a record that stays, and raises the floor. It need not be durable yet: until it is, the records whose
+    /// entries it repeats are not freed. Nothing is done, and `false` given, when nobody writes or the journal does not take it: what
+    /// is touched next is cold then.
     fn carry_over(&self, first_kept: Seq) -> bool {
         // all of it goes: nobody has written since
         if self.is_suspended() || self.jvol().pointers().next <= first_kept {
@@ -47,9 +48,6 @@ impl Primary {
         let Ok(placed) = self.journal(None, &Requester::reelfs(), std::slice::from_ref(&active), Reserve::Keep) else {
             return false;
         };
-        if self.jvol().sync(placed.last).is_err() {
-            return false;
-        }
         let Change::Active { entries } = &active else { return false };
         self.activity.carry(first_kept, (placed.last, entries, self.clock().read().wall), cost);
         true
