@@ -14,6 +14,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Sender};
 use std::time::Duration;
 
 use reelfs::consumer::{Ask, Consumer, Pointers, Way};
@@ -114,9 +115,11 @@ fn export(sandbox: &Sandbox, tapes: &Path, is_over: &AtomicBool) {
     }
 }
 
-/// Somebody who gets the records as a replica on this machine does, checks each of them, and forgets it.
+/// Somebody who gets the records as a replica on this machine does, checks each of them, and forgets it. He reads on while what he
+/// has read is freed.
 struct Reader {
     source: JournalSource,
+    reports: JournalSource,
     consumer: Consumer,
 }
 
@@ -144,21 +147,36 @@ impl Reader {
         source.enlist(&consumer).expect("enlisted");
         let ask = Request::Consumer(Ask::DropTapes { dir: tapes.to_owned() });
         request::run::<()>(&group, &ask, &output, &mut |_| {}).expect("forgotten");
-        Reader { source, consumer }
+        Reader { source, reports: JournalSource::new(group, volume, &output), consumer }
     }
 
     fn consume(&mut self, is_over: &AtomicBool) {
-        while !is_over.load(Ordering::SeqCst) {
-            let Some(stretch) = self.source.next(&self.consumer.position()).expect("what is new") else {
-                wait::pause(Duration::from_millis(20));
-                continue;
-            };
-            let (at, end) = (self.consumer.position(), reelfs_journal::Timestamp(i64::MAX));
-            let outline = stretch.outline(at, Stands::Outside, stretch.last, end).expect("records");
-            if let Some(cut) = outline.cuts.last() {
-                (self.consumer.pointers, self.consumer.digest) = (Pointers::at(cut.position.seq), cut.position.digest);
-                self.source.report(&self.consumer, true).expect("reported");
-            }
+        let Reader { source, reports, consumer } = self;
+        let (report, read) = mpsc::channel::<Consumer>();
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                while let Ok(first) = read.recv() {
+                    let last = read.try_iter().last().unwrap_or(first);
+                    reports.report(&last, true).expect("reported");
+                }
+            });
+            read_on(source, consumer, is_over, &report);
+            drop(report);
+        });
+    }
+}
+
+fn read_on(source: &mut JournalSource, consumer: &mut Consumer, is_over: &AtomicBool, report: &Sender<Consumer>) {
+    while !is_over.load(Ordering::SeqCst) {
+        let Some(stretch) = source.next(&consumer.position()).expect("what is new") else {
+            wait::pause(Duration::from_millis(20));
+            continue;
+        };
+        let (at, end) = (consumer.position(), reelfs_journal::Timestamp(i64::MAX));
+        let outline = stretch.outline(at, Stands::Outside, stretch.last, end).expect("records");
+        if let Some(cut) = outline.cuts.last() {
+            (consumer.pointers, consumer.digest) = (Pointers::at(cut.position.seq), cut.position.digest);
+            report.send(consumer.clone()).expect("somebody reports");
         }
     }
 }
