@@ -428,8 +428,10 @@ pub(crate) fn free(group: &OpenGroup) -> Result<()> {
     let kept = least.as_ref().map_or(jvol.pointers().out, |least| least.seq.next());
     // only what leaves the journal has to be on the volumes' disks first
     let volumes = if kept > jvol.pointers().out { group.volumes() } else { Vec::new() };
+    // an export of several tapes frees after each of them what was written before it began
+    let since = group.reading().map_or(kept, |(_, last)| last.next().max(kept));
     for volume in volumes {
-        volume.primary.prepare_to_free(kept).map_err(|error| Error::io("sync the PVOL", error.into()))?;
+        volume.primary.prepare_to_free(kept, since).map_err(|error| Error::io("sync the PVOL", error.into()))?;
     }
     let Some(least) = least else { return Ok(()) };
     // also when nothing is freed: it makes the time of the seal durable, which later records must not fall behind

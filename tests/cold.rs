@@ -163,7 +163,7 @@ fn who_writes_on_while_the_journal_is_freed_waits_for_no_disk() {
     let write = |ino| primary.write(&WHO, ino, 4096, &[7; 4096], false);
     let name = |name: &str| primary.make(&WHO, root, name.as_ref(), NodeKind::Directory, 0o755, 0).map(|_| ());
     let free = |kept| {
-        primary.prepare_to_free(kept).unwrap();
+        primary.prepare_to_free(kept, kept).unwrap();
         primary.jvol().free(kept, Digest([1; 32])).unwrap();
     };
     write(used).and_then(|_| write(once)).and_then(|_| name("first")).unwrap();

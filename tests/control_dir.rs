@@ -240,7 +240,14 @@ fn an_object_says_where_it_is_and_what_becomes_of_it_and_no_copy_takes_that_alon
     Tree::of(&pvol).assert_same(&Tree::of(&restored), "objects that say something of themselves");
     let plain = Mount::new(&sandbox, "docs", &sandbox.directory("mnt"), &["-o", "no_control_dir"]);
     assert_eq!(about(plain.path(), "user.reelfs.pair"), Err(Errno::NODATA));
+    // one that the volume has by itself is not in the way of a copy
+    let own = |path: &Path| rustix::fs::setxattr(path, "user.reelfs.own", b"y", rustix::fs::XattrFlags::empty());
+    own(&plain.join("renamed")).unwrap();
     plain.umount();
+    let mount = sandbox.mount("docs", "mnt");
+    let length = rustix::fs::listxattr(mount.join("renamed"), &mut list).unwrap();
+    assert_eq!(&list[..length], b"user.mine\0");
+    mount.umount();
 }
 
 #[test]

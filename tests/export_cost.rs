@@ -77,3 +77,27 @@ fn an_export_that_stops_half_way_has_made_room_with_every_tape() {
     fs::remove_file(disk.path().join("other")).unwrap();
     mount.umount();
 }
+
+/// Whoever frees the journal names what is in use once more. That must not be what the next one finds new.
+#[test]
+fn a_group_that_nobody_writes_to_comes_to_rest_however_many_export_it() {
+    let sandbox = Sandbox::new();
+    let (pvol, shelves) = (sandbox.directory("pvol"), ["one", "two"].map(|name| sandbox.directory(name)));
+    sandbox.group("docs", &pvol);
+    let mount = sandbox.mount("docs", "mnt");
+    shelves.iter().for_each(|shelf| drop(sandbox.base("docs", shelf)));
+    for round in 0..3 {
+        for shelf in &shelves {
+            fs::write(mount.join("file"), format!("round {round}")).unwrap();
+            sandbox.export("docs", shelf);
+        }
+    }
+    let last = || sandbox.reelfs(["status", "--json"]).ok().json()["groups"][0]["journal"]["last"].clone();
+    let all = || shelves.each_ref().map(|shelf| sandbox.tapes(shelf).len());
+    let round = || shelves.iter().for_each(|shelf| drop(sandbox.export("docs", shelf)));
+    round();
+    let before = (last(), all());
+    (0..3).for_each(|_| round());
+    assert_eq!((last(), all()), before, "it exports what exporting it has left");
+    mount.umount();
+}

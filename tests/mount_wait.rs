@@ -41,7 +41,12 @@ fn a_time_that_is_none_or_a_mount_that_stays_in_the_foreground_is_refused() {
     let sandbox = Sandbox::new();
     let (pvol, point) = (sandbox.directory("pvol"), sandbox.directory("mnt"));
     sandbox.group("words", &pvol);
-    for (words, sentence) in [(["--wait", "soon"], "--wait"), (["--wait=1s", "-f"], "cannot be used with")] {
+    let refused = [
+        (["--wait", "soon"], "--wait"),
+        (["--wait=1s", "-f"], "cannot be used with"),
+        (["--wait=1s", "--print-unit"], "cannot be used with"),
+    ];
+    for (words, sentence) in refused {
         sandbox.reelfs(["mount", "words", text(&point)].into_iter().chain(words)).refused(2, &[sentence]);
     }
     assert!(!mount::is_mounted(&point));

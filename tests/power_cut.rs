@@ -199,7 +199,7 @@ fn cut_anywhere(number: usize, draws: &[model::Draw]) -> Result<(), String> {
     let kept = second.primary.jvol().pointers().next;
     play(&second, &pvol, meanwhile);
     let mut taken = records(second.primary.jvol());
-    second.primary.prepare_to_free(kept).expect("a volume in memory");
+    second.primary.prepare_to_free(kept, kept).expect("a volume in memory");
     second.primary.jvol().free(kept, Digest([1; 32])).expect("nothing else uses it");
     let history = play(&second, &pvol, after);
     let stood = Tree::of(&pvol);
@@ -294,7 +294,7 @@ fn without_room(cut: Option<u64>) -> Left {
     let mut taken = records(first.primary.jvol());
     let free = |opened: &Opened| {
         let next = opened.primary.jvol().pointers().next;
-        opened.primary.prepare_to_free(next).unwrap();
+        opened.primary.prepare_to_free(next, next).unwrap();
         opened.primary.jvol().free(next, Digest([1; 32])).unwrap();
         next
     };

@@ -15,6 +15,14 @@ pub(crate) fn is_about(name: &OsStr) -> bool {
     name.as_encoded_bytes().starts_with(PREFIX)
 }
 
+/// A list of names, each with a NUL behind it, without ours.
+pub(crate) fn without_about(names: Vec<u8>) -> Vec<u8> {
+    if !names.windows(PREFIX.len()).any(|window| window == PREFIX) {
+        return names;
+    }
+    names.split_inclusive(|&byte| byte == 0).filter(|name| !name.starts_with(PREFIX)).flatten().copied().collect()
+}
+
 /// The value.
 ///
 /// # Errors

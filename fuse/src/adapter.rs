@@ -11,7 +11,7 @@ use reelfs_journal::NodeKind;
 use reelfs_volume::{Primary, SetAttr};
 use rustix::io::{Errno, Result};
 
-use crate::about::{about, is_about};
+use crate::about::{about, is_about, without_about};
 use crate::answer::*;
 use crate::control::{Control, is_control};
 use crate::kernel::*;
@@ -520,7 +520,10 @@ impl Filesystem for Adapter {
         if self.control_of(ino).is_some() {
             return xattr(reply, size, Ok(Vec::new()));
         }
-        xattr(reply, size, self.primary.listxattr(self.real(ino)).map(|names| visible(names, request.uid())));
+        let names = self.primary.listxattr(self.real(ino)).map(|names| visible(names, request.uid()));
+        // those of ours that an object of the volume has by itself cannot be read
+        let names = if self.control.is_some() { names.map(without_about) } else { names };
+        xattr(reply, size, names);
     }
 
     fn removexattr(&self, request: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {

@@ -63,8 +63,10 @@ pub(crate) struct MountArgs {
     /// When the kernel reads the volume's files itself, through read-only handles [default: auto]
     #[arg(long, value_enum, value_name = "WHEN")]
     pub passthrough: Option<Passthrough>,
-    /// Give up when it is not mounted after so long, with exit code 17 [default: as long as recovery takes]
-    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration, conflicts_with = "foreground")]
+    /// Give up, with exit code 17, when a former mount has not ended or the process of this one is not ready after so long, each
+    /// [default: as long as recovery takes]
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    #[arg(conflicts_with_all = ["foreground", "print_fstab", "print_unit"])]
     pub wait: Option<Duration>,
     /// Mount nothing, and print the line for /etc/fstab
     #[arg(long, conflicts_with_all = ["foreground", "print_unit"])]

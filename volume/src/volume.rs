@@ -21,6 +21,9 @@ use crate::node::{DescriptorCache, Node, Nodes};
 use crate::stat::Stat;
 use crate::xattr::{self, proc_path};
 
+/// Directories above an object; a path of the kernel's own has no more names.
+const DEPTH_MAX: usize = 2048;
+
 thread_local! {
     /// A modification time was refused to this thread.
     static TIMES_REFUSED: Cell<bool> = const { Cell::new(false) };
@@ -222,13 +225,18 @@ impl Volume {
         Ok(path)
     }
 
-    /// Where an object is found by its first name, from the root of the machine. Names must not change meanwhile.
+    /// Where an object is found by its first name, from the root of the machine. Names must not change meanwhile; `ESTALE` when what
+    /// is known of them leads nowhere.
     pub(crate) fn place(&self, node: Arc<Node>) -> Result<OsString> {
         let (mut names, mut at) = (Vec::new(), node);
         while !Arc::ptr_eq(&at, &self.root) {
             let Link { parent, name } = at.state.lock().links.first().cloned().ok_or(Errno::STALE)?;
             names.push(name);
             at = parent;
+            // two directories that somebody exchanged behind the mount may be known as being in each other
+            if names.len() > DEPTH_MAX {
+                return Err(Errno::STALE);
+            }
         }
         let root = self.path(&self.root)?;
         let root = rustix::fs::readlink(xattr::proc_path(root.as_fd()), Vec::new())?;

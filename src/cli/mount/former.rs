@@ -25,7 +25,7 @@ const MOUNTING: [&str; 2] = ["(reelfs mount)", "(reelfs protect)"];
 /// that stays. Says after a second what it waits for, unless it shall be `silent`.
 ///
 /// # Errors
-/// 11 when it is detached, and its last users do not leave it.
+/// 11 when it is detached, and its last users do not leave it; 17 when that was to be waited for no longer.
 pub(super) fn wait(
     group: &GroupDir,
     volume: &VolumeName,
@@ -37,7 +37,10 @@ pub(super) fn wait(
     while let Some(ending) = look(group, volume)? {
         let waited = context.clock.read().boot.saturating_sub(begin);
         if waited >= patience.unwrap_or(LIMIT) {
-            return ending.give_up(group);
+            return match patience {
+                Some(patience) => Err(gone_on_too_long(group, patience)),
+                None => ending.give_up(group),
+            };
         }
         if waited >= QUIET && !is_told {
             context.output.note(format!("waiting for the process of the former mount of {}", group.name()));
@@ -46,6 +49,12 @@ pub(super) fn wait(
         pause();
     }
     Ok(())
+}
+
+fn gone_on_too_long(group: &GroupDir, patience: Duration) -> Error {
+    let patience = humantime::format_duration(patience);
+    let message = format!("the former mount of {} has not ended within {patience}", group.name());
+    Error::new(ErrorKind::TimedOut, message).hint(format!("who serves it: reelfs status {}", group.name()))
 }
 
 /// How a former mount is on its way out.

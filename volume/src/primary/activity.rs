@@ -194,16 +194,18 @@ impl Activity {
         (entries, all)
     }
 
-    /// As [`Activity::raise_floor`], but what this record says counts, and there is no moment at which nothing does.
+    /// As [`Activity::raise_floor`], but what this record says counts, and there is no moment at which nothing does. The record need
+    /// not be durable, so the lowest wall time is that of what is, until the records go, and not below its own, when they have gone.
     pub(super) fn carry(&self, floor: Seq, (seq, entries, wall): (Seq, &[Active], Timestamp), cost: Cost) {
         let mut hot = self.hot.write();
-        if self.floor.fetch_max(floor.0, Ordering::SeqCst) < floor.0 {
-            self.low.store(wall.0, Ordering::SeqCst);
-            hot.forget_before(floor);
-            hot.unasked = cost;
+        // what somebody else took back meanwhile cannot be said again
+        if self.floor.fetch_max(floor.0, Ordering::SeqCst) >= floor.0 {
+            return;
         }
+        self.low.fetch_max(wall.0, Ordering::SeqCst);
+        hot.forget_before(floor);
         hot.take(seq, entries);
-        self.low.fetch_min(wall.0, Ordering::SeqCst);
+        hot.unasked = cost;
     }
 
     /// An object was created by this record.
@@ -226,8 +228,12 @@ impl Activity {
 
     /// A durable record says so.
     fn took(&self, seq: Seq, entries: &[Active], wall: Timestamp) {
-        self.hot.write().take(seq, entries);
-        self.low.fetch_min(wall.0, Ordering::SeqCst);
+        let mut hot = self.hot.write();
+        hot.take(seq, entries);
+        hot.count(entries);
+        if seq.0 >= self.floor.load(Ordering::SeqCst) {
+            self.low.fetch_min(wall.0, Ordering::SeqCst);
+        }
     }
 
     /// The units that are named for a need: those, or wider ones when the file was often cold.
@@ -282,8 +288,16 @@ impl Hot {
                     let known = self.stretches.entry(file).or_default();
                     known.of.retain(|known| known.first < stretch.first || stretch.end < known.end);
                     known.of.push(stretch);
-                    known.times += 1;
                 }
+            }
+        }
+    }
+
+    /// These were asked for: the files were cold once more.
+    fn count(&mut self, entries: &[Active]) {
+        for entry in entries {
+            if let Active::Bytes { file, .. } = entry {
+                self.stretches.entry(*file).or_default().times += 1;
             }
         }
     }

@@ -16,8 +16,9 @@ pub(super) struct Grace {
     /// Which counter takes what begins now.
     phase: AtomicUsize,
     under_way: [AtomicU64; 2],
-    /// One waits at a time.
+    /// One waits at a time, to the end.
     turn: Mutex<()>,
+    look: Mutex<()>,
     ended: Condvar,
 }
 
@@ -43,10 +44,11 @@ impl Grace {
 
     /// Returns when all that had entered before has ended.
     pub(super) fn wait(&self) {
-        let mut turn = self.turn.lock();
+        let _turn = self.turn.lock();
+        let mut look = self.look.lock();
         let before = self.phase.fetch_xor(1, Ordering::SeqCst);
         while self.under_way[before].load(Ordering::SeqCst) > 0 {
-            self.ended.wait_for(&mut turn, LOOK);
+            self.ended.wait_for(&mut look, LOOK);
         }
     }
 }
@@ -87,6 +89,27 @@ mod tests {
             drop(after);
         });
         grace.wait();
+    }
+
+    #[test]
+    fn who_waits_second_waits_for_what_the_first_waits_for() {
+        let (grace, waited) = (Grace::default(), AtomicU64::new(0));
+        let before = grace.enter();
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    grace.wait();
+                    waited.fetch_add(1, Ordering::SeqCst);
+                });
+            }
+            // long enough for both to be there
+            for _ in 0..20_000 {
+                std::thread::yield_now();
+            }
+            assert_eq!(waited.load(Ordering::SeqCst), 0, "one did not wait");
+            drop(before);
+        });
+        assert_eq!(waited.load(Ordering::SeqCst), 2);
     }
 
     #[test]

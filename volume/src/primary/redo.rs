@@ -54,6 +54,8 @@ pub(super) struct ActiveIn {
     pub(super) objects: HashSet<u64>,
     /// Units of files, from the first to before the end.
     pub(super) units: HashSet<(u64, u64, u64)>,
+    /// Files that were made. Their birth time need not tell: a making may take longer than a grain of the clock.
+    pub(super) made: HashSet<FileId>,
     /// How many names of an object were removed.
     pub(super) removed: HashMap<FileId, u32>,
     /// In a bracket. What a base copy tells outside of one was not changed by it.
@@ -70,6 +72,7 @@ impl ActiveIn {
             renamed: HashSet::new(),
             objects: HashSet::new(),
             units: HashSet::new(),
+            made: HashSet::new(),
             removed: HashMap::new(),
             is_telling: false,
             half_told: HashMap::new(),
@@ -110,6 +113,8 @@ impl ActiveIn {
                 self.renamed.insert(parent.ino);
                 if *kind == NodeKind::Directory {
                     self.renamed.insert(file.ino);
+                } else if !self.is_telling {
+                    self.made.insert(file);
                 }
             }
             Change::Link { parent, .. } => _ = self.renamed.insert(parent.ino),

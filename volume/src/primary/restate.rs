@@ -51,6 +51,9 @@ impl Primary {
                 map.note_units(file.id, *first, *end).map_err(in_memory)?;
             }
         }
+        for file in active.made.iter().filter(|id| self.volume.nodes.get(**id).is_some()) {
+            map.note_whole(*file, false).map_err(in_memory)?;
+        }
         for (id, cut) in &active.half_told {
             map.note_from(*id, *cut).map_err(in_memory)?;
         }
