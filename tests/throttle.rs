@@ -7,6 +7,7 @@ mod support;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::Value;
 use support::{Mount, Random, Sandbox, tools};
@@ -83,6 +84,30 @@ fn writers_are_slowed_down_from_the_warning_on_and_no_earlier() {
     drop(site.file);
     let log = site.mount.umount();
     assert_eq!(log.matches("writers are slowed down").count(), 1, "told when it begins, once:\n{log}");
+}
+
+#[test]
+fn who_fills_the_journal_is_held_up_for_it_and_who_writes_little_beside_him_is_not() {
+    let site = Site::new("50%");
+    let mut random = Random::new("share", 0);
+    let delay = loop {
+        let status = site.status();
+        if status["journal"]["used_ratio"].as_f64().unwrap() > 0.8 {
+            break Duration::from_secs_f64(status["mount"]["delay_ms"].as_f64().unwrap() / 1_000.0);
+        }
+        site.write(&mut random);
+    };
+    let took = |offset: u64, bytes: &[u8]| {
+        let begin = support::wait::now();
+        site.file.write_all_at(bytes, offset).unwrap();
+        begin.elapsed()
+    };
+    let large = took(0, &random.bytes(1 << 20));
+    assert!(large >= delay && delay >= Duration::from_millis(30), "{large:?} {delay:?}");
+    let small = (0..10).map(|turn| took(turn * 4096, &random.bytes(4096))).min().unwrap();
+    assert!(small < delay / 4, "{small:?}, and {large:?} for a MiB");
+    drop(site.file);
+    site.mount.umount();
 }
 
 #[test]
