@@ -64,6 +64,8 @@ pub struct Keeper<T> {
     told: BTreeSet<String>,
     /// Why the last attempt failed.
     failing: Option<String>,
+    /// Whether the last attempt found no directory.
+    is_absent: bool,
     /// What no later attempt can mend.
     hopeless: Option<Error>,
     kept: Kept,
@@ -121,6 +123,7 @@ impl<T: FnMut(&News<'_>)> Keeper<T> {
             tell,
             told: BTreeSet::new(),
             failing: None,
+            is_absent: false,
             hopeless: None,
             kept: Kept::default(),
         };
@@ -175,8 +178,8 @@ impl<T: FnMut(&News<'_>)> Keeper<T> {
         let begin = now();
         let mut watch = None;
         loop {
-            let is_missing = self.failing.is_some() && !self.to.is_dir();
-            if is_missing {
+            // it may have come back between the attempt and here: then nothing else would tell
+            if self.failing.is_some() && (self.is_absent || !self.to.is_dir()) {
                 // anew every time: what was above it may be gone as well
                 let hints = hints.clone();
                 watch = absence::watch(&self.to, move || {
@@ -238,7 +241,9 @@ impl<T: FnMut(&News<'_>)> Keeper<T> {
     fn choose(&mut self, file: &GroupFile) -> Result<Request> {
         let to = self.to.clone();
         // that it is gone, or is no directory, is told by the export
-        let Some(metadata) = fs::metadata(&to).ok().filter(fs::Metadata::is_dir) else {
+        let metadata = fs::metadata(&to).ok().filter(fs::Metadata::is_dir);
+        self.is_absent = metadata.is_none();
+        let Some(metadata) = metadata else {
             return Ok(Request::Export { to });
         };
         let catalog = Catalog::scan(std::slice::from_ref(&to)).map_err(|error| tape_error("read the tapes", error))?;
