@@ -21,9 +21,6 @@ use crate::node::{DescriptorCache, Node, Nodes};
 use crate::stat::Stat;
 use crate::xattr::{self, proc_path};
 
-/// Directories above an object; a path of the kernel's own has no more names.
-const DEPTH_MAX: usize = 2048;
-
 thread_local! {
     /// A modification time was refused to this thread.
     static TIMES_REFUSED: Cell<bool> = const { Cell::new(false) };
@@ -50,6 +47,34 @@ pub struct Volume {
     unnoticed: AtomicBool,
     /// The file system of the root: another one mounted inside is not part of the volume.
     pub(crate) file_system: u64,
+}
+
+/// The way from an object up to the root, by first names.
+struct Ascent {
+    at: Arc<Node>,
+    /// One that was passed, and how many were.
+    passed: Arc<Node>,
+    steps: usize,
+}
+
+impl Ascent {
+    fn from(node: &Arc<Node>) -> Ascent {
+        Ascent { at: node.clone(), passed: node.clone(), steps: 0 }
+    }
+
+    /// One up: what it left, and its name. `ESTALE` where nothing is above, and where it comes round again: two directories that
+    /// somebody exchanged behind the mount may be known as being in each other. Noticed as by Brent's algorithm.
+    fn step(&mut self) -> Result<(Arc<Node>, Name)> {
+        let Link { parent, name } = self.at.state.lock().links.first().cloned().ok_or(Errno::STALE)?;
+        if Arc::ptr_eq(&parent, &self.passed) {
+            return Err(Errno::STALE);
+        }
+        self.steps += 1;
+        if self.steps.is_power_of_two() {
+            self.passed = parent.clone();
+        }
+        Ok((std::mem::replace(&mut self.at, parent), name))
+    }
 }
 
 impl Volume {
@@ -199,14 +224,12 @@ impl Volume {
         }
         // the chain of names from the first ancestor that has a descriptor down to the object
         let mut chain: Vec<(Arc<Node>, Name)> = Vec::new();
-        let mut at = node.clone();
+        let mut ascent = Ascent::from(node);
         let mut directory = loop {
-            if let Some(path) = cached_path(&at) {
+            if let Some(path) = cached_path(&ascent.at) {
                 break path;
             }
-            let Link { parent, name } = at.state.lock().links.first().cloned().ok_or(Errno::STALE)?;
-            chain.push((at, name));
-            at = parent;
+            chain.push(ascent.step()?);
         };
         while let Some((child, name)) = chain.pop() {
             directory = self.open_path(&child, &directory, &name)?;
@@ -227,16 +250,10 @@ impl Volume {
 
     /// Where an object is found by its first name, from the root of the machine. Names must not change meanwhile; `ESTALE` when what
     /// is known of them leads nowhere.
-    pub(crate) fn place(&self, node: Arc<Node>) -> Result<OsString> {
-        let (mut names, mut at) = (Vec::new(), node);
-        while !Arc::ptr_eq(&at, &self.root) {
-            let Link { parent, name } = at.state.lock().links.first().cloned().ok_or(Errno::STALE)?;
-            names.push(name);
-            at = parent;
-            // two directories that somebody exchanged behind the mount may be known as being in each other
-            if names.len() > DEPTH_MAX {
-                return Err(Errno::STALE);
-            }
+    pub(crate) fn place(&self, node: &Arc<Node>) -> Result<OsString> {
+        let (mut names, mut ascent) = (Vec::new(), Ascent::from(node));
+        while !Arc::ptr_eq(&ascent.at, &self.root) {
+            names.push(ascent.step()?.1);
         }
         let root = self.path(&self.root)?;
         let root = rustix::fs::readlink(xattr::proc_path(root.as_fd()), Vec::new())?;
@@ -350,4 +367,31 @@ pub(crate) fn open_directory(path: &OwnedFd) -> Result<OwnedFd> {
 fn descriptor_budget() -> usize {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(1 << 20);
     usize::try_from(limit).unwrap_or(1 << 20).clamp(64, 1 << 16) * 2 / 5
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use super::*;
+
+    #[test]
+    fn who_is_known_as_being_in_itself_has_no_place() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let root = File::open(directory.path()).expect("opened");
+        let volume = Volume::primary(root.into()).expect("a volume");
+        let node = |ino| volume.nodes.intern(FileId { ino, generation: 1 }, FileType::Directory, 1);
+        let name = Name::new(b"name").expect("a name");
+        let within = node(1_000);
+        // a tail of 100, and a ring of 7
+        for ino in 1_000..1_107_u64 {
+            let parent = if ino < 1_106 { ino + 1 } else { 1_100 };
+            node(ino).add_link(&node(parent), &name);
+        }
+        assert_eq!(volume.place(&within).err(), Some(Errno::STALE));
+        assert_eq!(volume.path(&within).err(), Some(Errno::STALE));
+        let deep = node(2_000);
+        deep.add_link(&volume.root, &name);
+        assert!(volume.place(&deep).is_ok_and(|place| place == directory.path().join("name")));
+    }
 }

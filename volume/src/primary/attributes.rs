@@ -192,7 +192,7 @@ impl Primary {
     /// `ESTALE` when it has no name any more; what the file system says.
     pub fn backend(&self, ino: u64) -> Result<OsString> {
         let _names = self.names.read();
-        self.volume.place(self.node(ino)?)
+        self.volume.place(&self.node(ino)?)
     }
 
     /// The names of all extended attributes, each with a NUL behind it.
