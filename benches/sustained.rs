@@ -7,6 +7,9 @@
 #[path = "../tests/support/mod.rs"]
 mod support;
 
+#[path = "workload/block.rs"]
+#[allow(dead_code, reason = "each benchmark uses another part of it")]
+mod block;
 mod paired;
 
 use std::fs::{self, File};
@@ -17,6 +20,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Sender};
 use std::time::Duration;
 
+use block::Block;
 use reelfs::consumer::{Ask, Consumer, Pointers, Way};
 use reelfs::follow::Source as _;
 use reelfs::follow::journal::JournalSource;
@@ -71,8 +75,7 @@ fn write(directory: &Path, pieces: u64, consume: impl FnOnce(&AtomicBool) + Send
 fn large_writes(directory: &Path, pieces: u64) -> (Duration, Duration) {
     let file = File::options().create(true).truncate(false).write(true).open(directory.join("large")).expect("a file");
     // a tape of it is small, and whoever consumes it is not what is measured
-    let mut piece = Random::new("sustained", 0).bytes(4096);
-    piece.resize(1 << 20, 7);
+    let mut piece = Block::compressible();
     let (begin, mut longest) = (wait::now(), Duration::ZERO);
     for number in 0..pieces {
         piece[..8].copy_from_slice(&number.to_le_bytes());

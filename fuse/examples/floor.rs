@@ -2,7 +2,8 @@
 //!
 //! It keeps names and sizes in memory and forgets what is written. Its requests are as few, and its threads linger, as those of the
 //! mount. `REELFS_FLOOR="target/release/examples/floor {source} {point}" cargo bench --bench mount` measures it beside a
-//! peer and reelfs; no file system that is told of each change by a request can be faster.
+//! peer and reelfs; no file system that is told of each change by a request can be faster. With `--keep` before the two it writes what it
+//! is given into files without names in the source, and nothing else: no file system that has a daemon write what it is told can be.
 
 #[path = "../src/kernel.rs"]
 #[expect(unused_imports, reason = "the mount uses more of it")]
@@ -12,8 +13,11 @@ mod linger;
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::{OsStr, OsString};
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -37,6 +41,13 @@ fn way_of(flags: i32) -> FopenFlags {
 struct Node {
     attributes: FileAttr,
     names: BTreeMap<OsString, u64>,
+    content: Option<Arc<File>>,
+}
+
+impl Node {
+    fn new(attributes: FileAttr) -> Node {
+        Node { attributes, names: BTreeMap::new(), content: None }
+    }
 }
 
 struct Nodes {
@@ -53,7 +64,7 @@ impl Nodes {
             return None;
         }
         names.insert(name.to_owned(), self.last);
-        self.nodes.insert(self.last, Node { attributes: made, names: BTreeMap::new() });
+        self.nodes.insert(self.last, Node::new(made));
         Some(made)
     }
 
@@ -85,10 +96,21 @@ fn attributes(ino: u64, kind: FileType, mode: u32, (uid, gid): (u32, u32)) -> Fi
 
 struct Floor {
     nodes: Mutex<Nodes>,
+    /// Where what is written goes.
+    kept: Option<PathBuf>,
     linger: Arc<Linger>,
 }
 
 impl Floor {
+    /// A file that has no name any more.
+    fn content(&self, ino: u64) -> io::Result<Option<Arc<File>>> {
+        let Some(kept) = &self.kept else { return Ok(None) };
+        let path = kept.join(format!("floor-{ino}"));
+        let file = File::options().read(true).write(true).create_new(true).open(&path)?;
+        fs::remove_file(path)?;
+        Ok(Some(Arc::new(file)))
+    }
+
     fn remove(&self, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let nodes = &mut *self.nodes.lock();
         match nodes.nodes.get_mut(&parent.0).and_then(|node| node.names.remove(name)) {
@@ -200,10 +222,15 @@ impl Filesystem for Floor {
     ) {
         let _next = self.linger.after();
         let owner = (request.uid(), request.gid());
-        match self.nodes.lock().make(parent.0, name, FileType::RegularFile, mode, owner) {
-            Some(made) => reply.created(&TTL, &made, Generation(0), FileHandle(0), way_of(flags)),
-            None => reply.error(KernelErrno::EEXIST),
+        let mut nodes = self.nodes.lock();
+        let Some(made) = nodes.make(parent.0, name, FileType::RegularFile, mode, owner) else {
+            return reply.error(KernelErrno::EEXIST);
+        };
+        match (self.content(made.ino.0), nodes.nodes.get_mut(&made.ino.0)) {
+            (Ok(content), Some(node)) => node.content = content,
+            _ => return reply.error(KernelErrno::EIO),
         }
+        reply.created(&TTL, &made, Generation(0), FileHandle(0), way_of(flags));
     }
 
     fn open(&self, _request: &Request, _ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
@@ -224,8 +251,12 @@ impl Filesystem for Floor {
         reply: ReplyWrite,
     ) {
         let _next = self.linger.after();
-        if let Some(node) = self.nodes.lock().nodes.get_mut(&ino.0) {
+        let content = self.nodes.lock().nodes.get_mut(&ino.0).and_then(|node| {
             node.attributes.size = node.attributes.size.max(offset + data.len() as u64);
+            node.content.clone()
+        });
+        if content.is_some_and(|content| content.write_all_at(data, offset).is_err()) {
+            return reply.error(KernelErrno::EIO);
         }
         reply.written(u32::try_from(data.len()).unwrap_or(0));
     }
@@ -281,21 +312,27 @@ impl Filesystem for Floor {
 }
 
 fn main() -> io::Result<()> {
-    let Some(point) = std::env::args().nth(2) else {
+    let words: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
+    let (keep, words) = match words.split_first() {
+        Some((word, rest)) if word.as_os_str() == "--keep" => (true, rest),
+        _ => (false, words.as_slice()),
+    };
+    let [source, point] = words else {
         return Err(io::Error::other(
-            "floor SOURCE MOUNTPOINT, as a file system that passes through; the source is not looked at",
+            "floor [--keep] SOURCE MOUNTPOINT, as a file system that passes through; without --keep the source is not looked at",
         ));
     };
     let linger = Arc::new(Linger::new());
-    let root = Node { attributes: attributes(ROOT, FileType::Directory, 0o755, (0, 0)), names: BTreeMap::new() };
+    let root = Node::new(attributes(ROOT, FileType::Directory, 0o755, (0, 0)));
     let nodes = Nodes { nodes: HashMap::from([(ROOT, root)]), last: ROOT };
     let mut config = Config::default();
     config.acl = SessionACL::All;
     config.n_threads = Some(2);
     config.clone_fd = true;
     config.mount_options = vec![MountOption::FSName("floor".to_owned()), MountOption::DefaultPermissions];
-    let floor = Floor { nodes: Mutex::new(nodes), linger: linger.clone() };
-    let session = Session::new(floor, &point, &config)?;
+    let kept = keep.then(|| source.clone());
+    let floor = Floor { nodes: Mutex::new(nodes), kept, linger: linger.clone() };
+    let session = Session::new(floor, point, &config)?;
     linger.watch(session.as_fd());
     session.run()
 }
