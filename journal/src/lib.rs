@@ -11,6 +11,7 @@ mod active;
 mod amends;
 mod bytes;
 mod change;
+pub mod checksum;
 mod clock;
 mod digest;
 pub mod disk;

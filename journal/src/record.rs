@@ -10,6 +10,7 @@ mod kind;
 use self::decode::decode_change;
 use self::encode::encode_change;
 use crate::bytes::{Reader, Writer};
+use crate::checksum;
 use crate::{Change, FileId, RecordError, Seq, Timestamp, VolumeIndex};
 
 /// Length of control data, in bytes.
@@ -65,7 +66,7 @@ impl<'a> EncodedRecord<'a> {
         self.control[OFFSET_CHECKSUM..OFFSET_SEQ].fill(0);
         self.control[OFFSET_SEQ..OFFSET_TIME].copy_from_slice(&seq.0.to_le_bytes());
         self.control[OFFSET_TIME..OFFSET_TIME + 8].copy_from_slice(&time.0.to_le_bytes());
-        let checksum = crc32c::crc32c_append(self.data_checksum, &self.control);
+        let checksum = checksum::crc32c_append(self.data_checksum, &self.control);
         self.control[OFFSET_CHECKSUM..OFFSET_SEQ].copy_from_slice(&checksum.to_le_bytes());
     }
 
@@ -118,7 +119,7 @@ impl Record<'_> {
             size: 0,
         };
         let payload = encode_change(&self.change, &mut control, &mut writer);
-        let data_checksum = crc32c::crc32c_append(crc32c::crc32c(&head), payload);
+        let data_checksum = checksum::crc32c_append(checksum::crc32c(&head), payload);
         let data_len = u32::try_from(head.len() + payload.len()).unwrap_or(u32::MAX);
 
         let mut bytes = Vec::with_capacity(CONTROL_LEN);
@@ -162,7 +163,7 @@ impl Record<'_> {
         let mut unstamped = *control;
         unstamped[OFFSET_CHECKSUM..OFFSET_SEQ].fill(0);
         let stored = Reader(&control[OFFSET_CHECKSUM..OFFSET_SEQ]).u32("checksum")?;
-        if crc32c::crc32c_append(crc32c::crc32c(data), &unstamped) == stored {
+        if checksum::crc32c_append(checksum::crc32c(data), &unstamped) == stored {
             Ok(())
         } else {
             Err(RecordError::Checksum)

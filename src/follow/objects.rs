@@ -8,6 +8,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use reelfs_journal::FileId;
+use reelfs_journal::checksum;
 use reelfs_journal::disk::{self, Label};
 use rustix::io::Errno;
 
@@ -193,7 +194,7 @@ fn frame(entries: &[Entry]) -> Vec<u8> {
         body.extend(own.ino.to_le_bytes());
     }
     let count = u32::try_from(entries.len()).unwrap_or(u32::MAX).to_le_bytes();
-    let checksum = crc32c::crc32c_append(crc32c::crc32c(&count), &body).to_le_bytes();
+    let checksum = checksum::crc32c_append(checksum::crc32c(&count), &body).to_le_bytes();
     [&count[..], &checksum[..], &body].concat()
 }
 
@@ -209,7 +210,7 @@ fn parse(bytes: &[u8]) -> Option<Vec<Entry>> {
         let checksum = u32::from_le_bytes(*head[4..].first_chunk()?);
         let length = usize::try_from(count).ok()?.checked_mul(ENTRY_LEN)?;
         let (body, after) = body.split_at_checked(length)?;
-        if crc32c::crc32c_append(crc32c::crc32c(&head[..4]), body) != checksum {
+        if checksum::crc32c_append(checksum::crc32c(&head[..4]), body) != checksum {
             return None;
         }
         entries.extend(body.as_chunks::<ENTRY_LEN>().0.iter().filter_map(|entry| {
@@ -237,7 +238,7 @@ mod tests {
         let bytes = frame(&[(FileId { ino: 2, generation: 3 }, Some(FileId { ino: 4, generation: 5 }))]);
         assert_eq!(bytes[..4], [1, 0, 0, 0]);
         assert_eq!(bytes[8..], [2, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 5, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0]);
-        assert_eq!(bytes[4..8], crc32c::crc32c(&[&bytes[..4], &bytes[8..]].concat()).to_le_bytes());
+        assert_eq!(bytes[4..8], checksum::crc32c(&[&bytes[..4], &bytes[8..]].concat()).to_le_bytes());
         assert_eq!(header(), *b"REELOBJS\x01\0\0\0\0\0\0\0");
     }
 

@@ -3,6 +3,7 @@
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd};
 
+use reelfs_journal::checksum;
 use rustix::io::{Errno, Result};
 
 /// Largest file handle that the kernel gives (`MAX_HANDLE_SZ`), in bytes.
@@ -44,7 +45,7 @@ pub fn generation(directory: impl AsFd, name: &[u8]) -> Result<u32> {
         return Err(last_error());
     }
     let length = usize::try_from(handle.bytes).map_err(|_| Errno::OVERFLOW)?.min(HANDLE_MAX);
-    Ok(crc32c::crc32c_append(crc32c::crc32c(&handle.kind.to_le_bytes()), &handle.handle[..length]))
+    Ok(checksum::crc32c_append(checksum::crc32c(&handle.kind.to_le_bytes()), &handle.handle[..length]))
 }
 
 /// Gives the calling thread a file mode mask of its own (`unshare(CLONE_FS)`), so that setting it does not race with

@@ -7,6 +7,7 @@ use uuid::Uuid;
 use super::geometry::{JvolGeometry, PAGE};
 use super::{JVOL_FORMAT_VERSION, Jvol};
 use crate::bytes::{Reader, Writer};
+use crate::checksum;
 use crate::{Digest, JournalError, RecordError, Seq, Timestamp};
 
 /// Length of a superblock slot; slot A is at 0, slot B after it.
@@ -90,7 +91,7 @@ impl Superblock {
         writer.u64(self.durable_position);
         writer.i64(self.last_time.0);
         bytes.resize(SUPERBLOCK_LEN, 0);
-        let checksum = crc32c::crc32c(&bytes);
+        let checksum = checksum::crc32c(&bytes);
         bytes[CHECKSUM].copy_from_slice(&checksum.to_le_bytes());
         bytes
     }
@@ -135,7 +136,7 @@ impl Superblock {
         }
         let mut blank = bytes.to_vec();
         blank[CHECKSUM].fill(0);
-        let sealed = Reader(&bytes[CHECKSUM]).u32("checksum") == Ok(crc32c::crc32c(&blank));
+        let sealed = Reader(&bytes[CHECKSUM]).u32("checksum") == Ok(checksum::crc32c(&blank));
         match (sealed, Reader(&bytes[8..]).u32("version")) {
             (true, Ok(JVOL_FORMAT_VERSION)) => {
                 Superblock::decode(&bytes[16..]).map_or(Reading::Broken, |found| Reading::Valid(Box::new(found)))
@@ -215,7 +216,7 @@ mod tests {
         expected.extend([0xd1; 32]);
         expected.extend([9_u64.to_le_bytes(), 4200_u64.to_le_bytes(), (-3_i64).to_le_bytes()].concat());
         expected.resize(4096, 0);
-        let checksum = crc32c::crc32c(&expected);
+        let checksum = checksum::crc32c(&expected);
         expected[12..16].copy_from_slice(&checksum.to_le_bytes());
         assert_eq!(bytes, expected);
         assert!(matches!(Superblock::read(&bytes), Reading::Valid(found) if *found == superblock));

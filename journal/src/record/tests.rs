@@ -135,7 +135,7 @@ fn every_truncation_is_noticed_even_with_a_matching_checksum() {
             let mut control = *encoded.control();
             control[36..40].copy_from_slice(&u32::try_from(length).expect("small").to_le_bytes());
             control[4..8].fill(0);
-            let checksum = crc32c::crc32c_append(crc32c::crc32c(&data[..length]), &control);
+            let checksum = checksum::crc32c_append(checksum::crc32c(&data[..length]), &control);
             control[4..8].copy_from_slice(&checksum.to_le_bytes());
             assert!(Record::decode(&control, &data[..length]).is_err(), "{} at {length}", record.change.verb());
         }
@@ -164,7 +164,7 @@ fn golden_bytes() {
     assert_eq!(&data[28..], b"hello");
     let mut zeroed = *control;
     zeroed[4..8].fill(0);
-    let checksum = crc32c::crc32c_append(crc32c::crc32c(&data), &zeroed);
+    let checksum = checksum::crc32c_append(checksum::crc32c(&data), &zeroed);
     assert_eq!(control[4..8], checksum.to_le_bytes());
 }
 
@@ -232,7 +232,7 @@ fn sealed(control: &[u8; CONTROL_LEN], data: &[u8]) -> [u8; CONTROL_LEN] {
     let mut control = *control;
     control[36..40].copy_from_slice(&u32::try_from(data.len()).expect("small").to_le_bytes());
     control[4..8].fill(0);
-    let checksum = crc32c::crc32c_append(crc32c::crc32c(data), &control);
+    let checksum = checksum::crc32c_append(checksum::crc32c(data), &control);
     control[4..8].copy_from_slice(&checksum.to_le_bytes());
     control
 }

@@ -10,6 +10,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use reelfs_journal::checksum;
 use reelfs_journal::disk::{self, Label};
 use reelfs_journal::{Change, DATA_MAX, FileId, Name, Reserve};
 use rustix::fs::{Dir, FileType, Mode, OFlags, SeekFrom};
@@ -88,7 +89,7 @@ impl KnownDirectories {
         let entries = bytes.chunks_exact(LOG_ENTRY).filter_map(|entry| {
             let word = |at: usize| u32::from_le_bytes([entry[at], entry[at + 1], entry[at + 2], entry[at + 3]]);
             let ino = u64::from(word(4)) << 32 | u64::from(word(0));
-            (crc32c::crc32c(&entry[..12]) == word(12)).then_some(FileId { ino, generation: word(8) })
+            (checksum::crc32c(&entry[..12]) == word(12)).then_some(FileId { ino, generation: word(8) })
         });
         Ok(entries.collect())
     }
@@ -128,7 +129,7 @@ fn log_entry(id: &FileId) -> [u8; LOG_ENTRY] {
     let mut entry = [0; LOG_ENTRY];
     entry[..8].copy_from_slice(&id.ino.to_le_bytes());
     entry[8..12].copy_from_slice(&id.generation.to_le_bytes());
-    let checksum = crc32c::crc32c(&entry[..12]);
+    let checksum = checksum::crc32c(&entry[..12]);
     entry[12..].copy_from_slice(&checksum.to_le_bytes());
     entry
 }

@@ -10,6 +10,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use reelfs_journal::checksum;
 use reelfs_journal::disk::{self, Label};
 use reelfs_journal::{Change, FileId, FileTime, NodeKind, Seq, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -393,7 +394,7 @@ pub(super) fn entry(kind: u8, id: FileId, number: u64) -> [u8; ENTRY] {
     bytes[4..8].copy_from_slice(&id.generation.to_le_bytes());
     bytes[8..16].copy_from_slice(&id.ino.to_le_bytes());
     bytes[16..24].copy_from_slice(&number.to_le_bytes());
-    let checksum = crc32c::crc32c(&bytes[..24]);
+    let checksum = checksum::crc32c(&bytes[..24]);
     bytes[24..28].copy_from_slice(&checksum.to_le_bytes());
     bytes
 }
@@ -401,7 +402,7 @@ pub(super) fn entry(kind: u8, id: FileId, number: u64) -> [u8; ENTRY] {
 pub(super) fn read_entry(bytes: &[u8]) -> Option<(u8, FileId, u64)> {
     let long = |at: usize| bytes.get(at..at + 8).and_then(|part| part.try_into().ok()).map(u64::from_le_bytes);
     let short = |at: usize| bytes.get(at..at + 4).and_then(|part| part.try_into().ok()).map(u32::from_le_bytes);
-    let is_whole = crc32c::crc32c(bytes.get(..24)?) == short(24)?;
+    let is_whole = checksum::crc32c(bytes.get(..24)?) == short(24)?;
     is_whole.then_some((bytes[0], FileId { ino: long(8)?, generation: short(4)? }, long(16)?))
 }
 

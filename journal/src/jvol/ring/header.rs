@@ -3,6 +3,7 @@
 use uuid::Uuid;
 
 use super::Lengths;
+use crate::checksum;
 
 /// Length of what does not change after the ring was made.
 pub(super) const HEADER_LEN: usize = 128;
@@ -32,7 +33,7 @@ impl Header {
         bytes[56..64].copy_from_slice(&self.jvol.1.to_le_bytes());
         bytes[64..72].copy_from_slice(&self.lengths.data.to_le_bytes());
         bytes[72..80].copy_from_slice(&self.lengths.slots.to_le_bytes());
-        let crc = crc32c::crc32c(&bytes);
+        let crc = checksum::crc32c(&bytes);
         bytes[CRC].copy_from_slice(&crc.to_le_bytes());
         bytes
     }
@@ -57,7 +58,7 @@ mod tests {
         golden.extend([0x22, 0x21, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0]);
         golden.extend([0, 0, 0x1e, 0, 0, 0, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0]);
         golden.resize(HEADER_LEN, 0);
-        let crc = crc32c::crc32c(&golden).to_le_bytes();
+        let crc = checksum::crc32c(&golden).to_le_bytes();
         golden[CRC].copy_from_slice(&crc);
         assert_eq!(header.encode().as_slice(), golden);
     }

@@ -1,6 +1,7 @@
 //! What is torn, what is damaged, what is not ours.
 
 use super::*;
+use crate::checksum;
 use crate::jvol::geometry::{PAGE, SLOT};
 use crate::jvol::superblock::Superblock;
 
@@ -190,7 +191,7 @@ fn another_version_is_told_before_anything_else_is_believed() {
     newer[8..12].copy_from_slice(&2_u32.to_le_bytes());
     newer[12..16].fill(0);
     newer[100] = 0xff;
-    let checksum = crc32c::crc32c(&newer);
+    let checksum = checksum::crc32c(&newer);
     newer[12..16].copy_from_slice(&checksum.to_le_bytes());
     fixture.scribble(PAGE, &newer);
     assert!(matches!(Jvol::open(&fixture.path(), GROUP), Err(JournalError::Version { found: 2, wanted: 1, .. })));
