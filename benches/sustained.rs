@@ -2,13 +2,14 @@
 //!
 //! `REELFS_BENCH_GIB` says how much is written, 20 unless set. The data is written twice, so half of the disk's speed is the limit
 //! of any journal. A second writer of 4 KiB measures what a request has to wait meanwhile, on the disk alone too. Whoever frees
-//! the journal reads each record as a replica does, and forgets it; with `REELFS_BENCH_CONSUMER=export` it writes tapes.
+//! the journal reads each record as a replica does, and forgets it; with `REELFS_BENCH_CONSUMER=export` it writes tapes. With
+//! `REELFS_BENCH_DISK=memory` there is no disk at all: what comes out then is what the processors allow.
 
 #[path = "../tests/support/mod.rs"]
 mod support;
 
 #[path = "workload/block.rs"]
-#[allow(dead_code, reason = "each benchmark uses another part of it")]
+#[expect(dead_code, reason = "other memory than whole pages")]
 mod block;
 mod paired;
 
@@ -187,11 +188,12 @@ fn read_on(source: &mut JournalSource, consumer: &mut Consumer, is_over: &Atomic
 fn main() -> ExitCode {
     let pieces = std::env::var("REELFS_BENCH_GIB").ok().and_then(|text| text.parse().ok()).unwrap_or(20_u64) << 10;
     let exports = std::env::var("REELFS_BENCH_CONSUMER").is_ok_and(|word| word == "export");
-    let outer = Sandbox::new();
-    let disk = (tools::root() && tools::present(&["mkfs.ext4"]))
+    let is_in_memory = std::env::var("REELFS_BENCH_DISK").is_ok_and(|word| word == "memory");
+    let outer = if is_in_memory { Sandbox::in_memory() } else { Sandbox::new() };
+    let disk = (!is_in_memory && tools::root() && tools::present(&["mkfs.ext4"]))
         .then(|| Disk::new(&outer, "disk", FileSystem::Ext4, 16 << 10));
     disk.iter().for_each(Disk::leave_cache_of_image);
-    let sandbox = disk.as_ref().map_or_else(Sandbox::new, |disk| Sandbox::within(disk.path()));
+    let sandbox = Sandbox::within(disk.as_ref().map_or(outer.root(), Disk::path));
     println!("{}\n", paired::machine(sandbox.root()));
     let (bare, pvol, tapes) = (sandbox.directory("bare"), sandbox.directory("pvol"), outer.directory("tapes"));
     sandbox.group_of_size("bench", &pvol, "1GiB");

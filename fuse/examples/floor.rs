@@ -2,8 +2,8 @@
 //!
 //! It keeps names and sizes in memory and forgets what is written. Its requests are as few, and its threads linger, as those of the
 //! mount. `REELFS_FLOOR="target/release/examples/floor {source} {point}" cargo bench --bench mount` measures it beside a
-//! peer and reelfs; no file system that is told of each change by a request can be faster. With `--keep` before the two it writes what it
-//! is given into files without names in the source, and nothing else: no file system that has a daemon write what it is told can be.
+//! peer and reelfs; no file system that is told of each change by a request can be faster. With `--keep` before the two it
+//! writes what it is given into files without names in the source, and nothing else: what a daemon costs that writes.
 
 #[path = "../src/kernel.rs"]
 #[expect(unused_imports, reason = "the mount uses more of it")]

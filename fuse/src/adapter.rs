@@ -9,15 +9,15 @@ use std::time::SystemTime;
 
 use reelfs_journal::NodeKind;
 use reelfs_volume::{Primary, SetAttr};
-use rustix::io::{Errno, Result};
+use rustix::io::Errno;
 
 use crate::about::{about, is_about, without_about};
 use crate::answer::*;
 use crate::control::{Control, is_control};
+use crate::handle::Handle;
 use crate::kernel::*;
 use crate::linger::Linger;
 use crate::opens::{Opening, Opens, flags_of};
-use crate::tell::Tell;
 use crate::waiting_room::WaitingRoom;
 
 /// Largest request: one record (1 MiB).
@@ -36,38 +36,8 @@ pub(crate) struct Adapter {
 }
 
 impl Adapter {
-    /// What must be durable before a write is answered. Handles that may read are synced by the kernel itself; of one that
-    /// only writes it tells us no more than its flags.
-    fn sync_after(&self, flags: i32) -> Option<SyncAfter> {
-        let direct = flags & libc::O_ACCMODE == libc::O_WRONLY;
-        if !direct {
-            None
-        } else if flags & libc::O_SYNC == libc::O_SYNC || self.sync_always {
-            Some(SyncAfter::All)
-        } else {
-            (flags & libc::O_DSYNC != 0).then_some(SyncAfter::Data)
-        }
-    }
-
-    fn real(&self, ino: INodeNo) -> u64 {
+    pub(crate) fn real(&self, ino: INodeNo) -> u64 {
         if ino == INodeNo::ROOT { self.primary.root() } else { self.opens.real(ino.0) }
-    }
-
-    /// What is to be told when so many bytes of an inode have changed; 0 are all.
-    fn tell(&self, node: INodeNo, offset: u64, length: u64) -> Tell {
-        Tell { opens: self.opens.clone(), node, ino: self.real(node), offset, length }
-    }
-
-    /// A change of the bytes of a file that is not a write.
-    fn change<T: 'static, R: Send + 'static>(
-        &self,
-        payload: u64,
-        (reply, tell): (R, Tell),
-        run: impl FnMut(&Primary) -> Result<T> + Send + 'static,
-        answer: fn((R, Tell), Result<T>),
-    ) {
-        let waiting = self.waiting.clone();
-        tell.clone().first(move || waiting.change(payload, (reply, tell), run, answer));
     }
 
     /// The control directory, when a request is about something in it.
@@ -175,7 +145,7 @@ impl Filesystem for Adapter {
         let (atime, mtime) = (atime.map(time_set), mtime.map(time_set));
         let asked = SetAttr { mode, uid, gid, size, atime, mtime };
         let run = move |primary: &Primary| primary.set_attr(&who, ino, asked);
-        self.change(0, (reply, tell), run, |(reply, tell), result| {
+        self.change(0, &tell.clone(), (reply, tell), run, |(reply, tell), result| {
             let ttl = tell.attribute_ttl();
             tell.then(move || attr((reply, ttl), result));
         });
@@ -306,6 +276,9 @@ impl Filesystem for Adapter {
             return control.read(handle, offset, size, reply);
         }
         let (ino, size) = (self.real(ino), size as usize);
+        if flags.0 & libc::O_DIRECT == 0 {
+            self.primary.paged_in(ino, offset, size);
+        }
         let result = match flags.0 & libc::O_NOATIME {
             0 => self.primary.read(ino, offset, size),
             _ => self.primary.read_unnoticed(ino, offset, size),
@@ -332,31 +305,33 @@ impl Filesystem for Adapter {
         if let Some(control) = self.control_of(ino) {
             return control.write(ino.0, data, reply);
         }
-        let tell = self.tell(ino, offset, data.len() as u64);
-        let (who, ino) = (who(request), tell.ino);
-        let kill = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
-        let reply = Written {
-            reply,
-            sync: self.sync_after(flags.0),
-            primary: self.primary.clone(),
-            who,
-            ino,
-            tell: tell.clone(),
-        };
+        let mut tell = self.tell(ino, offset, data.len() as u64);
+        let (node, who, ino) = (ino, who(request), tell.ino);
+        let writing = self.writing(node, ino, offset, flags.0, write_flags);
+        if writing.append {
+            (tell.offset, tell.length) = (0, 0); // who knows where
+        }
+        let reply = self.changed(reply, self.sync_after(flags.0), who, &tell);
         if tell.is_needed() {
             let (waiting, data, payload) = (self.waiting.clone(), data.to_vec(), data.len() as u64);
-            let run = move |primary: &Primary| primary.write(&who, ino, offset, &data, kill);
-            return tell.first(move || waiting.change(payload, reply, run, Written::answer));
+            let run = move |primary: &Primary| primary.write_as(&who, ino, writing, &data);
+            return tell
+                .first(move || waiting.change(payload, reply, run, |reply, result| reply.answer(result, written)));
         }
         // without a copy unless it must wait
         let delay = self.primary.delay(data.len() as u64);
-        match self.waiting.try_now(delay, || self.primary.write(&who, ino, offset, data, kill)) {
+        match self.waiting.try_now(delay, || self.primary.write_as(&who, ino, writing, data)) {
             tried @ Err(Errno::AGAIN | Errno::INPROGRESS) => {
                 let (data, payload) = (data.to_vec(), data.len() as u64);
-                let run = move |primary: &Primary| primary.write(&who, ino, offset, &data, kill);
-                self.waiting.answer(tried, (payload, delay), reply, run, Written::answer);
+                let run = move |primary: &Primary| primary.write_as(&who, ino, writing, &data);
+                let answer = |reply: Changed<ReplyWrite>, result| reply.answer(result, written);
+                self.waiting.answer(tried, (payload, delay), reply, run, answer);
             }
-            result => reply.answer(result),
+            result => reply.answer(result, written),
+        }
+        if writing.append && !tell.is_needed() {
+            // through the second inode, whose page has it where the kernel believed the end to be; it holds that until it is answered
+            self.opens.second.later(move |opens| opens.second.invalidate(node.0, 0, 0));
         }
     }
 
@@ -393,8 +368,10 @@ impl Filesystem for Adapter {
         if self.control_of(ino).is_some() {
             return reply.ok();
         }
-        let done = Box::new(move |result| empty(reply, result));
-        self.primary.sync_file(&who(request), self.real(ino), data_only, done);
+        // what was stored through another inode of the file is not here yet
+        let (tell, who, primary) = (self.tell(ino, 0, 0), who(request), self.primary.clone());
+        let real = tell.ino;
+        tell.first(move || primary.sync_file(&who, real, data_only, Box::new(move |result| empty(reply, result))));
     }
 
     fn opendir(&self, _request: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
@@ -530,6 +507,9 @@ impl Filesystem for Adapter {
         if self.about(name).is_some() {
             return reply.error(code(Errno::PERM));
         }
+        if self.control_of(ino).is_some() {
+            return reply.error(code(Errno::NODATA));
+        }
         let (who, ino, name) = (who(request), self.real(ino), name.to_owned());
         self.waiting.change(0, reply, move |primary| primary.removexattr(&who, ino, &name), empty);
     }
@@ -572,7 +552,7 @@ impl Filesystem for Adapter {
             match result.and_then(|stat| Ok((opens.created(&stat, flags)?, stat))) {
                 Ok((mode, stat)) => {
                     let (told, generation) = (attributes(&stat), Generation(stat.id.generation.into()));
-                    reply.created(&TTL, &told, generation, FileHandle(mode.number()), flags_of(mode));
+                    reply.created(&TTL, &told, generation, Handle::new(mode, flags).number(), flags_of(mode));
                 }
                 Err(error) => reply.error(code(error)),
             }
@@ -583,16 +563,20 @@ impl Filesystem for Adapter {
         &self,
         request: &Request,
         ino: INodeNo,
-        _handle: FileHandle,
+        handle: FileHandle,
         offset: u64,
         length: u64,
         mode: i32,
         reply: ReplyEmpty,
     ) {
+        if self.control_of(ino).is_some() {
+            return reply.error(code(Errno::OPNOTSUPP));
+        }
         let tell = self.tell(ino, offset, length);
         let (who, ino) = (who(request), tell.ino);
         let run = move |primary: &Primary| primary.allocate(&who, ino, mode, offset, length);
-        self.change(0, (reply, tell), run, |(reply, tell), result| tell.then(move || empty(reply, result)));
+        let reply = self.changed(reply, self.sync_of(handle), who, &tell);
+        self.change(0, &tell, reply, run, |reply, result| reply.answer(result, empty));
     }
 
     fn lseek(
@@ -604,6 +588,9 @@ impl Filesystem for Adapter {
         whence: i32,
         reply: ReplyLseek,
     ) {
+        if self.control_of(ino).is_some() {
+            return reply.error(code(Errno::INVAL));
+        }
         let offset = u64::try_from(offset).map_err(|_| Errno::NXIO);
         match offset.and_then(|offset| self.primary.seek(self.real(ino), offset, whence)) {
             Ok(position) => reply.offset(i64::try_from(position).unwrap_or(i64::MAX)),
@@ -618,7 +605,7 @@ impl Filesystem for Adapter {
         _from_handle: FileHandle,
         from_offset: u64,
         to: INodeNo,
-        _to_handle: FileHandle,
+        to_handle: FileHandle,
         to_offset: u64,
         length: u64,
         _flags: CopyFileRangeFlags,
@@ -633,8 +620,8 @@ impl Filesystem for Adapter {
             let copied = primary.copy_range(&who, from, to, length)?;
             u32::try_from(copied).map_err(|_| Errno::IO)
         };
-        let answer = |(reply, tell): (ReplyWrite, Tell), result| tell.then(move || written(reply, result));
-        self.change(u64::from(REQUEST_MAX), (reply, tell), run, answer);
+        let reply = self.changed(reply, self.sync_of(to_handle), who, &tell);
+        self.change(u64::from(REQUEST_MAX), &tell, reply, run, |reply, result| reply.answer(result, written));
     }
 }
 

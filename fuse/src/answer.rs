@@ -66,9 +66,20 @@ pub(crate) enum SyncAfter {
     All,
 }
 
-/// A write to be answered, at once or when it is durable.
-pub(crate) struct Written {
-    pub(crate) reply: ReplyWrite,
+impl SyncAfter {
+    /// What flags of `open(2)` ask for.
+    pub(crate) fn asked(flags: i32) -> Option<SyncAfter> {
+        match flags {
+            flags if flags & libc::O_SYNC == libc::O_SYNC => Some(SyncAfter::All),
+            flags if flags & libc::O_DSYNC != 0 => Some(SyncAfter::Data),
+            _ => None,
+        }
+    }
+}
+
+/// A change of bytes to be answered, at once or when it is durable.
+pub(crate) struct Changed<R> {
+    pub(crate) reply: R,
     pub(crate) sync: Option<SyncAfter>,
     pub(crate) primary: Arc<Primary>,
     pub(crate) who: Requester,
@@ -76,17 +87,17 @@ pub(crate) struct Written {
     pub(crate) tell: Tell,
 }
 
-impl Written {
-    pub(crate) fn answer(self, result: Result<u32>) {
-        let Written { reply, sync, primary, who, ino, tell } = self;
+impl<R: Send + 'static> Changed<R> {
+    pub(crate) fn answer<T: Send + 'static>(self, result: Result<T>, say: fn(R, Result<T>)) {
+        let Changed { reply, sync, primary, who, ino, tell } = self;
         match (result, sync) {
-            (Ok(count), Some(sync)) => {
+            (Ok(value), Some(sync)) => {
                 let done = Box::new(move |synced: Result<()>| {
-                    tell.then(move || written(reply, synced.map(|()| count)));
+                    tell.then(move || say(reply, synced.map(|()| value)));
                 });
                 primary.sync_file(&who, ino, sync == SyncAfter::Data, done);
             }
-            (result, _) => tell.then(move || written(reply, result)),
+            (result, _) => tell.then(move || say(reply, result)),
         }
     }
 }

@@ -6,7 +6,9 @@
 mod about;
 mod adapter;
 mod answer;
+mod change;
 mod control;
+mod handle;
 mod kernel;
 mod linger;
 mod locks;

@@ -12,6 +12,7 @@ use reelfs_volume::{Primary, Stat};
 use rustix::io::Errno;
 
 use crate::answer::{TTL, attributes, code, may_write};
+use crate::handle::Handle;
 use crate::kernel::{BackingId, FileAttr, FileHandle, FopenFlags, INodeNo, ReplyOpen};
 use crate::open_mode::{Answer, Handled, Inode, Mode, Purpose};
 use crate::second::Second;
@@ -236,13 +237,13 @@ impl Opens {
             (Answer::Open(mode), Some(backing)) if mode.passes_through() => {
                 entry.handled.add(inode, mode);
                 self.second.watch(&entry.handled);
-                reply.opened_passthrough(FileHandle(mode.number()), flags_of(mode), backing);
+                reply.opened_passthrough(Handle::new(mode, flags).number(), flags_of(mode), backing);
             }
             (Answer::Open(mode), _) => {
                 entry.handled.add(inode, mode);
                 self.second.watch(&entry.handled);
                 drop(table);
-                reply.opened(FileHandle(mode.number()), flags_of(mode));
+                reply.opened(Handle::new(mode, flags).number(), flags_of(mode));
             }
             (Answer::LookAgain, _) => {
                 self.tidy(&mut table, ino);
@@ -319,7 +320,7 @@ impl Opens {
 
     /// A handle is closed.
     pub(crate) fn release(&self, node: INodeNo, ino: u64, handle: FileHandle) {
-        let Some(mode) = Mode::of_number(handle.0) else { return };
+        let Some(Handle { mode, .. }) = Handle::of_number(handle) else { return };
         let mut table = self.table.lock();
         let Some(entry) = table.files.get_mut(&ino) else { return };
         entry.handled.remove(inode_of(node), mode);
@@ -385,6 +386,17 @@ impl Opens {
             return None;
         }
         self.table.lock().files.get(&ino)?.second.as_ref().map(|second| second.number)
+    }
+
+    /// Whether the kernel has two inodes of the file.
+    pub(crate) fn has_two(&self, node: INodeNo, ino: u64) -> bool {
+        inode_of(node) == Inode::Second
+            || self.has_seconds() && self.table.lock().files.get(&ino).is_some_and(|entry| entry.second.is_some())
+    }
+
+    /// Whether pages of the file may be in the cache of the mount.
+    pub(crate) fn has_pages(&self, ino: u64) -> bool {
+        self.table.lock().files.get(&ino).is_some_and(|entry| entry.handled.uses_cache())
     }
 
     /// Second inodes whose mappings may have been stored into, unseen by readers that pass through.

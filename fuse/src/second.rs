@@ -1,8 +1,9 @@
-//! What a second inode costs: a thread that makes it, tells it what was changed through the first, and brings what was stored into
-//! its mappings to the readers of the backing file. Nothing of it is done in an event loop, for the kernel may ask back.
+//! What a second inode costs: a thread that makes it and tells it what was changed through the first, and one that brings what was
+//! stored into its mappings to the readers of the backing file. Nothing of it is done in an event loop, for the kernel may ask
+//! back; and while there is no room in the journal it waits for that, which is why there are two.
 
 use std::path::PathBuf;
-use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, OnceLock, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -22,7 +23,9 @@ type Job = Box<dyn FnOnce(&Opens) + Send>;
 #[derive(Default)]
 pub(crate) struct Second {
     queue: Mutex<Option<Sender<Job>>>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    /// Wakes the thread that looks after mappings.
+    watched: Mutex<Option<Sender<()>>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
     notifier: OnceLock<Notifier>,
     /// Where it is mounted.
     place: OnceLock<PathBuf>,
@@ -30,11 +33,16 @@ pub(crate) struct Second {
 
 impl Second {
     pub(crate) fn start(&self, opens: &Arc<Opens>) -> std::io::Result<()> {
-        let (sender, receiver) = mpsc::channel::<Job>();
-        let theirs = Arc::downgrade(opens);
-        let serve = move || serve(&receiver, &theirs);
-        *self.thread.lock() = Some(std::thread::Builder::new().name("second".into()).spawn(serve)?);
+        let (sender, jobs) = mpsc::channel::<Job>();
+        let (watched, watch) = mpsc::channel::<()>();
+        let (theirs, others) = (Arc::downgrade(opens), Arc::downgrade(opens));
+        let named = |name: &str| std::thread::Builder::new().name(name.into());
+        let serving = named("second").spawn(move || serve(&jobs, &theirs))?;
         *self.queue.lock() = Some(sender);
+        self.threads.lock().push(serving);
+        let refreshing = named("refresh").spawn(move || refresh(&watch, &others))?;
+        *self.watched.lock() = Some(watched);
+        self.threads.lock().push(refreshing);
         Ok(())
     }
 
@@ -53,8 +61,10 @@ impl Second {
 
     /// Looks after the mappings of a file from now on, if it must.
     pub(crate) fn watch(&self, handled: &Handled) {
-        if handled.may_hide_stores() {
-            self.later(|_| {});
+        if handled.may_hide_stores()
+            && let Some(watched) = &*self.watched.lock()
+        {
+            let _ = watched.send(()); // as above
         }
     }
 
@@ -73,31 +83,36 @@ impl Second {
         device.is_some_and(|device| locks::are_held(device, ino))
     }
 
-    /// Ends the thread.
+    /// Ends the threads.
     pub(crate) fn stop(&self) {
         drop(self.queue.lock().take());
-        if let Some(thread) = self.thread.lock().take()
-            && thread.join().is_err()
-        {
-            tracing::error!("the thread of second inodes panicked");
+        drop(self.watched.lock().take());
+        let threads = std::mem::take(&mut *self.threads.lock());
+        if threads.into_iter().any(|thread| thread.join().is_err()) {
+            tracing::error!("a thread of second inodes panicked");
         }
     }
 }
 
-fn serve(jobs: &mpsc::Receiver<Job>, opens: &Weak<Opens>) {
+fn serve(jobs: &Receiver<Job>, opens: &Weak<Opens>) {
+    while let Ok(job) = jobs.recv() {
+        let Some(opens) = opens.upgrade() else { return };
+        job(&opens);
+    }
+}
+
+fn refresh(watched: &Receiver<()>, opens: &Weak<Opens>) {
     let mut idle = true;
     loop {
         let next = match idle {
-            true => jobs.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            false => jobs.recv_timeout(REFRESH),
+            true => watched.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            false => watched.recv_timeout(REFRESH),
         };
         let Some(opens) = opens.upgrade() else { return };
         match next {
-            Ok(job) => {
-                job(&opens);
-                idle = false;
-            }
-            Err(RecvTimeoutError::Timeout) => {
+            Ok(()) if idle => idle = false,
+            // one after the other must not put it off for ever
+            Ok(()) | Err(RecvTimeoutError::Timeout) => {
                 let hiding = opens.hiding();
                 hiding.iter().for_each(|&node| opens.second.invalidate(node, 0, 0));
                 idle = hiding.is_empty();

@@ -14,6 +14,7 @@ use reelfs_journal::{FileId, Name};
 use rustix::fs::FileType;
 
 use crate::links::{Link, Links};
+use crate::overtaken::Overtaken;
 use crate::stat::Stat;
 
 /// One known object.
@@ -67,6 +68,8 @@ pub(crate) struct InUse {
     pub(crate) found: Option<Box<Stat>>,
     /// Its file capability has just been removed: what the kernel asks for next may belong to that (primary).
     pub(crate) capability_taken: bool,
+    /// What pages of it may have in an old state when the kernel writes them back (primary).
+    pub(crate) overtaken: Overtaken,
 }
 
 static NOT_IN_USE: InUse = InUse {
@@ -78,6 +81,7 @@ static NOT_IN_USE: InUse = InUse {
     size: None,
     found: None,
     capability_taken: false,
+    overtaken: Overtaken::NOTHING,
 };
 
 impl NodeState {
@@ -104,6 +108,7 @@ impl NodeState {
             size: _,
             found: None,
             capability_taken: false,
+            overtaken: _, // of a file that nobody has open
         } = **in_use
         {
             self.in_use = None;

@@ -9,9 +9,9 @@ use crate::{CONTROL_LEN, JournalError, Record, RecordError, Seq};
 /// Most slots read at once (1 MiB).
 const SLOTS_MAX: u64 = 16_384;
 /// Journal data read at once, in bytes.
-const DATA_CHUNK: u64 = 4 << 20;
+const DATA_CHUNK: u64 = 1 << 20;
 /// So much more is on its way meanwhile (8 MiB), when the kernel has it no longer in memory.
-const AHEAD: u64 = 2 * DATA_CHUNK;
+const AHEAD: u64 = 8 << 20;
 
 /// A record as it stands in the journal volume: control data and journal data.
 pub type RecordBytes<'a> = (&'a [u8; CONTROL_LEN], &'a [u8]);

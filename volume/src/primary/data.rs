@@ -12,12 +12,38 @@ use rustix::io::{Errno, Result};
 use super::committer::Done;
 use super::{Primary, Requester};
 use crate::node::{Lookups, Node};
+use crate::overtaken::Overtaken;
 use crate::volume::{open_directory, reopen};
 
 /// `fallocate(2)` modes.
 const FALLOC_KEEP_SIZE: i32 = 1;
 const FALLOC_PUNCH_HOLE: i32 = 2;
 const FALLOC_ZERO_RANGE: i32 = 16;
+
+/// How the bytes of a write come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Way {
+    /// No page of the file is in the cache of the mount, or the cache has these bytes already.
+    #[default]
+    Plain,
+    /// Past pages of the file that may be in the cache.
+    PastCache,
+    /// In pages that the kernel gives back, because somebody has stored into a mapping.
+    PageBack,
+}
+
+/// A write: where to, and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Writing {
+    /// The first byte; not looked at by one that appends.
+    pub offset: u64,
+    /// Goes to where the file ends now.
+    pub append: bool,
+    /// Takes suid and sgid away.
+    pub kill: bool,
+    /// How its bytes come.
+    pub way: Way,
+}
 
 impl Primary {
     /// Opens a regular file; `write` when the handle may write.
@@ -45,6 +71,7 @@ impl Primary {
             if in_use.opens == 0 {
                 // a file of a daemon without privileges may not be opened again once its mode has changed
                 in_use.data = None;
+                in_use.overtaken = Overtaken::NOTHING;
             }
             in_use.opens > 0
         });
@@ -72,6 +99,15 @@ impl Primary {
     /// What the file system says.
     pub fn backing(&self, ino: u64) -> Result<Arc<OwnedFd>> {
         self.volume.data(&self.node(ino)?, false)
+    }
+
+    /// The kernel is about to read so many bytes into pages: these will not be old.
+    pub fn paged_in(&self, ino: u64, offset: u64, length: usize) {
+        let Ok(node) = self.node(ino) else { return };
+        let mut state = node.state.lock();
+        if !state.in_use().overtaken.is_empty() {
+            state.begin_use().overtaken.forget(offset, offset.saturating_add(length as u64));
+        }
     }
 
     /// Reads up to `length` bytes.
@@ -114,45 +150,77 @@ impl Primary {
     /// # Errors
     /// What the file system says; `EAGAIN` when the journal has no room now.
     pub fn write(&self, who: &Requester, ino: u64, offset: u64, bytes: &[u8], kill: bool) -> Result<u32> {
+        self.write_as(who, ino, Writing { offset, kill, ..Writing::default() }, bytes)
+    }
+
+    /// The same, said in full.
+    ///
+    /// # Errors
+    /// As [`Primary::write`].
+    pub fn write_as(&self, who: &Requester, ino: u64, writing: Writing, bytes: &[u8]) -> Result<u32> {
         let bytes = &bytes[..bytes.len().min(DATA_MAX)];
         let _admitted = self.admit(bytes.len() as u64)?;
         let node = self.node(ino)?;
         let order = node.order.lock();
         let harmless = node.state.lock().harmless;
         if harmless {
-            return self.write_ordered(who, &node, offset, bytes, kill);
+            return self.write_ordered(who, &node, writing, bytes);
         }
         // what takes privileges away goes by name, and names come first
         drop(order);
         let _names = self.names.read();
         let _order = node.order.lock();
-        self.write_ordered(who, &node, offset, bytes, kill)
+        self.write_ordered(who, &node, writing, bytes)
     }
 
-    fn write_ordered(&self, who: &Requester, node: &Arc<Node>, offset: u64, bytes: &[u8], kill: bool) -> Result<u32> {
-        let end =
-            offset.checked_add(bytes.len() as u64).filter(|&end| i64::try_from(end).is_ok()).ok_or(Errno::FBIG)?;
-        let (harmless, known_size) = {
+    fn write_ordered(&self, who: &Requester, node: &Arc<Node>, writing: Writing, bytes: &[u8]) -> Result<u32> {
+        let (harmless, known_size, overtaken) = {
             let mut state = node.state.lock();
-            (state.harmless, state.end_use(|in_use| in_use.size.take()))
+            let overtaken = !state.in_use().overtaken.is_empty();
+            (state.harmless, state.end_use(|in_use| in_use.size.take()), overtaken)
         };
         let mut changes = Vec::new();
         let before = match known_size {
             Some(size) if harmless => size,
             _ => {
                 let before = self.volume.stat(node)?;
-                changes = self.take_privileges(who, node, &before, kill)?;
+                changes = self.take_privileges(who, node, &before, writing.kill)?;
                 before.size
             }
         };
+        let offset = if writing.append { before } else { writing.offset };
+        let end =
+            offset.checked_add(bytes.len() as u64).filter(|&end| i64::try_from(end).is_ok()).ok_or(Errno::FBIG)?;
+        let data = match writing.way {
+            Way::PageBack if overtaken => self.with_new_bytes(node, offset, bytes)?,
+            Way::PageBack | Way::PastCache | Way::Plain => Cow::Borrowed(bytes),
+        };
         let size = before.max(end);
-        changes.push(Change::Write { file: node.id, offset, data: Cow::Borrowed(bytes), size, mtime: self.now() });
+        changes.push(Change::Write { file: node.id, offset, data, size, mtime: self.now() });
         let slot = self.in_flight.begin();
         let written = self.commit(&slot, who, &changes)?;
+        let mut state = node.state.lock();
         if written == bytes.len() as u64 {
-            node.state.lock().begin_use().size = Some(size);
+            state.begin_use().size = Some(size);
+        }
+        match writing.way {
+            Way::PastCache => state.begin_use().overtaken.note(offset, offset + written),
+            Way::Plain if overtaken => state.begin_use().overtaken.forget(offset, offset + written),
+            Way::Plain | Way::PageBack => {}
         }
         u32::try_from(written).map_err(|_| Errno::IO)
+    }
+
+    /// Pages of the kernel, with what was written past them since it read them.
+    fn with_new_bytes<'a>(&self, node: &Arc<Node>, offset: u64, bytes: &'a [u8]) -> Result<Cow<'a, [u8]>> {
+        let old = node.state.lock().in_use().overtaken.within(offset, offset + bytes.len() as u64);
+        let mut merged = Cow::Borrowed(bytes);
+        let index = |at: u64| usize::try_from(at - offset).unwrap_or(usize::MAX);
+        for (from, to) in old {
+            let new = read_from(&*self.volume.data(node, false)?, from, index(to) - index(from))?;
+            merged.to_mut()[index(from)..][..new.len()].copy_from_slice(&new);
+        }
+        Ok(merged)
     }
 
     /// Reserves, zeroes or punches a range (`fallocate(2)`).

@@ -1,0 +1,62 @@
+//! What a request that changes bytes means: how the bytes come, who is to be told, and what must be durable before it is answered.
+
+use reelfs_volume::{Primary, Requester, Way, Writing};
+use rustix::io::Result;
+
+use crate::adapter::Adapter;
+use crate::answer::{Changed, SyncAfter};
+use crate::handle::Handle;
+use crate::kernel::{FileHandle, INodeNo, WriteFlags};
+use crate::tell::Tell;
+
+impl Adapter {
+    /// What must be durable before a write is answered. Handles that may read are synced by the kernel itself; of one that
+    /// only writes it tells us no more than its flags.
+    pub(crate) fn sync_after(&self, flags: i32) -> Option<SyncAfter> {
+        let direct = flags & libc::O_ACCMODE == libc::O_WRONLY;
+        let asked = if self.sync_always { Some(SyncAfter::All) } else { SyncAfter::asked(flags) };
+        asked.filter(|_| direct)
+    }
+
+    /// The same of a change that is no write: the kernel syncs none of them.
+    pub(crate) fn sync_of(&self, handle: FileHandle) -> Option<SyncAfter> {
+        let asked = Handle::of_number(handle).and_then(|handle| handle.sync);
+        if self.sync_always { Some(SyncAfter::All) } else { asked }
+    }
+
+    /// How the bytes of a write come, and whether they go to the end: where the kernel has two inodes of a file it does not know where
+    /// that is.
+    pub(crate) fn writing(&self, node: INodeNo, ino: u64, offset: u64, flags: i32, write_flags: WriteFlags) -> Writing {
+        let way = match (write_flags.contains(WriteFlags::FUSE_WRITE_CACHE), flags & libc::O_ACCMODE) {
+            (true, _) => Way::PageBack,
+            (false, libc::O_WRONLY) if self.opens.has_pages(ino) => Way::PastCache,
+            (false, _) if flags & libc::O_DIRECT != 0 => Way::PastCache,
+            (false, _) => Way::Plain,
+        };
+        let append = flags & libc::O_APPEND != 0 && self.opens.has_two(node, ino);
+        Writing { offset, append, kill: write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID), way }
+    }
+
+    /// What is to be told when so many bytes of an inode have changed; 0 are all.
+    pub(crate) fn tell(&self, node: INodeNo, offset: u64, length: u64) -> Tell {
+        Tell { opens: self.opens.clone(), node, ino: self.real(node), offset, length }
+    }
+
+    /// A change of the bytes of a file that is not a write.
+    pub(crate) fn change<T: 'static, R: Send + 'static>(
+        &self,
+        payload: u64,
+        tell: &Tell,
+        reply: R,
+        run: impl FnMut(&Primary) -> Result<T> + Send + 'static,
+        answer: fn(R, Result<T>),
+    ) {
+        let waiting = self.waiting.clone();
+        tell.first(move || waiting.change(payload, reply, run, answer));
+    }
+
+    /// The answer to a change of bytes.
+    pub(crate) fn changed<R>(&self, reply: R, sync: Option<SyncAfter>, who: Requester, tell: &Tell) -> Changed<R> {
+        Changed { reply, sync, primary: self.primary.clone(), who, ino: tell.ino, tell: tell.clone() }
+    }
+}

@@ -1,0 +1,159 @@
+"""What handles of one file do to each other's pages.
+
+shared_pages.py waiting FILE FILLER through|cache: a store beside a write that waits for room; says `waits`, and goes on at a line of input
+shared_pages.py opens FILE FILLER OTHER: an open beside a page that waits for room; likewise
+shared_pages.py appends FILE: who appends by two inodes
+shared_pages.py synced FILE BACKING: an fsync by one handle, and a store by another
+shared_pages.py durable FILE SOURCE COUNT copy|allocate [DSYNC]: changes that are no writes
+"""
+import ctypes
+import mmap
+import os
+import sys
+import threading
+import time
+
+SIZE = 1 << 20
+LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+def waits(thread):
+    """Whether a thread waits for the answer to a request."""
+    try:
+        with open(f"/proc/self/task/{thread.native_id}/wchan") as wchan:
+            return wchan.read() == "request_wait_answer"
+    except OSError:
+        return False
+
+
+def until(condition):
+    end = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < end, "it does not come"
+        time.sleep(0.01)
+
+
+def started(work):
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    return thread
+
+
+def filling(filler):
+    """A thread that writes more than the journal holds, and waits for room by now."""
+    full = os.open(filler, os.O_WRONLY | os.O_CREAT)
+    written = [0]
+
+    def fill():
+        # more than the journal holds; whoever is slowed down goes on in time
+        for _ in range(24):
+            written[0] += os.pwrite(full, bytes(SIZE), 0)
+
+    first = started(fill)
+    stands = [written[0], time.monotonic()]
+
+    def stopped():
+        if written[0] != stands[0]:
+            stands[:] = [written[0], time.monotonic()]
+        return waits(first) and time.monotonic() - stands[1] > 2
+
+    until(stopped)
+    return first
+
+
+def opens(path, filler, other):
+    reader, storer = os.open(path, os.O_RDONLY), os.open(path, os.O_RDWR)
+    memory = mmap.mmap(storer, SIZE)
+    assert memory[0] == reader_of(other)[0]
+    first = filling(filler)
+    memory[0:4] = b"YYYY"
+    time.sleep(0.5)  # it is brought to the reader, and waits for room on its way
+    handles = []
+    started(lambda: handles.append(os.open(other, os.O_RDWR)))
+    until(lambda: handles)
+    assert os.pread(handles[0], 4, 0) == b"aaaa"
+    assert waits(first), "there was room"
+    print("waits", flush=True)
+    sys.stdin.readline()
+    first.join()
+    memory.flush()
+    assert os.pread(reader, 4, 0) == b"YYYY"
+
+
+def reader_of(path):
+    """The first byte, by a handle that stays open."""
+    return os.pread(os.open(path, os.O_RDONLY), 1, 0)
+
+
+def waiting(path, filler, kind):
+    reader = os.open(path, os.O_RDONLY)
+    assert os.pread(reader, 1, 0) == b"a"
+    writer = os.open(path, os.O_WRONLY)
+    storer = os.open(path, os.O_RDWR)
+    memory = mmap.mmap(storer, SIZE)
+    first = filling(filler)
+    second = started(lambda: os.pwrite(writer, b"XXXX", 100))
+    until(lambda: waits(second))
+    time.sleep(0.3)  # what the second inode has is dropped before the write, and that cannot be seen
+    memory[0:4] = b"YYYY"
+    print("waits", flush=True)
+    sys.stdin.readline()
+    first.join()
+    second.join()
+    assert memory[100:104] == b"XXXX" and memory[0:4] == b"YYYY", bytes(memory[0:128])
+    memory.flush()
+    for handle in [storer, os.open(path, os.O_RDONLY)]:
+        assert os.pread(handle, 128, 0) == b"YYYY" + b"a" * 96 + b"XXXX" + b"a" * 24
+    if kind == "through":
+        assert os.pread(reader, 128, 0) == b"YYYY" + b"a" * 96 + b"XXXX" + b"a" * 24
+    # what is stored later is nobody's to take back
+    memory[100:104] = b"ZZZZ"
+    memory.flush()
+    assert os.pread(reader, 4, 100) == b"ZZZZ"
+
+
+def appends(path):
+    reader = os.open(path, os.O_RDONLY)
+    assert os.pread(reader, 1, 0) == b"a"
+    first = os.open(path, os.O_WRONLY | os.O_APPEND)
+    second = os.open(path, os.O_RDWR | os.O_APPEND)
+    expected = b"a" * SIZE
+    for turn in range(20):
+        for handle, letter in [(second, b"2"), (first, b"1"), (first, b"3"), (second, b"4")]:
+            piece = letter * (1000 + turn)
+            assert os.write(handle, piece) == len(piece)
+            expected += piece
+        size = os.stat(path).st_size
+        assert size == len(expected), f"turn {turn}: {size} bytes instead of {len(expected)}"
+    os.truncate(path, 10)
+    os.write(first, b"after")
+    expected = expected[:10] + b"after"
+    for handle in [reader, second, os.open(path, os.O_RDONLY)]:
+        assert os.pread(handle, SIZE, 0) == expected
+
+
+def synced(path, backing):
+    reader = os.open(path, os.O_RDONLY)
+    assert os.pread(reader, 1, 0) == b"a"
+    first = os.open(path, os.O_WRONLY)
+    second = os.open(path, os.O_RDWR)
+    memory = mmap.mmap(second, SIZE)
+    below = os.open(backing, os.O_RDONLY)
+    for turn in range(50):
+        memory[turn * 5000:turn * 5000 + 4] = b"%4d" % turn
+        os.fsync(first)
+        assert os.pread(below, 4, turn * 5000) == b"%4d" % turn, f"store {turn} is not there after the fsync"
+
+
+def durable(path, source, count, what, flag=""):
+    target = os.open(path, os.O_WRONLY | getattr(os, "O_" + flag, 0))
+    origin = os.open(source, os.O_RDONLY)
+    for turn in range(int(count)):
+        if what == "copy":
+            assert os.copy_file_range(origin, target, 4096, 0, turn * 4096) == 4096
+        elif LIBC.fallocate(target, 0, ctypes.c_int64(turn * 4096), ctypes.c_int64(4096)) != 0:
+            raise OSError(ctypes.get_errno(), "fallocate")
+
+
+if __name__ == "__main__":
+    {"waiting": waiting, "opens": opens, "appends": appends, "synced": synced, "durable": durable}[sys.argv[1]](*sys.argv[2:])
