@@ -17,6 +17,8 @@ pub struct Words {
     pub no_control_dir: bool,
     /// When reads pass through to the files of the volume.
     pub passthrough: Passthrough,
+    /// When processors are kept from halting.
+    pub awake: Awake,
     /// For the kernel.
     pub kernel: Vec<String>,
 }
@@ -52,6 +54,31 @@ impl Passthrough {
             Passthrough::Auto => kernel.iter().any(|word| word == "ro"),
             Passthrough::On => true,
             Passthrough::Off => false,
+        }
+    }
+}
+
+/// When processors are kept from halting while requests come in rows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Awake {
+    /// On a virtual machine with few processors.
+    #[default]
+    Auto,
+    /// Wherever the kernel lets root.
+    On,
+    /// Never.
+    Off,
+}
+
+impl Awake {
+    /// Whether it is wanted on this machine.
+    #[must_use]
+    pub fn is_wanted(self) -> bool {
+        match self {
+            Awake::Auto => reelfs_fuse::wakes_slowly(),
+            Awake::On => true,
+            Awake::Off => false,
         }
     }
 }
@@ -120,6 +147,9 @@ pub fn parse(arguments: &[String]) -> Result<Words> {
             "passthrough=auto" => words.passthrough = Passthrough::Auto,
             "passthrough=on" => words.passthrough = Passthrough::On,
             "passthrough=off" => words.passthrough = Passthrough::Off,
+            "awake=auto" => words.awake = Awake::Auto,
+            "awake=on" => words.awake = Awake::On,
+            "awake=off" => words.awake = Awake::Off,
             "remount" => {
                 return Err(Error::usage("a mount is not changed while it is there")
                     .hint("unmount it and mount it again: reelfs umount DIR"));
@@ -135,7 +165,7 @@ pub fn parse(arguments: &[String]) -> Result<Words> {
             }
             unknown => {
                 return Err(Error::usage(format!("`{unknown}` is not a mount option")).hint(format!(
-                    "there are: allow_other, nonempty, strict, no_control_dir, passthrough=auto|on|off, {}",
+                    "there are: allow_other, nonempty, strict, no_control_dir, passthrough=auto|on|off, awake=auto|on|off, {}",
                     KERNEL.join(", ")
                 )));
             }

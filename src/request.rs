@@ -16,7 +16,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::export::{self, Destination};
 use crate::group_file::LastMarker;
 use crate::journal_grow;
-use crate::mount_options::{self, Passthrough};
+use crate::mount_options::{self, Awake, Passthrough};
 use crate::open_group::OpenGroup;
 use crate::open_volume::OpenVolume;
 use crate::output::Output;
@@ -153,6 +153,9 @@ pub struct FurtherMount {
     /// When reads pass through to the files of the volume.
     #[serde(default)]
     pub passthrough: Passthrough,
+    /// When processors are kept from halting.
+    #[serde(default)]
+    pub awake: Awake,
 }
 
 impl FurtherMount {
@@ -167,6 +170,7 @@ impl FurtherMount {
             threads: mount_options::threads(),
             control_dir: !self.no_control_dir,
             passthrough: self.passthrough.is_wanted(&self.kernel),
+            awake: self.awake.is_wanted(),
         }
     }
 }

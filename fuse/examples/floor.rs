@@ -5,6 +5,9 @@
 //! peer and reelfs; no file system that is told of each change by a request can be faster. With `--keep` before the two it
 //! writes what it is given into files without names in the source, and nothing else: what a daemon costs that writes.
 
+#[path = "../src/awake.rs"]
+#[expect(dead_code, reason = "it ends with its process")]
+mod awake;
 #[path = "../src/kernel.rs"]
 #[expect(unused_imports, reason = "the mount uses more of it")]
 mod kernel;
@@ -21,6 +24,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use awake::Awake;
 use kernel::{
     Config, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo, InitFlags, KernelConfig,
     KernelErrno, LockOwner, MountOption, OpenFlags, ReplyAttr, ReplyCreate, ReplyDirectory, ReplyDirectoryPlus,
@@ -322,7 +326,11 @@ fn main() -> io::Result<()> {
             "floor [--keep] SOURCE MOUNTPOINT, as a file system that passes through; without --keep the source is not looked at",
         ));
     };
-    let linger = Arc::new(Linger::new());
+    let awake = Awake::new();
+    if awake::wakes_slowly() {
+        awake.start()?;
+    }
+    let linger = Arc::new(Linger::new(awake.clone()));
     let root = Node::new(attributes(ROOT, FileType::Directory, 0o755, (0, 0)));
     let nodes = Nodes { nodes: HashMap::from([(ROOT, root)]), last: ROOT };
     let mut config = Config::default();

@@ -6,6 +6,7 @@
 mod about;
 mod adapter;
 mod answer;
+mod awake;
 mod change;
 mod control;
 mod handle;
@@ -35,6 +36,8 @@ use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags};
 
 use crate::adapter::Adapter;
+use crate::awake::Awake;
+pub use crate::awake::wakes_slowly;
 use crate::control::Control;
 pub use crate::control::{CONTROL_DIR, ControlFiles, Fact, TakeMark, Tell, Told};
 use crate::kernel::{BackingId, Config, MountOption, Session, SessionACL};
@@ -61,6 +64,8 @@ pub struct MountOptions {
     pub control_dir: bool,
     /// Read-only handles pass through to the files of the volume, where the kernel lets them.
     pub passthrough: bool,
+    /// Processors are kept from halting while requests come in rows. It takes root.
+    pub awake: bool,
 }
 
 /// A live mount.
@@ -68,6 +73,7 @@ pub struct Mounted {
     mountpoint: PathBuf,
     waiting: Arc<WaitingRoom>,
     opens: Arc<Opens>,
+    awake: Arc<Awake>,
     ended: Arc<AtomicBool>,
     thread: Mutex<Option<JoinHandle<io::Result<()>>>>,
 }
@@ -96,7 +102,8 @@ pub fn mount(
     let sync_always = options.kernel_options.iter().any(|option| option == "sync");
     let opens = Opens::new(primary.clone(), options.passthrough)?;
     let place = options.mountpoint.canonicalize().unwrap_or_else(|_| options.mountpoint.clone());
-    let linger = Arc::new(Linger::new());
+    let awake = Awake::new();
+    let linger = Arc::new(Linger::new(awake.clone()));
     let adapter = Adapter {
         primary,
         waiting: waiting.clone(),
@@ -114,6 +121,11 @@ pub fn mount(
         }
     };
     linger.watch(session.as_fd());
+    if options.awake
+        && let Err(error) = awake.start()
+    {
+        tracing::info!(%error, "processors halt between requests");
+    }
     opens.second.mounted(session.notifier(), place);
     if opens.passes() && !may_pass(&session) {
         opens.refuse("it needs CAP_SYS_ADMIN");
@@ -125,7 +137,14 @@ pub fn mount(
         theirs.store(true, Ordering::SeqCst);
         result
     })?;
-    Ok(Mounted { mountpoint: options.mountpoint.clone(), waiting, opens, ended, thread: Mutex::new(Some(thread)) })
+    Ok(Mounted {
+        mountpoint: options.mountpoint.clone(),
+        waiting,
+        opens,
+        awake,
+        ended,
+        thread: Mutex::new(Some(thread)),
+    })
 }
 
 /// Whether the kernel takes files to pass through to from us: to a directory it says what is wrong with it only then.
@@ -252,6 +271,7 @@ impl Mounted {
         };
         self.waiting.stop();
         self.opens.second.stop();
+        self.awake.stop();
         result
     }
 }

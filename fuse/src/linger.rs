@@ -2,10 +2,11 @@
 //! thread on a processor that has halted takes longer than most requests do.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use crate::awake::Awake;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::time::Timespec;
 
@@ -32,16 +33,18 @@ pub(crate) struct Linger {
     /// Requests to let pass, and how many it was the last time.
     left: AtomicU32,
     backoff: AtomicU32,
+    awake: Arc<Awake>,
 }
 
 impl Linger {
-    /// Waits for nothing yet.
-    pub(crate) fn new() -> Linger {
+    /// Waits for nothing yet; tells of each request.
+    pub(crate) fn new(awake: Arc<Awake>) -> Linger {
         Linger {
             device: OnceLock::new(),
             is_taken: AtomicBool::new(false),
             left: AtomicU32::new(0),
             backoff: AtomicU32::new(0),
+            awake,
         }
     }
 
@@ -86,6 +89,7 @@ pub(crate) struct After<'a>(&'a Linger);
 
 impl Drop for After<'_> {
     fn drop(&mut self) {
+        self.0.awake.request();
         self.0.linger();
     }
 }
@@ -113,7 +117,7 @@ mod tests {
     use super::*;
 
     fn watching(device: impl AsFd) -> Linger {
-        let linger = Linger::new();
+        let linger = Linger::new(Awake::new());
         linger.device.set(device.as_fd().try_clone_to_owned().expect("a descriptor")).expect("set once");
         linger
     }
@@ -136,7 +140,7 @@ mod tests {
 
     #[test]
     fn one_thread_at_a_time_and_none_without_a_device() {
-        assert_eq!(Linger::new().linger(), Lingered::Skipped);
+        assert_eq!(Linger::new(Awake::new()).linger(), Lingered::Skipped);
         let (requests, _kernel) = std::io::pipe().expect("a pipe");
         let linger = watching(requests);
         linger.is_taken.store(true, Ordering::Relaxed);

@@ -34,7 +34,8 @@ Examples:
   reelfs mount shop/logs /srv/logs              one volume of a group of several
 
 Options for -o: allow_other (root's default), nonempty, strict, no_control_dir, ro, nodev, nosuid, noexec, noatime,
-sync, dirsync, passthrough=auto|on|off. Words of fstab that mean nothing here are passed over.
+sync, dirsync, passthrough=auto|on|off, awake=auto|on|off (idle processors do not halt while requests come in rows;
+auto: on small virtual machines, by root). Words of fstab that mean nothing here are passed over.
 
 In the mount, .reelfs/position, lag and status can be read, and echo NAME >.reelfs/mark sets a marker.
 
@@ -191,6 +192,7 @@ fn join(arguments: &MountArgs, group: &GroupDir, words: &Words, wanted: &Wanted<
         strict: arguments.strict || words.strict,
         no_control_dir: words.no_control_dir,
         passthrough: words.passthrough,
+        awake: words.awake,
     };
     request::converse::<()>(group, &mut connection, &Request::Mount(further), &mut |_| {})?;
     if mounts::at(&wanted.point.path)?.is_none_or(|entry| !entry.is_of(group.name())) {
@@ -254,6 +256,7 @@ pub(crate) fn mount_options(source: &str, words: &Words, point: &Mountpoint) -> 
         threads: mount_options::threads(),
         control_dir: !words.no_control_dir,
         passthrough: words.passthrough.is_wanted(&words.kernel),
+        awake: words.awake.is_wanted(),
     }
 }
 
