@@ -110,6 +110,15 @@ fn an_open_does_not_wait_behind_a_page_that_waits() {
 }
 
 #[test]
+fn stores_after_writes_past_the_cache_stay() {
+    if can_run() {
+        let site = Site::new(None, &[]);
+        site.run(&["direct", "file", site.pvol.join("file").to_str().unwrap()]);
+        site.end();
+    }
+}
+
+#[test]
 fn who_appends_by_two_inodes_appends() {
     if can_run() {
         let site = Site::new(None, &["--passthrough", "on"]);

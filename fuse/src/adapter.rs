@@ -276,9 +276,8 @@ impl Filesystem for Adapter {
             return control.read(handle, offset, size, reply);
         }
         let (ino, size) = (self.real(ino), size as usize);
-        if flags.0 & libc::O_DIRECT == 0 {
-            self.primary.paged_in(ino, offset, size);
-        }
+        // with O_DIRECT too: a mapping of such a handle is read in the same words
+        self.primary.paged_in(ino, offset, size);
         let result = match flags.0 & libc::O_NOATIME {
             0 => self.primary.read(ino, offset, size),
             _ => self.primary.read_unnoticed(ino, offset, size),

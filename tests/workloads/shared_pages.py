@@ -2,6 +2,7 @@
 
 shared_pages.py waiting FILE FILLER through|cache: a store beside a write that waits for room; says `waits`, and goes on at a line of input
 shared_pages.py opens FILE FILLER OTHER: an open beside a page that waits for room; likewise
+shared_pages.py direct FILE BACKING: writes past the cache and stores by one handle with O_DIRECT, over and over
 shared_pages.py appends FILE: who appends by two inodes
 shared_pages.py synced FILE BACKING: an fsync by one handle, and a store by another
 shared_pages.py durable FILE SOURCE COUNT copy|allocate [DSYNC]: changes that are no writes
@@ -80,6 +81,22 @@ def opens(path, filler, other):
     assert os.pread(reader, 4, 0) == b"YYYY"
 
 
+def direct(path, backing):
+    handle = os.open(path, os.O_RDWR | os.O_DIRECT)
+    below = os.open(backing, os.O_RDONLY)
+    memory, block = mmap.mmap(handle, SIZE), mmap.mmap(-1, 4096)
+    for turn in range(200):
+        page = turn % 7 * 4096
+        block[:] = bytes([turn]) * 4096
+        assert os.pwrite(handle, block, page) == 4096
+        assert memory[page:page + 4096] == block[:]
+        memory[page + 100:page + 200] = b"s" * 100
+        memory.flush()
+        expected = bytes([turn]) * 100 + b"s" * 100 + bytes([turn]) * 3896
+        assert memory[page:page + 4096] == expected, f"turn {turn}: what was stored is gone"
+        assert os.pread(below, 4096, page) == expected, f"turn {turn}: what was stored is not in the file"
+
+
 def reader_of(path):
     """The first byte, by a handle that stays open."""
     return os.pread(os.open(path, os.O_RDONLY), 1, 0)
@@ -156,4 +173,4 @@ def durable(path, source, count, what, flag=""):
 
 
 if __name__ == "__main__":
-    {"waiting": waiting, "opens": opens, "appends": appends, "synced": synced, "durable": durable}[sys.argv[1]](*sys.argv[2:])
+    {"waiting": waiting, "opens": opens, "direct": direct, "appends": appends, "synced": synced, "durable": durable}[sys.argv[1]](*sys.argv[2:])
