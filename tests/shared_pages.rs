@@ -92,6 +92,13 @@ fn a_store_beside_a_write_that_waits_loses_neither() {
 }
 
 #[test]
+fn a_mapping_that_comes_after_a_write_that_waits_loses_neither() {
+    if can_run() {
+        a_store_beside_a_write_that_waits(&[], "late");
+    }
+}
+
+#[test]
 fn a_store_by_a_second_inode_beside_a_write_that_waits_loses_neither() {
     if can_run() {
         a_store_beside_a_write_that_waits(&["--passthrough", "on"], "through");

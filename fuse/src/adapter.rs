@@ -268,7 +268,7 @@ impl Filesystem for Adapter {
         offset: u64,
         size: u32,
         flags: OpenFlags,
-        _owner: Option<LockOwner>,
+        owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
         let _next = self.linger.after();
@@ -276,12 +276,12 @@ impl Filesystem for Adapter {
             return control.read(handle, offset, size, reply);
         }
         let (ino, size) = (self.real(ino), size as usize);
-        // with O_DIRECT too: a mapping of such a handle is read in the same words
-        self.primary.paged_in(ino, offset, size);
-        let result = match flags.0 & libc::O_NOATIME {
+        let read = || match flags.0 & libc::O_NOATIME {
             0 => self.primary.read(ino, offset, size),
             _ => self.primary.read_unnoticed(ino, offset, size),
         };
+        // it says who would have a lock where it reads past its cache, and only there; a mapping has the flags of its handle
+        let result = if owner.is_some() { read() } else { self.primary.read_page(ino, offset, size, read) };
         match result {
             Ok(bytes) => reply.data(&bytes),
             Err(error) => reply.error(code(error)),
@@ -297,7 +297,7 @@ impl Filesystem for Adapter {
         data: &[u8],
         write_flags: WriteFlags,
         flags: OpenFlags,
-        _owner: Option<LockOwner>,
+        owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
         let _next = self.linger.after();
@@ -306,7 +306,7 @@ impl Filesystem for Adapter {
         }
         let mut tell = self.tell(ino, offset, data.len() as u64);
         let (node, who, ino) = (ino, who(request), tell.ino);
-        let writing = self.writing(node, ino, offset, flags.0, write_flags);
+        let writing = self.writing((node, ino), offset, flags.0, write_flags, owner);
         if writing.append {
             (tell.offset, tell.length) = (0, 0); // who knows where
         }

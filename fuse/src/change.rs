@@ -6,7 +6,7 @@ use rustix::io::Result;
 use crate::adapter::Adapter;
 use crate::answer::{Changed, SyncAfter};
 use crate::handle::Handle;
-use crate::kernel::{FileHandle, INodeNo, WriteFlags};
+use crate::kernel::{FileHandle, INodeNo, LockOwner, WriteFlags};
 use crate::tell::Tell;
 
 impl Adapter {
@@ -25,13 +25,19 @@ impl Adapter {
     }
 
     /// How the bytes of a write come, and whether they go to the end: where the kernel has two inodes of a file it does not know where
-    /// that is.
-    pub(crate) fn writing(&self, node: INodeNo, ino: u64, offset: u64, flags: i32, write_flags: WriteFlags) -> Writing {
-        let way = match (write_flags.contains(WriteFlags::FUSE_WRITE_CACHE), flags & libc::O_ACCMODE) {
+    /// that is. It says who would have a lock where bytes pass its cache, and only there.
+    pub(crate) fn writing(
+        &self,
+        (node, ino): (INodeNo, u64),
+        offset: u64,
+        flags: i32,
+        write_flags: WriteFlags,
+        owner: Option<LockOwner>,
+    ) -> Writing {
+        let way = match (write_flags.contains(WriteFlags::FUSE_WRITE_CACHE), owner) {
             (true, _) => Way::PageBack,
-            (false, libc::O_WRONLY) if self.opens.has_pages(ino) => Way::PastCache,
-            (false, _) if flags & libc::O_DIRECT != 0 => Way::PastCache,
-            (false, _) => Way::Plain,
+            (false, Some(_)) => Way::PastCache,
+            (false, None) => Way::Plain,
         };
         let append = flags & libc::O_APPEND != 0 && self.opens.has_two(node, ino);
         Writing { offset, append, kill: write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID), way }

@@ -136,6 +136,11 @@ pub fn mount(
         let result = session.run();
         theirs.store(true, Ordering::SeqCst);
         result
+    });
+    let thread = thread.inspect_err(|_| {
+        waiting.stop();
+        opens.second.stop();
+        awake.stop();
     })?;
     Ok(Mounted {
         mountpoint: options.mountpoint.clone(),

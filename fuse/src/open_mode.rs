@@ -192,11 +192,6 @@ impl Handled {
         self.first.held() == Held::Through
     }
 
-    /// Some go through the page cache.
-    pub(crate) fn uses_cache(&self) -> bool {
-        self.first.cached > 0 || self.second.is_some_and(|second| second.cached > 0)
-    }
-
     /// Readers of the backing file would not see yet what is stored into mappings of the second inode.
     pub(crate) fn may_hide_stores(&self) -> bool {
         self.passes_through() && self.second.is_some_and(|second| second.cached > 0)

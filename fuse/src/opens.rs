@@ -394,11 +394,6 @@ impl Opens {
             || self.has_seconds() && self.table.lock().files.get(&ino).is_some_and(|entry| entry.second.is_some())
     }
 
-    /// Whether pages of the file may be in the cache of the mount.
-    pub(crate) fn has_pages(&self, ino: u64) -> bool {
-        self.table.lock().files.get(&ino).is_some_and(|entry| entry.handled.uses_cache())
-    }
-
     /// Second inodes whose mappings may have been stored into, unseen by readers that pass through.
     pub(crate) fn hiding(&self) -> Vec<u64> {
         if !self.has_seconds() {

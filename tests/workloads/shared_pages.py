@@ -1,6 +1,6 @@
 """What handles of one file do to each other's pages.
 
-shared_pages.py waiting FILE FILLER through|cache: a store beside a write that waits for room; says `waits`, and goes on at a line of input
+shared_pages.py waiting FILE FILLER through|cache|late: a store beside a write that waits for room; says `waits`, and goes on at a line of input
 shared_pages.py opens FILE FILLER OTHER: an open beside a page that waits for room; likewise
 shared_pages.py direct FILE BACKING: writes past the cache and stores by one handle with O_DIRECT, over and over
 shared_pages.py appends FILE: who appends by two inodes
@@ -103,15 +103,23 @@ def reader_of(path):
 
 
 def waiting(path, filler, kind):
-    reader = os.open(path, os.O_RDONLY)
-    assert os.pread(reader, 1, 0) == b"a"
+    def stores():
+        handle = os.open(path, os.O_RDWR)
+        return handle, mmap.mmap(handle, SIZE)
+
+    if kind != "late":
+        reader = os.open(path, os.O_RDONLY)
+        assert os.pread(reader, 1, 0) == b"a"
     writer = os.open(path, os.O_WRONLY)
-    storer = os.open(path, os.O_RDWR)
-    memory = mmap.mmap(storer, SIZE)
+    if kind != "late":
+        storer, memory = stores()
     first = filling(filler)
     second = started(lambda: os.pwrite(writer, b"XXXX", 100))
     until(lambda: waits(second))
     time.sleep(0.3)  # what the second inode has is dropped before the write, and that cannot be seen
+    if kind == "late":
+        storer, memory = stores()
+        reader = storer
     memory[0:4] = b"YYYY"
     print("waits", flush=True)
     sys.stdin.readline()
@@ -119,10 +127,8 @@ def waiting(path, filler, kind):
     second.join()
     assert memory[100:104] == b"XXXX" and memory[0:4] == b"YYYY", bytes(memory[0:128])
     memory.flush()
-    for handle in [storer, os.open(path, os.O_RDONLY)]:
+    for handle in [storer, reader, os.open(path, os.O_RDONLY)]:
         assert os.pread(handle, 128, 0) == b"YYYY" + b"a" * 96 + b"XXXX" + b"a" * 24
-    if kind == "through":
-        assert os.pread(reader, 128, 0) == b"YYYY" + b"a" * 96 + b"XXXX" + b"a" * 24
     # what is stored later is nobody's to take back
     memory[100:104] = b"ZZZZ"
     memory.flush()

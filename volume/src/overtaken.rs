@@ -16,11 +16,17 @@ impl Overtaken {
 
     /// Was written, just now.
     pub(crate) fn note(&mut self, from: u64, to: u64) {
-        self.forget(from, to);
-        if self.0.len() >= KEPT {
-            self.0.remove(0);
-        }
+        let (mut from, mut to) = (from, to);
+        // what overlaps it or touches it is one with it
+        self.0.retain(|&(begin, end)| {
+            let is_apart = end < from || to < begin;
+            if !is_apart {
+                (from, to) = (from.min(begin), to.max(end));
+            }
+            is_apart
+        });
         self.0.push((from, to));
+        self.bound();
     }
 
     /// Was read since, or written through the cache: what is in a page there is what stands.
@@ -28,6 +34,11 @@ impl Overtaken {
         let is_left = |(from, to): &(u64, u64)| from < to;
         let around = self.0.iter().flat_map(|&(begin, end)| [(begin, end.min(from)), (begin.max(to), end)]);
         self.0 = around.filter(is_left).collect();
+        self.bound();
+    }
+
+    fn bound(&mut self) {
+        self.0.drain(..self.0.len().saturating_sub(KEPT));
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -56,7 +67,12 @@ mod tests {
         assert_eq!(overtaken.within(0, 4_096), [(100, 150), (160, 200)]);
         overtaken.forget(4_096, 8_192);
         overtaken.note(140, 170);
-        assert_eq!(overtaken.within(0, 8_192), [(100, 140), (170, 200), (140, 170)]);
+        assert_eq!(overtaken.within(0, 8_192), [(100, 200)]);
+        overtaken.note(200, 300);
+        overtaken.note(301, 400);
+        assert_eq!(overtaken.within(0, 8_192), [(100, 300), (301, 400)]);
+        overtaken.note(50, 301);
+        assert_eq!(overtaken.within(0, 8_192), [(50, 400)]);
         overtaken.forget(0, 4_096);
         assert!(overtaken.is_empty());
     }
@@ -68,5 +84,9 @@ mod tests {
         assert_eq!(overtaken.0.len(), KEPT);
         assert_eq!(overtaken.within(0, 36 * 4_096), []);
         assert_eq!(overtaken.within(36 * 4_096, 37 * 4_096), [(36 * 4_096, 36 * 4_096 + 1)]);
+        overtaken.forget(0, u64::MAX);
+        overtaken.note(0, 1 << 20);
+        (0..100).for_each(|place| overtaken.forget(place * 4_096, place * 4_096 + 1));
+        assert_eq!(overtaken.0.len(), KEPT);
     }
 }

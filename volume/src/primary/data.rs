@@ -23,10 +23,10 @@ const FALLOC_ZERO_RANGE: i32 = 16;
 /// How the bytes of a write come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Way {
-    /// No page of the file is in the cache of the mount, or the cache has these bytes already.
+    /// From pages of the mount's cache, which have them already.
     #[default]
     Plain,
-    /// Past pages of the file that may be in the cache.
+    /// Past the cache, which may have pages of the file.
     PastCache,
     /// In pages that the kernel gives back, because somebody has stored into a mapping.
     PageBack,
@@ -101,13 +101,15 @@ impl Primary {
         self.volume.data(&self.node(ino)?, false)
     }
 
-    /// The kernel is about to read so many bytes into pages: these will not be old.
-    pub fn paged_in(&self, ino: u64, offset: u64, length: usize) {
-        let Ok(node) = self.node(ino) else { return };
-        let mut state = node.state.lock();
-        if !state.in_use().overtaken.is_empty() {
-            state.begin_use().overtaken.forget(offset, offset.saturating_add(length as u64));
+    /// Has the kernel read so many bytes into pages: from then on these are not old, so nothing is written meanwhile.
+    pub fn read_page<T>(&self, ino: u64, offset: u64, length: usize, read: impl FnOnce() -> T) -> T {
+        let Ok(node) = self.node(ino) else { return read() };
+        if node.state.lock().in_use().overtaken.is_empty() {
+            return read();
         }
+        let _order = node.order.lock();
+        node.state.lock().begin_use().overtaken.forget(offset, offset.saturating_add(length as u64));
+        read()
     }
 
     /// Reads up to `length` bytes.
@@ -244,7 +246,10 @@ impl Primary {
         };
         let mut changes = self.take_privileges(who, &node, &before, who.uid != 0)?;
         changes.push(change);
-        node.state.lock().end_use(|in_use| in_use.size = None);
+        node.state.lock().end_use(|in_use| {
+            in_use.size = None;
+            in_use.overtaken.forget(offset, end); // the kernel does it in its pages by itself
+        });
         let slot = self.in_flight.begin();
         self.commit(&slot, who, &changes).map(|_| ())
     }
@@ -265,7 +270,9 @@ impl Primary {
         if bytes.is_empty() {
             return Ok(0);
         }
-        self.write(who, to, to_offset, &bytes, who.uid != 0).map(u64::from)
+        // the kernel drops the pages itself, and what is stored meanwhile comes before that
+        let writing = Writing { offset: to_offset, append: false, kill: who.uid != 0, way: Way::PastCache };
+        self.write_as(who, to, writing, &bytes).map(u64::from)
     }
 
     /// Makes a file or directory durable; `done` is called from another thread. A file whose names are on disk needs the
