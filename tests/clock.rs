@@ -45,8 +45,7 @@ impl Site {
     fn step(&self, ahead: i64) {
         let mut steps = File::options().create(true).append(true).open(self.sandbox.path("steps")).unwrap();
         writeln!(steps, "{} {ahead}", SystemClock.read().wall.0).unwrap();
-        // past the tick of file times
-        wait::pause(Duration::from_millis(20));
+        wait::file_times();
     }
 
     fn reelfs(&self, arguments: &[&str]) -> Outcome {

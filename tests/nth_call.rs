@@ -12,7 +12,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::{Duration, SystemTime};
 
 use model::{Door, ModelFs, Step};
 use reelfs::open_group::OpenGroup;
@@ -266,11 +265,11 @@ fn play(site: &Site, acts: &[Act], ledger: &mut Ledger) -> Result<(), String> {
                 open = None;
                 open = open.or_else(|| site.open().ok());
             }
-            Tick => wait_for_tick(&site.sandbox.path("probe")),
+            Tick => wait::file_times(),
             Edit(name) => {
                 open = None;
                 // after a kill, change times tell an edit only from the next tick on
-                wait_for_tick(&site.sandbox.path("probe"));
+                wait::file_times();
                 if site.pvol.join(name).parent().is_some_and(Path::is_dir) {
                     fs::write(site.pvol.join(name), "by hand").map_err(|error| error.to_string())?;
                 }
@@ -283,19 +282,6 @@ fn play(site: &Site, acts: &[Act], ledger: &mut Ledger) -> Result<(), String> {
         _ = group.close();
     }
     Ok(())
-}
-
-/// Waits until the clock of file times, which goes by ticks, shows more than it is now: on a machine whose processors are
-/// taken away the next tick is long in coming.
-#[expect(clippy::disallowed_methods, reason = "what the kernel gives files, against what it shows programs")]
-fn wait_for_tick(probe: &Path) {
-    let now = SystemTime::now();
-    let has_ticked = || {
-        fs::write(probe, "").expect("room");
-        fs::metadata(probe).and_then(|probe| probe.modified()).is_ok_and(|shown| shown > now)
-    };
-    assert!(wait::until(Duration::from_secs(60), has_ticked), "file times stand still");
-    fs::remove_file(probe).expect("the probe");
 }
 
 /// One run of a script; gives how many calls it made.

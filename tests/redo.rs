@@ -274,7 +274,7 @@ fn what_an_opening_told_and_did_not_end_cuts_nothing_off() {
         drop(opened);
         // the opening after a kill tells it whole, and the power goes while it does
         let path = site.pvol.join("file");
-        wait::pause(Duration::from_millis(10));
+        wait::file_times();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         let again = cut_after(calls, || site.open(Some(killed.clone()), wait::now()));
         if let Ok(again) = again {
@@ -300,7 +300,7 @@ fn an_opening_that_is_cut_off_leaves_the_dirty_map_whole() {
     opened.primary.suspend(Reason::User).unwrap();
     let closed = opened.primary.close(&opened.session).unwrap();
     drop(opened);
-    wait::pause(Duration::from_millis(10));
+    wait::file_times();
     fs::write(site.pvol.join("file"), b"behind the mount").unwrap();
     let log = site.sandbox.state().join("dirty");
     let look = || (log.metadata().unwrap().ino(), fs::read(&log).unwrap());

@@ -9,7 +9,6 @@ use std::fs::File;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use model::replay::records;
 use model::replica::replica;
@@ -380,7 +379,7 @@ fn an_edit_behind_a_killed_mount_of_a_file_that_is_dirty_already_is_told() {
     // killed
     let session = opened.session.clone();
     drop(opened);
-    wait::pause(Duration::from_millis(50));
+    wait::file_times();
     File::options().write(true).open(pvol.join("file")).unwrap().write_all_at(b"by hand", 200_000).unwrap();
     let opened = start(&sandbox, Some(session));
     resync(&opened.primary);

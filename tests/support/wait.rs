@@ -26,6 +26,18 @@ pub fn until(limit: Duration, mut is_so: impl FnMut() -> bool) -> bool {
     true
 }
 
+/// Waits until files are given later times than it is now. The clock of file times goes by ticks (4 to 10 ms), and on a machine
+/// whose processors are taken away the next tick is long in coming: what happens in between looks as old as what was before.
+pub fn file_times() {
+    let read = |clock| {
+        let time = rustix::time::clock_gettime(clock);
+        (time.tv_sec, time.tv_nsec)
+    };
+    let now = read(rustix::time::ClockId::Realtime);
+    let has_ticked = || read(rustix::time::ClockId::RealtimeCoarse) > now;
+    assert!(until(Duration::from_secs(60), has_ticked), "the clock of file times stands still");
+}
+
 /// What the host of this machine has taken from its processors so far, all of them together: who waits that long waited for nobody
 /// of ours.
 pub fn stolen() -> Duration {

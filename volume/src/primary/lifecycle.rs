@@ -253,13 +253,18 @@ impl Primary {
     }
 }
 
-/// Waits until new change times are later than this. The kernel takes them from a clock that only ticks (4 to 10 ms): an edit that
-/// follows at once would look older than our own last change.
+/// Waits until new change times are later than this. The kernel takes them from a clock that only ticks (4 to 10 ms, and later on a
+/// machine whose processors are taken away): an edit that follows at once would look older than our own last change.
 #[expect(clippy::disallowed_methods, reason = "the clock of file times ticks, and tells nobody")]
 fn wait_for_file_times(after: Timestamp) {
-    for _ in 0..=TIME_GRAIN / 1_000_000 {
-        let tick = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
-        if tick.tv_sec.saturating_mul(Timestamp::SECOND).saturating_add(tick.tv_nsec) > after.0 {
+    let read = |clock| {
+        let time = rustix::time::clock_gettime(clock);
+        time.tv_sec.saturating_mul(Timestamp::SECOND).saturating_add(time.tv_nsec)
+    };
+    for waited in 0..1_000 {
+        // where the clock was put back the tick that is waited for does not come
+        let is_to_come = waited <= TIME_GRAIN / 1_000_000 || read(rustix::time::ClockId::Realtime) > after.0;
+        if read(rustix::time::ClockId::RealtimeCoarse) > after.0 || !is_to_come {
             return;
         }
         std::thread::sleep(Duration::from_millis(1));
