@@ -135,6 +135,31 @@ fn when_the_journal_has_failed_too() {
 }
 
 #[test]
+fn while_suspended_however_many() {
+    if !tools::holds(tools::root(), "root, for owners") {
+        return;
+    }
+    let sandbox = Sandbox::in_memory();
+    Jvol::create(&sandbox.path("test.jvol"), 64 << 20, Uuid::from_u128(7), &mut |_, _| {}).unwrap();
+    let pvol = sandbox.directory("pvol");
+    let site = Site { sandbox, pvol };
+    let primary = site.open(None).primary;
+    primary.suspend(Reason::User).unwrap();
+    let (ended, wait) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        disk::watch_thread(Some(Arc::new(Failing(&[Label::MakeOwner, Label::ApplyParentTimes]))));
+        // more than can be under way
+        let refused =
+            (0..70).filter(|_| primary.create(&NOBODY, primary.root(), "b".as_ref(), 0o644, 0).is_err()).count();
+        disk::watch_thread(None);
+        let made = primary.create(&ROOT, primary.root(), "c".as_ref(), 0o644, 0).is_ok();
+        ended.send((refused, made)).unwrap();
+    });
+    let waited = wait.recv_timeout(std::time::Duration::from_secs(20));
+    assert_eq!(waited, Ok((70, true)), "a create waits for ever");
+}
+
+#[test]
 fn when_the_dirty_map_has_no_room_for_it() {
     is_told_after(&[Label::DirtyMapAppend, Label::ApplyParentTimes], true);
 }

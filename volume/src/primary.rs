@@ -287,7 +287,7 @@ impl Primary {
         if self.volume.refused_times()
             && let Err(error) = changes.iter().flat_map(touched).try_for_each(|id| self.read_back(who, id))
         {
-            slot.leave();
+            self.leave(slot);
             result = result.and(Err(error));
         }
         self.note_applied();
@@ -305,7 +305,7 @@ impl Primary {
                     if let Change::Write { file, data, .. } = change
                         && written < data.len() as u64
                     {
-                        self.amend_short(slot, who, seq, *file, written).inspect_err(|_| slot.leave())?;
+                        self.amend_short(slot, who, seq, *file, written).inspect_err(|_| self.leave(slot))?;
                     }
                 }
                 Err(error) => {
@@ -313,13 +313,21 @@ impl Primary {
                     let told = touched(change).into_iter().try_for_each(|id| self.read_back(who, id));
                     let mut voids = seq.0..first.0 + changes.len() as u64;
                     told.and_then(|()| voids.try_for_each(|void| self.amend(slot, who, Seq(void), AmendOutcome::Void)))
-                        .inspect_err(|_| slot.leave())?;
+                        .inspect_err(|_| self.leave(slot))?;
                     // EAGAIN is our own word for a full journal
                     return Err(if error == Errno::AGAIN { Errno::IO } else { error });
                 }
             }
         }
         Ok(done)
+    }
+
+    /// What an operation did cannot be told: the next opening is to. Nobody is where the journal has lost the operation itself: the
+    /// volume begins anew then, and nothing must wait for what nobody settles.
+    fn leave(&self, slot: &Slot<'_>) {
+        if !self.jvol().has_lost() {
+            slot.leave();
+        }
     }
 
     /// Journals size and attributes of an object as they stand, where a change did not do just what its record says.

@@ -142,15 +142,18 @@ impl Primary {
             let is_as_before = self.volume.set_mtime_of(parent.id, before.mtime);
             let is_told = !self.volume.refused_times() || self.tells_undone(who, parent.id);
             if is_gone.is_err() || is_as_before.is_err() || !is_told {
-                slot.leave(); // the next opening announces what stands there, and the time of the directory
+                self.leave(&slot); // the next opening announces what stands there, and the time of the directory
             }
         }
         result
     }
 
-    /// Journals what stands; not while suspended, for the dirty map may be what refused the object.
+    /// Journals what stands, or notes it while suspended.
     fn tells_undone(&self, who: &Requester, directory: FileId) -> bool {
-        !self.is_suspended() && self.read_back(who, directory).is_ok()
+        if self.is_suspended() {
+            return self.dirty.lock().as_mut().is_some_and(|map| map.note_attributes(directory).is_ok());
+        }
+        self.read_back(who, directory).is_ok()
     }
 
     #[expect(clippy::too_many_arguments, reason = "the second half of make_object, parted so that a failure is undone")]

@@ -290,8 +290,8 @@ impl Primary {
         if self.is_suspended() {
             return Err(ResyncError::Again);
         }
-        // a redo after a power cut begins behind this marker
-        self.volume.sync().map_err(failed("sync the volume"))?;
+        // a redo after a power cut begins behind this marker; what the disk refuses it tells once, and the map has not all of it
+        self.sync_volume().map_err(failed("sync the volume"))?;
         let mut dirty = self.dirty.lock();
         let Some(map) = dirty.as_ref() else { return Err(ResyncError::NotSuspended) };
         let end =

@@ -124,6 +124,7 @@ impl Primary {
             }
         }
         self.note_applied();
+        let _ = self.volume.refused_times(); // what was refused is told as it stands
         Ok(done)
     }
 

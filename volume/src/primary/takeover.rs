@@ -48,6 +48,11 @@ impl Group {
         if self.open_volumes().iter().any(is_there) { Ok(()) } else { Err(Errno::IO) }
     }
 
+    /// A volume that is open takes no more changes.
+    pub(super) fn has_refused(&self, volume: VolumeIndex) -> bool {
+        self.open_volumes().iter().any(|primary| primary.index == volume && primary.has_failed())
+    }
+
     /// Journals every open volume again, as another history of `volumes`, open or not; the caller has noted its epoch.
     ///
     /// # Errors
@@ -83,6 +88,8 @@ impl Primary {
         let mut dirty = self.dirty.lock();
         let Some(map) = dirty.as_ref() else { return Ok(()) };
         map.remove().map_err(failed_map)?;
+        // where it stands again after a power cut, nothing is done again from the journal
+        self.failed.fetch_or(map.sync_removal().is_err(), Ordering::Relaxed);
         // what the lost journal said is nowhere
         self.activity.raise_floor(self.jvol().pointers().next);
         self.suspended.store(false, Ordering::SeqCst);
