@@ -109,7 +109,7 @@ fn write(opened: &Opened, ino: u64, offset: u64, bytes: &[u8]) {
 
 fn sync(opened: &Opened, ino: u64) -> rustix::io::Result<()> {
     let (say, hear) = channel();
-    opened.primary.sync_file(&WHO, ino, false, Box::new(move |result| say.send(result).unwrap()));
+    opened.primary.sync_file(&WHO, ino, Box::new(move |result| say.send(result).unwrap()));
     hear.recv().unwrap()
 }
 

@@ -401,7 +401,7 @@ fn a_sync_is_of_the_file_itself_until_the_pair_is_back() {
     let ino = primary.make(&ROOT, primary.root(), "file".as_ref(), NodeKind::File, 0o644, 0).unwrap().id.ino;
     let sync = || {
         let (answer, wait) = std::sync::mpsc::channel();
-        primary.sync_file(&ROOT, ino, false, Box::new(move |result| answer.send(result).unwrap()));
+        primary.sync_file(&ROOT, ino, Box::new(move |result| answer.send(result).unwrap()));
         wait.recv().unwrap().unwrap();
     };
     primary.write(&ROOT, ino, 0, b"bytes", false).unwrap();

@@ -3,7 +3,8 @@
 //! It keeps names and sizes in memory and forgets what is written. Its requests are as few, and its threads linger, as those of the
 //! mount. `REELFS_FLOOR="target/release/examples/floor {source} {point}" cargo bench --bench mount` measures it beside a
 //! peer and reelfs; no file system that is told of each change by a request can be faster. With `--keep` before the two it
-//! writes what it is given into files without names in the source, and nothing else: what a daemon costs that writes.
+//! writes what it is given into files without names in the source, syncs them when it is told to, and nothing else: what a daemon
+//! costs that writes.
 
 #[path = "../src/awake.rs"]
 #[expect(dead_code, reason = "it ends with its process")]
@@ -265,9 +266,13 @@ impl Filesystem for Floor {
         reply.written(u32::try_from(data.len()).unwrap_or(0));
     }
 
-    fn fsync(&self, _request: &Request, _ino: INodeNo, _handle: FileHandle, _data_only: bool, reply: ReplyEmpty) {
+    fn fsync(&self, _request: &Request, ino: INodeNo, _handle: FileHandle, _data_only: bool, reply: ReplyEmpty) {
         let _next = self.linger.after();
-        reply.ok();
+        let content = self.nodes.lock().nodes.get(&ino.0).and_then(|node| node.content.clone());
+        match content.map_or(Ok(()), |content| content.sync_data()) {
+            Ok(()) => reply.ok(),
+            Err(_) => reply.error(KernelErrno::EIO),
+        }
     }
 
     fn unlink(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {

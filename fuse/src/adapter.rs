@@ -363,14 +363,14 @@ impl Filesystem for Adapter {
         reply.ok();
     }
 
-    fn fsync(&self, request: &Request, ino: INodeNo, _handle: FileHandle, data_only: bool, reply: ReplyEmpty) {
+    fn fsync(&self, request: &Request, ino: INodeNo, _handle: FileHandle, _data_only: bool, reply: ReplyEmpty) {
         if self.control_of(ino).is_some() {
             return reply.ok();
         }
         // what was stored through another inode of the file is not here yet
         let (tell, who, primary) = (self.tell(ino, 0, 0), who(request), self.primary.clone());
         let real = tell.ino;
-        tell.first(move || primary.sync_file(&who, real, data_only, Box::new(move |result| empty(reply, result))));
+        tell.first(move || primary.sync_file(&who, real, Box::new(move |result| empty(reply, result))));
     }
 
     fn opendir(&self, _request: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
@@ -404,7 +404,7 @@ impl Filesystem for Adapter {
             return control.readdirplus(offset, reply);
         }
         let parent = self.real(ino);
-        let mut failed = None;
+        let (mut failed, mut has_some) = (None, false);
         let result = self.primary.read_dir(parent, offset, &mut |entry| {
             let name = OsStr::from_bytes(entry.name);
             // of `.` and `..` the kernel takes number and type alone
@@ -428,11 +428,13 @@ impl Filesystem for Adapter {
                 self.opens.forget(node.0, 1);
                 self.primary.forget(stat.id.ino, 1);
             }
+            has_some |= !full;
             full
         });
         match failed.map_or(result, Err) {
-            Ok(()) => reply.ok(),
-            Err(error) => reply.error(code(error)),
+            // what was found is forgotten only if the kernel hears of it; whoever reads on meets the error
+            Err(error) if !has_some => reply.error(code(error)),
+            _ => reply.ok(),
         }
     }
 
@@ -572,8 +574,12 @@ impl Filesystem for Adapter {
             return reply.error(code(Errno::OPNOTSUPP));
         }
         let tell = self.tell(ino, offset, length);
-        let (who, ino) = (who(request), tell.ino);
-        let run = move |primary: &Primary| primary.allocate(&who, ino, mode, offset, length);
+        let (who, node, ino, opens) = (who(request), ino.0, tell.ino, self.opens.clone());
+        let run = move |primary: &Primary| {
+            // a file system that finds no room may have made the file longer before, and the kernel does not ask
+            let done = primary.allocate(&who, ino, mode, offset, length);
+            done.inspect_err(|_| opens.second.later(move |opens| opens.second.forget_attributes(node)))
+        };
         let reply = self.changed(reply, self.sync_of(handle), who, &tell);
         self.change(0, &tell, reply, run, |reply, result| reply.answer(result, empty));
     }

@@ -59,28 +59,15 @@ pub(crate) fn written(reply: ReplyWrite, result: Result<u32>) {
     }
 }
 
-/// How much of a file a write must make durable.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum SyncAfter {
-    Data,
-    All,
-}
-
-impl SyncAfter {
-    /// What flags of `open(2)` ask for.
-    pub(crate) fn asked(flags: i32) -> Option<SyncAfter> {
-        match flags {
-            flags if flags & libc::O_SYNC == libc::O_SYNC => Some(SyncAfter::All),
-            flags if flags & libc::O_DSYNC != 0 => Some(SyncAfter::Data),
-            _ => None,
-        }
-    }
+/// Whether flags of `open(2)` ask for changes of bytes to be durable before they are answered: `O_SYNC` has the bit of `O_DSYNC`.
+pub(crate) fn asks_to_sync(flags: i32) -> bool {
+    flags & libc::O_DSYNC != 0
 }
 
 /// A change of bytes to be answered, at once or when it is durable.
 pub(crate) struct Changed<R> {
     pub(crate) reply: R,
-    pub(crate) sync: Option<SyncAfter>,
+    pub(crate) sync: bool,
     pub(crate) primary: Arc<Primary>,
     pub(crate) who: Requester,
     pub(crate) ino: u64,
@@ -91,11 +78,11 @@ impl<R: Send + 'static> Changed<R> {
     pub(crate) fn answer<T: Send + 'static>(self, result: Result<T>, say: fn(R, Result<T>)) {
         let Changed { reply, sync, primary, who, ino, tell } = self;
         match (result, sync) {
-            (Ok(value), Some(sync)) => {
+            (Ok(value), true) => {
                 let done = Box::new(move |synced: Result<()>| {
                     tell.then(move || say(reply, synced.map(|()| value)));
                 });
-                primary.sync_file(&who, ino, sync == SyncAfter::Data, done);
+                primary.sync_file(&who, ino, done);
             }
             (result, _) => tell.then(move || say(reply, result)),
         }

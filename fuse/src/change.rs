@@ -4,24 +4,21 @@ use reelfs_volume::{Primary, Requester, Way, Writing};
 use rustix::io::Result;
 
 use crate::adapter::Adapter;
-use crate::answer::{Changed, SyncAfter};
+use crate::answer::{Changed, asks_to_sync};
 use crate::handle::Handle;
 use crate::kernel::{FileHandle, INodeNo, LockOwner, WriteFlags};
 use crate::tell::Tell;
 
 impl Adapter {
-    /// What must be durable before a write is answered. Handles that may read are synced by the kernel itself; of one that
+    /// Whether a write must be durable before it is answered. Handles that may read are synced by the kernel itself; of one that
     /// only writes it tells us no more than its flags.
-    pub(crate) fn sync_after(&self, flags: i32) -> Option<SyncAfter> {
-        let direct = flags & libc::O_ACCMODE == libc::O_WRONLY;
-        let asked = if self.sync_always { Some(SyncAfter::All) } else { SyncAfter::asked(flags) };
-        asked.filter(|_| direct)
+    pub(crate) fn sync_after(&self, flags: i32) -> bool {
+        flags & libc::O_ACCMODE == libc::O_WRONLY && (self.sync_always || asks_to_sync(flags))
     }
 
     /// The same of a change that is no write: the kernel syncs none of them.
-    pub(crate) fn sync_of(&self, handle: FileHandle) -> Option<SyncAfter> {
-        let asked = Handle::of_number(handle).and_then(|handle| handle.sync);
-        if self.sync_always { Some(SyncAfter::All) } else { asked }
+    pub(crate) fn sync_of(&self, handle: FileHandle) -> bool {
+        self.sync_always || Handle::of_number(handle).is_some_and(|handle| handle.sync)
     }
 
     /// How the bytes of a write come, and whether they go to the end: where the kernel has two inodes of a file it does not know where
@@ -62,7 +59,7 @@ impl Adapter {
     }
 
     /// The answer to a change of bytes.
-    pub(crate) fn changed<R>(&self, reply: R, sync: Option<SyncAfter>, who: Requester, tell: &Tell) -> Changed<R> {
+    pub(crate) fn changed<R>(&self, reply: R, sync: bool, who: Requester, tell: &Tell) -> Changed<R> {
         Changed { reply, sync, primary: self.primary.clone(), who, ino: tell.ino, tell: tell.clone() }
     }
 }

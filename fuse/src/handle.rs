@@ -1,46 +1,38 @@
 //! The number that the kernel has for an open handle: how it is served, and what it makes durable.
 
-use crate::answer::SyncAfter;
+use crate::answer::asks_to_sync;
 use crate::kernel::FileHandle;
 use crate::open_mode::Mode;
 
-/// The lower bits are the mode, the two above them what `open(2)` was told.
+/// The lower bits are the mode, the one above them what `open(2)` was told.
 const MODES: u64 = 0b11;
-const SYNC_DATA: u64 = 0b100;
-const SYNC_ALL: u64 = 0b1000;
+const SYNC: u64 = 0b100;
 
 /// An open handle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Handle {
     pub(crate) mode: Mode,
     /// Opened with `O_DSYNC` or `O_SYNC`. Requests that are no writes do not say so.
-    pub(crate) sync: Option<SyncAfter>,
+    pub(crate) sync: bool,
 }
 
 impl Handle {
     /// Opened with these flags.
     pub(crate) fn new(mode: Mode, flags: i32) -> Handle {
-        Handle { mode, sync: SyncAfter::asked(flags) }
+        Handle { mode, sync: asks_to_sync(flags) }
     }
 
     pub(crate) fn number(self) -> FileHandle {
-        let sync = match self.sync {
-            None => 0,
-            Some(SyncAfter::Data) => SYNC_DATA,
-            Some(SyncAfter::All) => SYNC_ALL,
-        };
-        FileHandle(self.mode.number() | sync)
+        FileHandle(self.mode.number() | if self.sync { SYNC } else { 0 })
     }
 
     /// None of a number that is not ours.
     pub(crate) fn of_number(number: FileHandle) -> Option<Handle> {
-        let sync = match number.0 & !MODES {
-            0 => None,
-            SYNC_DATA => Some(SyncAfter::Data),
-            SYNC_ALL => Some(SyncAfter::All),
-            _ => return None,
-        };
-        Mode::of_number(number.0 & MODES).map(|mode| Handle { mode, sync })
+        let (sync, rest) = (number.0 & SYNC != 0, number.0 & !SYNC);
+        if rest & !MODES != 0 {
+            return None;
+        }
+        Mode::of_number(rest).map(|mode| Handle { mode, sync })
     }
 }
 
@@ -56,8 +48,8 @@ mod tests {
                 assert_eq!(Handle::of_number(handle.number()), Some(handle));
             }
         }
-        assert_eq!(Handle::new(Mode::Direct, libc::O_SYNC).sync, Some(SyncAfter::All));
-        assert_eq!(Handle::new(Mode::Direct, libc::O_DSYNC).sync, Some(SyncAfter::Data));
-        assert_eq!(Handle::of_number(FileHandle(16)), None);
+        assert!(Handle::new(Mode::Direct, libc::O_SYNC).sync && Handle::new(Mode::Direct, libc::O_DSYNC).sync);
+        assert!(!Handle::new(Mode::Direct, libc::O_WRONLY).sync);
+        assert_eq!(Handle::of_number(FileHandle(8)), None);
     }
 }

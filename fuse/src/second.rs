@@ -77,6 +77,15 @@ impl Second {
         }
     }
 
+    /// Has the kernel ask for the attributes of an inode again.
+    pub(crate) fn forget_attributes(&self, node: u64) {
+        let Some(notifier) = self.notifier.get() else { return };
+        // before the first byte: none of them
+        if let Err(error) = notifier.inval_inode(INodeNo(node), -1, 0) {
+            tracing::debug!(%error, node, "the kernel keeps the attributes that it has cached");
+        }
+    }
+
     /// Whether somebody holds a lock by the first inode of a file.
     pub(crate) fn sees_locks(&self, ino: u64) -> bool {
         let device = self.place.get().and_then(|place| locks::device_of(place));

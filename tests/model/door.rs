@@ -157,7 +157,7 @@ impl<'p> Door<'p> {
             Step::Sync { path } => self.with(path, |ino| {
                 let (answer, wait) = std::sync::mpsc::channel();
                 let done = move |result| answer.send(result).expect("the test waits");
-                primary.sync_file(&who, ino, false, Box::new(done));
+                primary.sync_file(&who, ino, Box::new(done));
                 wait.recv().expect("the committer answers").map(|()| 0)
             }),
             _ => panic!("{step:?} is not about one object"),

@@ -25,7 +25,6 @@ pub(crate) type Done = Box<dyn FnOnce(Result<()>) + Send>;
 
 struct Request {
     file: Arc<OwnedFd>,
-    data_only: bool,
     upto: Seq,
     refusal: Arc<Refusal>,
     done: Done,
@@ -106,10 +105,10 @@ impl Committer {
     }
 
     /// Makes the journal durable up to `upto` and the file itself durable, both at once, then calls `done`.
-    pub(crate) fn sync(&self, file: Arc<OwnedFd>, data_only: bool, upto: Seq, refusal: &Arc<Refusal>, done: Done) {
+    pub(crate) fn sync(&self, file: Arc<OwnedFd>, upto: Seq, refusal: &Arc<Refusal>, done: Done) {
         self.want(upto);
         let refusal = refusal.clone();
-        self.shared.requests.lock().push_back(Request { file, data_only, upto, refusal, done });
+        self.shared.requests.lock().push_back(Request { file, upto, refusal, done });
         self.shared.wake_files.notify_one();
     }
 
@@ -163,8 +162,7 @@ fn sync_files(shared: &Shared, jvol: &Jvol) {
                 shared.wake_files.wait(&mut requests);
             }
         };
-        let sync = if request.data_only { disk::sync_data } else { disk::sync };
-        let file = sync(Label::FileSync, &request.file);
+        let file = disk::sync(Label::FileSync, &request.file);
         if let Err(error) = &file {
             // the kernel tells once, and a second sync of the same descriptor would succeed with the pages lost
             tracing::error!(%error, "a file of the volume could not be synced: the mount takes no more changes");
@@ -201,18 +199,20 @@ fn sync_journal(shared: &Shared, jvol: &Jvol) {
             (std::mem::take(&mut *waiting), upto, stop)
         };
         let upto = waiting.iter().map(|(seq, _)| seq.0).fold(upto, u64::max);
+        // also where that is settled before it is asked for again
+        let mut has_told = false;
         if upto > synced && outcome.is_ok() {
             shared.unsynced_bytes.store(0, Ordering::Relaxed);
             match jvol.sync(Seq(upto)) {
                 Ok(_) => synced = upto,
-                Err(JournalError::Lost(_)) => {}
+                Err(JournalError::Lost(_)) => has_told = true,
                 Err(error) => {
                     tracing::error!(%error, "the journal could not be synced");
                     outcome = Err(Errno::IO);
                 }
             }
         }
-        lost = jvol.has_lost();
+        lost = has_told || jvol.has_lost();
         for (_, done) in waiting {
             done(if lost { Err(Errno::AGAIN) } else { outcome });
         }

@@ -277,7 +277,7 @@ impl Primary {
 
     /// Makes a file or directory durable; `done` is called from another thread. A file whose names are on disk needs the
     /// journal alone: after a power cut the rest is done again from there (`redo.rs`).
-    pub fn sync_file(&self, who: &Requester, ino: u64, data_only: bool, done: Done) {
+    pub fn sync_file(&self, who: &Requester, ino: u64, done: Done) {
         let point = match self.sync_point(who, ino) {
             Ok(point) => point,
             Err(error) => return done(Err(error)), // nothing was synced, so nothing is settled
@@ -285,11 +285,14 @@ impl Primary {
         let (group, index) = (self.group.clone(), self.index);
         let done: Done = Box::new(move |result| match result {
             Err(Errno::AGAIN) => done(group.settled(index)),
+            // a loss may have been settled meanwhile, and the disk have refused what it took with it
+            Ok(()) if group.has_refused(index) => done(Err(Errno::IO)),
             result => done(result),
         });
         match point {
             SyncPoint::Journal(upto) => self.group.committer().sync_journal(upto, done),
-            SyncPoint::Directory(file, upto) => self.group.committer().sync(file, data_only, upto, &self.refusal, done),
+            // its data are its names, which ext4 leaves to a full sync
+            SyncPoint::Directory(file, upto) => self.group.committer().sync(file, upto, &self.refusal, done),
             SyncPoint::File { node, file, renames, upto } => {
                 let anchor = Box::new(move |result: Result<()>| {
                     if result.is_ok() {
@@ -297,7 +300,7 @@ impl Primary {
                     }
                     done(result);
                 });
-                self.group.committer().sync(file, false, upto, &self.refusal, anchor);
+                self.group.committer().sync(file, upto, &self.refusal, anchor);
             }
         }
     }
