@@ -15,8 +15,10 @@ use super::lull::DueRedo;
 
 /// The journal is synced at least this often while it grows: `sync(2)` does not reach a FUSE daemon.
 const SYNC_INTERVAL: Duration = Duration::from_secs(1);
-/// ... and at least every so many bytes of payload (4 MiB).
-const SYNC_BYTES: u64 = 4 << 20;
+/// ... and as soon as this part of its size has come, which fills a quarter of the ring before it; or 1 MiB, if that is more, or
+/// 16 MiB, if that is less.
+const SYNC_PART: u64 = 32;
+const SYNC_BYTES: std::ops::RangeInclusive<u64> = 1 << 20..=16 << 20;
 /// Threads that wait for the backing file system; more of them only queue at the disk.
 const FILE_SYNC_THREADS: usize = 4;
 
@@ -72,6 +74,8 @@ struct Shared {
 pub(crate) struct Committer {
     shared: Arc<Shared>,
     jvol: Arc<Jvol>,
+    /// Payload after which the journal is synced.
+    sync_bytes: u64,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -87,13 +91,14 @@ impl Committer {
         let (theirs, journal) = (shared.clone(), jvol.clone());
         let run = disk::with_same_watcher(move || sync_journal(&theirs, &journal));
         threads.push(std::thread::Builder::new().name("sync-jvol".into()).spawn(run)?);
-        Ok(Committer { shared, jvol, threads: Mutex::new(threads) })
+        let sync_bytes = (jvol.geometry().size / SYNC_PART).clamp(*SYNC_BYTES.start(), *SYNC_BYTES.end());
+        Ok(Committer { shared, jvol, sync_bytes, threads: Mutex::new(threads) })
     }
 
     /// Notes that records up to `last` are in the journal, `bytes` of payload with them.
     pub(crate) fn appended(&self, last: Seq, bytes: u64) {
         self.shared.last.fetch_max(last.0, Ordering::Relaxed);
-        if self.shared.unsynced_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes >= SYNC_BYTES {
+        if self.shared.unsynced_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes >= self.sync_bytes {
             self.want(last);
         }
     }
