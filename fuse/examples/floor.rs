@@ -14,6 +14,8 @@ mod awake;
 mod kernel;
 #[path = "../src/linger.rs"]
 mod linger;
+#[path = "../src/readers.rs"]
+mod readers;
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::{OsStr, OsString};
@@ -37,6 +39,7 @@ use parking_lot::Mutex;
 const ROOT: u64 = 1;
 const TTL: Duration = Duration::from_secs(3600);
 const REQUEST_MAX: u32 = 1 << 20;
+const THREADS: usize = 2;
 
 /// What is only written passes the page cache, as in the mount: a copy less.
 fn way_of(flags: i32) -> FopenFlags {
@@ -335,12 +338,12 @@ fn main() -> io::Result<()> {
     if awake::wakes_slowly() {
         awake.start()?;
     }
-    let linger = Arc::new(Linger::new(awake.clone()));
+    let linger = Arc::new(Linger::new(awake.clone(), THREADS));
     let root = Node::new(attributes(ROOT, FileType::Directory, 0o755, (0, 0)));
     let nodes = Nodes { nodes: HashMap::from([(ROOT, root)]), last: ROOT };
     let mut config = Config::default();
     config.acl = SessionACL::All;
-    config.n_threads = Some(2);
+    config.n_threads = Some(THREADS);
     config.clone_fd = true;
     config.mount_options = vec![MountOption::FSName("floor".to_owned()), MountOption::DefaultPermissions];
     let kept = keep.then(|| source.clone());

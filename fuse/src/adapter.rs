@@ -101,6 +101,8 @@ impl Filesystem for Adapter {
     }
 
     fn forget(&self, _request: &Request, ino: INodeNo, count: u64) {
+        // nobody waits for an answer, but whoever removes many files asks for the next one
+        let _next = self.linger.after();
         let real = self.real(ino);
         self.opens.forget(ino.0, count);
         self.primary.forget(real, count);

@@ -16,6 +16,7 @@ mod locks;
 mod open_mode;
 mod opens;
 mod parker;
+mod readers;
 mod second;
 mod tell;
 mod waiting_room;
@@ -103,7 +104,7 @@ pub fn mount(
     let opens = Opens::new(primary.clone(), options.passthrough)?;
     let place = options.mountpoint.canonicalize().unwrap_or_else(|_| options.mountpoint.clone());
     let awake = Awake::new();
-    let linger = Arc::new(Linger::new(awake.clone()));
+    let linger = Arc::new(Linger::new(awake.clone(), options.threads));
     let adapter = Adapter {
         primary,
         waiting: waiting.clone(),

@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use crate::awake::Awake;
+use crate::readers::Readers;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::time::Timespec;
 
@@ -34,17 +35,19 @@ pub(crate) struct Linger {
     left: AtomicU32,
     backoff: AtomicU32,
     awake: Arc<Awake>,
+    readers: Readers,
 }
 
 impl Linger {
-    /// Waits for nothing yet; tells of each request.
-    pub(crate) fn new(awake: Arc<Awake>) -> Linger {
+    /// Waits for nothing yet; tells of each request that one of so many threads gets.
+    pub(crate) fn new(awake: Arc<Awake>, threads: usize) -> Linger {
         Linger {
             device: OnceLock::new(),
             is_taken: AtomicBool::new(false),
             left: AtomicU32::new(0),
             backoff: AtomicU32::new(0),
             awake,
+            readers: Readers::new(threads),
         }
     }
 
@@ -57,8 +60,9 @@ impl Linger {
         }
     }
 
-    /// At the end of a request: when what this gives goes out of scope.
+    /// At the beginning of a request; it ends when what this gives goes out of scope.
     pub(crate) fn after(&self) -> After<'_> {
+        self.readers.begin(|| self.device.get().is_some_and(is_readable));
         After(self)
     }
 
@@ -73,6 +77,7 @@ impl Linger {
             return Lingered::Skipped;
         }
         let lingered = look(device);
+        self.readers.found(lingered == Lingered::Came);
         let backoff = match lingered {
             Lingered::InVain => (self.backoff.load(Ordering::Relaxed) * 2 + 1).min(SKIPPED_MAX),
             Lingered::Came | Lingered::Skipped => 0,
@@ -84,30 +89,38 @@ impl Linger {
     }
 }
 
-/// Lingers at its end.
+/// Lingers at its end, or rests where another thread reads.
 pub(crate) struct After<'a>(&'a Linger);
 
 impl Drop for After<'_> {
     fn drop(&mut self) {
         self.0.awake.request();
-        self.0.linger();
+        if self.0.readers.end() {
+            self.0.readers.rest();
+        } else {
+            self.0.linger();
+        }
     }
 }
 
 #[expect(clippy::disallowed_methods, reason = "a bound on what it may cost, in processor time")]
 fn look(device: &OwnedFd) -> Lingered {
     let begin = Instant::now();
-    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
     loop {
-        // an error is for who reads
-        let mut wanted = [PollFd::from_borrowed_fd(device.as_fd(), PollFlags::IN)];
-        if poll(&mut wanted, Some(&at_once)) != Ok(0) {
+        if is_readable(device) {
             return Lingered::Came;
         }
         if begin.elapsed() > MOMENT {
             return Lingered::InVain;
         }
     }
+}
+
+/// A request is there, or an error, which is for who reads.
+fn is_readable(device: &OwnedFd) -> bool {
+    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut wanted = [PollFd::from_borrowed_fd(device.as_fd(), PollFlags::IN)];
+    poll(&mut wanted, Some(&at_once)) != Ok(0)
 }
 
 #[cfg(test)]
@@ -117,7 +130,7 @@ mod tests {
     use super::*;
 
     fn watching(device: impl AsFd) -> Linger {
-        let linger = Linger::new(Awake::new());
+        let linger = Linger::new(Awake::new(), 1);
         linger.device.set(device.as_fd().try_clone_to_owned().expect("a descriptor")).expect("set once");
         linger
     }
@@ -140,7 +153,7 @@ mod tests {
 
     #[test]
     fn one_thread_at_a_time_and_none_without_a_device() {
-        assert_eq!(Linger::new(Awake::new()).linger(), Lingered::Skipped);
+        assert_eq!(Linger::new(Awake::new(), 1).linger(), Lingered::Skipped);
         let (requests, _kernel) = std::io::pipe().expect("a pipe");
         let linger = watching(requests);
         linger.is_taken.store(true, Ordering::Relaxed);
