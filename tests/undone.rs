@@ -103,6 +103,7 @@ fn is_told_after(failing: &'static [Label], is_suspended: bool) {
         primary.suspend(Reason::User).unwrap();
     }
     let before = site.root_mtime();
+    wait::file_times();
     let had = disk::watch_thread(Some(Arc::new(Failing(failing))));
     let is_later = || {
         let made = primary.create(&NOBODY, root, "b".as_ref(), 0o644, 0);

@@ -151,7 +151,18 @@ impl Primary {
     /// Journals what stands, or notes it while suspended.
     fn tells_undone(&self, who: &Requester, directory: FileId) -> bool {
         if self.is_suspended() {
-            return self.dirty.lock().as_mut().is_some_and(|map| map.note_attributes(directory).is_ok());
+            let noted = self.dirty.lock().as_mut().map_or(Ok(()), |map| map.note_attributes(directory));
+            return match noted {
+                Ok(()) => {
+                    self.keep_noted(directory);
+                    true
+                }
+                Err(error) => {
+                    tracing::error!(%error, "the dirty map cannot be written: the mount takes no more changes");
+                    self.failed.store(true, Ordering::Relaxed);
+                    false
+                }
+            };
         }
         self.read_back(who, directory).is_ok()
     }

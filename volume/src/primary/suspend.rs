@@ -168,7 +168,7 @@ impl Primary {
         }
     }
 
-    fn keep_noted(&self, id: FileId) {
+    pub(super) fn keep_noted(&self, id: FileId) {
         if self.dirty.lock().as_ref().is_some_and(|map| map.has(id)) {
             self.keep_known(id);
         }
