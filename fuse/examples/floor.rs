@@ -175,6 +175,10 @@ impl Filesystem for Floor {
         entry(reply, self.nodes.lock().find(parent.0, name));
     }
 
+    fn forget(&self, _request: &Request, _ino: INodeNo, _count: u64) {
+        let _at_work = self.linger.at_work();
+    }
+
     fn getattr(&self, _request: &Request, ino: INodeNo, _handle: Option<FileHandle>, reply: ReplyAttr) {
         let _next = self.linger.after();
         match self.nodes.lock().nodes.get(&ino.0) {

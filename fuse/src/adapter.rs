@@ -101,8 +101,7 @@ impl Filesystem for Adapter {
     }
 
     fn forget(&self, _request: &Request, ino: INodeNo, count: u64) {
-        // nobody waits for an answer, but whoever removes many files asks for the next one
-        let _next = self.linger.after();
+        let _at_work = self.linger.at_work();
         let real = self.real(ino);
         self.opens.forget(ino.0, count);
         self.primary.forget(real, count);
@@ -154,6 +153,7 @@ impl Filesystem for Adapter {
     }
 
     fn readlink(&self, _request: &Request, ino: INodeNo, reply: ReplyData) {
+        let _at_work = self.linger.at_work();
         match self.primary.readlink(self.real(ino)) {
             Ok(target) => reply.data(&target),
             Err(error) => reply.error(code(error)),
@@ -366,6 +366,7 @@ impl Filesystem for Adapter {
     }
 
     fn fsync(&self, request: &Request, ino: INodeNo, _handle: FileHandle, _data_only: bool, reply: ReplyEmpty) {
+        let _at_work = self.linger.at_work();
         if self.control_of(ino).is_some() {
             return reply.ok();
         }
@@ -381,6 +382,7 @@ impl Filesystem for Adapter {
     }
 
     fn readdir(&self, _request: &Request, ino: INodeNo, _handle: FileHandle, offset: u64, mut reply: ReplyDirectory) {
+        let _at_work = self.linger.at_work();
         if let Some(control) = self.control_of(ino) {
             return control.readdir(offset, reply);
         }
@@ -445,6 +447,7 @@ impl Filesystem for Adapter {
     }
 
     fn statfs(&self, _request: &Request, _ino: INodeNo, reply: ReplyStatfs) {
+        let _at_work = self.linger.at_work();
         match self.primary.statfs() {
             Ok(s) => {
                 let small = |value: u64| u32::try_from(value).unwrap_or(u32::MAX);
@@ -474,6 +477,7 @@ impl Filesystem for Adapter {
         _position: u32,
         reply: ReplyEmpty,
     ) {
+        let _at_work = self.linger.at_work();
         if self.control_of(ino).is_some() {
             return reply.error(code(Errno::OPNOTSUPP));
         }
@@ -497,6 +501,7 @@ impl Filesystem for Adapter {
     }
 
     fn listxattr(&self, request: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
+        let _at_work = self.linger.at_work();
         if self.control_of(ino).is_some() {
             return xattr(reply, size, Ok(Vec::new()));
         }
@@ -507,6 +512,7 @@ impl Filesystem for Adapter {
     }
 
     fn removexattr(&self, request: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let _at_work = self.linger.at_work();
         if self.about(name).is_some() {
             return reply.error(code(Errno::PERM));
         }
@@ -518,6 +524,7 @@ impl Filesystem for Adapter {
     }
 
     fn access(&self, _request: &Request, _ino: INodeNo, _mask: AccessFlags, reply: ReplyEmpty) {
+        let _at_work = self.linger.at_work();
         reply.error(code(Errno::NOSYS)); // the kernel checks: default_permissions
     }
 
@@ -532,6 +539,7 @@ impl Filesystem for Adapter {
         _output_size: u32,
         reply: ReplyIoctl,
     ) {
+        let _at_work = self.linger.at_work();
         reply.error(code(Errno::NOTTY)); // as on a file system that knows none
     }
 
@@ -572,6 +580,7 @@ impl Filesystem for Adapter {
         mode: i32,
         reply: ReplyEmpty,
     ) {
+        let _at_work = self.linger.at_work();
         if self.control_of(ino).is_some() {
             return reply.error(code(Errno::OPNOTSUPP));
         }
@@ -579,8 +588,13 @@ impl Filesystem for Adapter {
         let (who, node, ino, opens) = (who(request), ino.0, tell.ino, self.opens.clone());
         let run = move |primary: &Primary| {
             // a file system that finds no room may have made the file longer before, and the kernel does not ask
+            let is_over = |error: &Errno| !matches!(*error, Errno::AGAIN | Errno::INPROGRESS);
             let done = primary.allocate(&who, ino, mode, offset, length);
-            done.inspect_err(|_| opens.second.later(move |opens| opens.second.forget_attributes(node)))
+            done.inspect_err(|error| {
+                if is_over(error) {
+                    opens.second.forget_attributes(node)
+                }
+            })
         };
         let reply = self.changed(reply, self.sync_of(handle), who, &tell);
         self.change(0, &tell, reply, run, |reply, result| reply.answer(result, empty));
@@ -595,6 +609,7 @@ impl Filesystem for Adapter {
         whence: i32,
         reply: ReplyLseek,
     ) {
+        let _at_work = self.linger.at_work();
         if self.control_of(ino).is_some() {
             return reply.error(code(Errno::INVAL));
         }
@@ -618,6 +633,7 @@ impl Filesystem for Adapter {
         _flags: CopyFileRangeFlags,
         reply: ReplyWrite,
     ) {
+        let _at_work = self.linger.at_work();
         if self.control_of(from).or(self.control_of(to)).is_some() {
             return reply.error(code(Errno::XDEV)); // the kernel reads and writes then
         }

@@ -66,6 +66,12 @@ impl Linger {
         After(self)
     }
 
+    /// The same of a request behind which nobody is waited for.
+    pub(crate) fn at_work(&self) -> AtWork<'_> {
+        self.readers.begin(|| false);
+        AtWork(&self.readers)
+    }
+
     fn linger(&self) -> Lingered {
         let Some(device) = self.device.get() else { return Lingered::Skipped };
         let left = self.left.load(Ordering::Relaxed);
@@ -94,12 +100,24 @@ pub(crate) struct After<'a>(&'a Linger);
 
 impl Drop for After<'_> {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            return self.0.readers.end_of_thread();
+        }
         self.0.awake.request();
         if self.0.readers.end() {
             self.0.readers.rest();
         } else {
             self.0.linger();
         }
+    }
+}
+
+/// A thread that reads again at once when this goes.
+pub(crate) struct AtWork<'a>(&'a Readers);
+
+impl Drop for AtWork<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() { self.0.end_of_thread() } else { self.0.end_quietly() }
     }
 }
 

@@ -2,13 +2,15 @@
 //! that lingers takes it, and whoever is woken in vain takes the processor of somebody who works. While requests come one by one
 //! one reader is enough, and the others rest: nobody waits for more than a moment because of it.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
 /// So many requests, each of which followed at once on an answer, and one reader is enough.
-const ROW: u32 = 64;
+const ROW: i32 = 64;
+/// So many more, once it was not.
+const MORE: i32 = 1024;
 /// Whoever rests looks so often whether requests still come,
 const MOMENT: Duration = Duration::from_millis(1);
 /// at least so many in this time: otherwise the one reader sleeps, or something holds it up.
@@ -23,10 +25,11 @@ const RESTING: u32 = 1 << 16;
 /// The threads of one mount.
 #[derive(Default)]
 pub(crate) struct Readers {
-    threads: u32,
+    threads: AtomicU32,
     /// Those that work on a request, and those that rest; all others read.
     busy: AtomicU32,
-    row: AtomicU32,
+    /// How long the row is; below zero, so many requests belong to none.
+    row: AtomicI32,
     queued: AtomicU32,
     answered: AtomicU64,
     rung: Mutex<()>,
@@ -36,7 +39,7 @@ pub(crate) struct Readers {
 impl Readers {
     /// Nobody rests, and all read.
     pub(crate) fn new(threads: usize) -> Readers {
-        Readers { threads: u32::try_from(threads).unwrap_or(1), ..Readers::default() }
+        Readers { threads: u32::try_from(threads).unwrap_or(1).into(), ..Readers::default() }
     }
 
     /// A thread works on a request from now on. `is_queued` says whether another one waits, which is then not that of who waits
@@ -50,7 +53,7 @@ impl Readers {
         self.queued.store(queued % QUEUED, Ordering::Relaxed);
         if queued >= QUEUED {
             let _rung = self.rung.lock();
-            self.bell.notify_one();
+            self.bell.notify_all();
         }
     }
 
@@ -60,11 +63,22 @@ impl Readers {
         let may_rest = self.row.load(Ordering::Relaxed) >= ROW;
         let without = |busy: u32| {
             let left = busy - 1;
-            let reading = self.threads.saturating_sub(1 + left % RESTING + left / RESTING);
+            let reading = self.threads.load(Ordering::Relaxed).saturating_sub(1 + left % RESTING + left / RESTING);
             if may_rest && reading > 0 { left + RESTING } else { left }
         };
         let before = self.busy.fetch_update(Ordering::AcqRel, Ordering::Acquire, |busy| Some(without(busy)));
         before.is_ok_and(|before| without(before) >= before)
+    }
+
+    /// The same of a thread that reads in any case.
+    pub(crate) fn end_quietly(&self) {
+        self.busy.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// The same of one that reads no more.
+    pub(crate) fn end_of_thread(&self) {
+        self.threads.fetch_sub(1, Ordering::Relaxed);
+        self.end_quietly();
     }
 
     /// Returns when one reader is not enough.
@@ -74,10 +88,12 @@ impl Readers {
             let before = self.answered.load(Ordering::Relaxed);
             let was_called = !self.bell.wait_for(&mut rung, MOMENT).timed_out();
             let is_sparse = self.answered.load(Ordering::Relaxed).wrapping_sub(before) < DENSE;
+            if was_called {
+                self.row.store(ROW - MORE, Ordering::Relaxed);
+                break;
+            }
             if is_sparse {
                 self.row.store(0, Ordering::Relaxed);
-            }
-            if was_called || is_sparse {
                 break;
             }
         }
@@ -87,7 +103,7 @@ impl Readers {
     /// Whether the next request came within a moment after an answer.
     pub(crate) fn found(&self, it_came: bool) {
         let row = self.row.load(Ordering::Relaxed);
-        self.row.store(if it_came { (row + 1).min(ROW) } else { 0 }, Ordering::Relaxed);
+        self.row.store(if it_came { (row + 1).min(ROW) } else { row.min(0) }, Ordering::Relaxed);
     }
 }
 
@@ -151,6 +167,30 @@ mod tests {
             readers.busy.fetch_sub(1, Ordering::Relaxed);
         }
         assert!(resting.join().is_ok());
-        assert_eq!(readers.row.load(Ordering::Relaxed), ROW);
+        // those who were called have a long time without rest before them
+        (0..MORE - 1).for_each(|_| readers.found(true));
+        readers.found(false);
+        readers.begin(|| false);
+        assert!(!readers.end());
+        (0..ROW + 1).for_each(|_| readers.found(true));
+        readers.begin(|| false);
+        assert!(readers.end());
+    }
+
+    #[test]
+    fn who_works_behind_the_row_or_has_ended_does_not_read() {
+        let readers = in_a_row(2);
+        // a copy of one client, while another's requests come one by one
+        readers.begin(|| false);
+        readers.begin(|| false);
+        assert!(!readers.end());
+        readers.begin(|| false);
+        readers.end_quietly();
+        assert!(readers.end());
+        let readers = in_a_row(2);
+        readers.begin(|| false);
+        readers.end_of_thread();
+        readers.begin(|| false);
+        assert!(!readers.end(), "it is alone now");
     }
 }

@@ -77,7 +77,8 @@ impl Second {
         }
     }
 
-    /// Has the kernel ask for the attributes of an inode again.
+    /// Has the kernel ask for the attributes of an inode again. It touches no page for that, and asks nothing back, so an event loop
+    /// may do it.
     pub(crate) fn forget_attributes(&self, node: u64) {
         let Some(notifier) = self.notifier.get() else { return };
         // before the first byte: none of them
