@@ -103,6 +103,7 @@ pub fn mount(
     let sync_always = options.kernel_options.iter().any(|option| option == "sync");
     let opens = Opens::new(primary.clone(), options.passthrough)?;
     let place = options.mountpoint.canonicalize().unwrap_or_else(|_| options.mountpoint.clone());
+    reelfs_volume::keep_large_buffers_apart();
     let awake = Awake::new();
     let linger = Arc::new(Linger::new(awake.clone(), options.threads));
     let adapter = Adapter {

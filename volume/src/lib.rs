@@ -27,4 +27,5 @@ pub use primary::{
 };
 pub use replica::{Found, Recalled};
 pub use stat::Stat;
+pub use sys::keep_large_buffers_apart;
 pub use volume::{Side, Volume};

@@ -78,3 +78,19 @@ pub fn file_system_uuid(file: impl AsFd) -> Option<[u8; 16]> {
 fn last_error() -> Errno {
     Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
 }
+
+/// Keeps the allocator from giving large buffers out of memory that it has used before. glibc does once one was freed, as that is in
+/// which a mount shakes hands with the kernel, and then writes zeros to all of it: 16 MiB for each thread that reads requests, or
+/// not, by chance. Elsewhere this does nothing.
+pub fn keep_large_buffers_apart() {
+    #[cfg(target_env = "gnu")]
+    {
+        // more than any read or write, less than a buffer of fuser's; what is kept for smaller ones stays what it would be
+        const APART: libc::c_int = 8 << 20;
+        for (option, value) in [(libc::M_MMAP_THRESHOLD, APART), (libc::M_TRIM_THRESHOLD, 4 * APART)] {
+            // SAFETY: mallopt(3) takes two numbers, and may be called at any time.
+            let is_set = unsafe { libc::mallopt(option, value) } == 1;
+            tracing::debug!(is_set, option, value, "the allocator");
+        }
+    }
+}
