@@ -61,9 +61,10 @@ impl Readers {
     pub(crate) fn end(&self) -> bool {
         self.answered.fetch_add(1, Ordering::Relaxed);
         let may_rest = self.row.load(Ordering::Relaxed) >= ROW;
+        let threads = self.threads.load(Ordering::Relaxed);
         let without = |busy: u32| {
             let left = busy - 1;
-            let reading = self.threads.load(Ordering::Relaxed).saturating_sub(1 + left % RESTING + left / RESTING);
+            let reading = threads.saturating_sub(1 + left % RESTING + left / RESTING);
             if may_rest && reading > 0 { left + RESTING } else { left }
         };
         let before = self.busy.fetch_update(Ordering::AcqRel, Ordering::Acquire, |busy| Some(without(busy)));
