@@ -48,6 +48,13 @@ struct Site {
 }
 
 impl Site {
+    fn new() -> Site {
+        let sandbox = Sandbox::in_memory();
+        Jvol::create(&sandbox.path("test.jvol"), 64 << 20, Uuid::from_u128(7), &mut |_, _| {}).unwrap();
+        let pvol = sandbox.directory("pvol");
+        Site { sandbox, pvol }
+    }
+
     fn open(&self, session: Option<Session>) -> Opened {
         let options = OpenOptions {
             root: File::open(&self.pvol).unwrap().into(),
@@ -92,10 +99,7 @@ fn is_told_after(failing: &'static [Label], is_suspended: bool) {
     if !tools::holds(tools::root(), "root, for owners") {
         return;
     }
-    let sandbox = Sandbox::in_memory();
-    Jvol::create(&sandbox.path("test.jvol"), 64 << 20, Uuid::from_u128(7), &mut |_, _| {}).unwrap();
-    let pvol = sandbox.directory("pvol");
-    let site = Site { sandbox, pvol };
+    let site = Site::new();
     let opened = site.open(None);
     let (primary, root) = (&opened.primary, opened.primary.root());
     let id = primary.create(&ROOT, root, "a".as_ref(), 0o644, 0).unwrap().id;
@@ -140,10 +144,7 @@ fn while_suspended_however_many() {
     if !tools::holds(tools::root(), "root, for owners") {
         return;
     }
-    let sandbox = Sandbox::in_memory();
-    Jvol::create(&sandbox.path("test.jvol"), 64 << 20, Uuid::from_u128(7), &mut |_, _| {}).unwrap();
-    let pvol = sandbox.directory("pvol");
-    let site = Site { sandbox, pvol };
+    let site = Site::new();
     let primary = site.open(None).primary;
     primary.suspend(Reason::User).unwrap();
     let (ended, wait) = std::sync::mpsc::channel();
