@@ -3,8 +3,9 @@
 //! It keeps names and sizes in memory and forgets what is written. Its requests are as few, and its threads linger, as those of the
 //! mount. `REELFS_FLOOR="target/release/examples/floor {source} {point}" cargo bench --bench mount` measures it beside a
 //! peer and reelfs; no file system that is told of each change by a request can be faster. With `--keep` before the two it
-//! writes what it is given into files without names in the source, syncs them when it is told to, and nothing else: what a daemon
-//! costs that writes.
+//! writes what it is given into a file of the source for each, syncs it when it is told to, removes it, and nothing else: what a daemon
+//! costs that writes. With `--twice` it writes everything a second time, one behind the other into one file of 256 MiB that is there
+//! already, and a sync is one of that file: what any journal costs that has no checksums, no order and no recovery.
 
 #[path = "../src/awake.rs"]
 #[expect(dead_code, reason = "it ends with its process")]
@@ -23,8 +24,9 @@ use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use awake::Awake;
@@ -76,6 +78,11 @@ impl Nodes {
         Some(made)
     }
 
+    fn take(&mut self, parent: u64, name: &OsStr) -> Option<(u64, Node)> {
+        let child = self.nodes.get_mut(&parent)?.names.remove(name)?;
+        Some((child, self.nodes.remove(&child)?))
+    }
+
     fn find(&self, parent: u64, name: &OsStr) -> Option<FileAttr> {
         let child = self.nodes.get(&parent)?.names.get(name)?;
         self.nodes.get(child).map(|node| node.attributes)
@@ -102,31 +109,65 @@ fn attributes(ino: u64, kind: FileType, mode: u32, (uid, gid): (u32, u32)) -> Fi
     }
 }
 
+/// Where everything is written a second time.
+struct Second {
+    file: File,
+    end: AtomicU64,
+}
+
+const SECOND: u64 = 256 << 20;
+
+impl Second {
+    fn new(source: &Path) -> io::Result<Second> {
+        let file = File::create(source.join("second"))?;
+        let zeros = vec![0; 1 << 20];
+        (0..SECOND >> 20).try_for_each(|piece| file.write_all_at(&zeros, piece << 20))?;
+        file.sync_all()?;
+        Ok(Second { file, end: AtomicU64::new(0) })
+    }
+
+    fn write(&self, data: &[u8]) -> io::Result<()> {
+        let begin = self.end.fetch_add(data.len() as u64, Ordering::Relaxed) % SECOND;
+        let first = usize::try_from(SECOND - begin).unwrap_or(usize::MAX).min(data.len());
+        self.file.write_all_at(&data[..first], begin)?;
+        self.file.write_all_at(&data[first..], 0)
+    }
+}
+
 struct Floor {
     nodes: Mutex<Nodes>,
     /// Where what is written goes.
     kept: Option<PathBuf>,
+    second: Option<Second>,
     linger: Arc<Linger>,
 }
 
 impl Floor {
-    /// A file that has no name any more.
+    fn path(&self, ino: u64) -> Option<PathBuf> {
+        Some(self.kept.as_ref()?.join(format!("floor-{ino}")))
+    }
+
     fn content(&self, ino: u64) -> io::Result<Option<Arc<File>>> {
-        let Some(kept) = &self.kept else { return Ok(None) };
-        let path = kept.join(format!("floor-{ino}"));
-        let file = File::options().read(true).write(true).create_new(true).open(&path)?;
-        fs::remove_file(path)?;
-        Ok(Some(Arc::new(file)))
+        let Some(path) = self.path(ino) else { return Ok(None) };
+        Ok(Some(Arc::new(File::options().read(true).write(true).create_new(true).open(path)?)))
+    }
+
+    fn write_both(&self, content: Option<&File>, data: &[u8], offset: u64) -> io::Result<()> {
+        self.second.as_ref().map_or(Ok(()), |second| second.write(data))?;
+        content.map_or(Ok(()), |content| content.write_all_at(data, offset))
+    }
+
+    fn sync(&self, content: Option<&File>) -> io::Result<()> {
+        self.second.as_ref().map(|second| &second.file).or(content).map_or(Ok(()), File::sync_data)
     }
 
     fn remove(&self, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let nodes = &mut *self.nodes.lock();
-        match nodes.nodes.get_mut(&parent.0).and_then(|node| node.names.remove(name)) {
-            Some(child) => {
-                nodes.nodes.remove(&child);
-                reply.ok();
-            }
-            None => reply.error(KernelErrno::ENOENT),
+        let child = self.nodes.lock().take(parent.0, name);
+        let Some((child, node)) = child else { return reply.error(KernelErrno::ENOENT) };
+        let path = if node.content.is_some() { self.path(child) } else { None };
+        match path.map_or(Ok(()), fs::remove_file) {
+            Ok(()) => reply.ok(),
+            Err(_) => reply.error(KernelErrno::EIO),
         }
     }
 
@@ -267,16 +308,16 @@ impl Filesystem for Floor {
             node.attributes.size = node.attributes.size.max(offset + data.len() as u64);
             node.content.clone()
         });
-        if content.is_some_and(|content| content.write_all_at(data, offset).is_err()) {
-            return reply.error(KernelErrno::EIO);
+        match self.write_both(content.as_deref(), data, offset) {
+            Ok(()) => reply.written(u32::try_from(data.len()).unwrap_or(0)),
+            Err(_) => reply.error(KernelErrno::EIO),
         }
-        reply.written(u32::try_from(data.len()).unwrap_or(0));
     }
 
     fn fsync(&self, _request: &Request, ino: INodeNo, _handle: FileHandle, _data_only: bool, reply: ReplyEmpty) {
         let _next = self.linger.after();
         let content = self.nodes.lock().nodes.get(&ino.0).and_then(|node| node.content.clone());
-        match content.map_or(Ok(()), |content| content.sync_data()) {
+        match self.sync(content.as_deref()) {
             Ok(()) => reply.ok(),
             Err(_) => reply.error(KernelErrno::EIO),
         }
@@ -329,13 +370,14 @@ impl Filesystem for Floor {
 
 fn main() -> io::Result<()> {
     let words: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
-    let (keep, words) = match words.split_first() {
-        Some((word, rest)) if word.as_os_str() == "--keep" => (true, rest),
-        _ => (false, words.as_slice()),
+    let (keep, twice, words) = match words.split_first() {
+        Some((word, rest)) if word.as_os_str() == "--keep" => (true, false, rest),
+        Some((word, rest)) if word.as_os_str() == "--twice" => (true, true, rest),
+        _ => (false, false, words.as_slice()),
     };
     let [source, point] = words else {
         return Err(io::Error::other(
-            "floor [--keep] SOURCE MOUNTPOINT, as a file system that passes through; without --keep the source is not looked at",
+            "floor [--keep|--twice] SOURCE MOUNTPOINT, as a file system that passes through; without a word the source is not looked at",
         ));
     };
     let awake = Awake::new();
@@ -351,7 +393,8 @@ fn main() -> io::Result<()> {
     config.clone_fd = true;
     config.mount_options = vec![MountOption::FSName("floor".to_owned()), MountOption::DefaultPermissions];
     let kept = keep.then(|| source.clone());
-    let floor = Floor { nodes: Mutex::new(nodes), kept, linger: linger.clone() };
+    let second = if twice { Some(Second::new(source)?) } else { None };
+    let floor = Floor { nodes: Mutex::new(nodes), kept, second, linger: linger.clone() };
     let session = Session::new(floor, point, &config)?;
     linger.watch(session.as_fd());
     session.run()
