@@ -9,7 +9,7 @@ use std::fs::{self, File};
 use std::path::Path;
 use std::sync::Arc;
 
-use reelfs_journal::{Digest, Epoch, Jvol, NodeKind, SystemClock};
+use reelfs_journal::{Change, Digest, Epoch, Jvol, NodeKind, Record, SystemClock};
 use reelfs_volume::{OnFull, OpenOptions, Opened, Primary, Requester, Session, SetAttr};
 use rustix::io::Errno;
 use support::{Sandbox, wait};
@@ -187,4 +187,59 @@ fn who_writes_on_while_the_journal_is_freed_waits_for_no_disk() {
     assert_eq!(write(used), Err(Errno::INPROGRESS));
     primary.warm().unwrap();
     assert_eq!(write(used), Ok(4096));
+}
+
+/// Records that say what is active, each decoded as every reader of a journal or tape does.
+fn named(primary: &Primary) -> Vec<usize> {
+    let pointers = primary.jvol().pointers();
+    let mut reader = primary.jvol().read(pointers.out, pointers.next.previous()).unwrap();
+    let mut named = Vec::new();
+    while let Some(record) = reader.next() {
+        let (control, data) = record.unwrap();
+        if let Change::Active { entries } = Record::decode(control, data).unwrap().change {
+            named.push(entries.len());
+        }
+    }
+    named
+}
+
+#[test]
+fn the_end_of_the_longest_file_can_be_named() {
+    let sandbox = Sandbox::new();
+    fs::write(sandbox.directory("pvol").join("old"), "a line\n").unwrap();
+    let opened = start(&sandbox, None);
+    let (primary, end) = (&opened.primary, i64::MAX.cast_unsigned());
+    let ino = primary.lookup(primary.root(), "old".as_ref()).unwrap().id.ino;
+    // some file systems have files as long as that
+    let refused = |result: Result<(), Errno>| assert!(matches!(result, Ok(()) | Err(Errno::FBIG)), "{result:?}");
+    let set = |size| primary.set_attr(&WHO, ino, SetAttr { size: Some(size), ..SetAttr::default() }).map(drop);
+    for size in [end, end - 1, end - 65_536] {
+        refused(set(size));
+    }
+    assert_eq!(set(end + 1), Err(Errno::FBIG));
+    for offset in [end - 1, end - 65_536, end - 65_537] {
+        refused(primary.write(&WHO, ino, offset, b"x", false).map(drop));
+    }
+    assert!(!named(primary).is_empty());
+}
+
+#[test]
+fn thousands_that_wait_for_the_disk_are_named_each_once() {
+    let sandbox = Sandbox::in_memory();
+    let pvol = sandbox.directory("pvol");
+    File::create(pvol.join("large")).and_then(|file| file.set_len(1 << 40)).unwrap();
+    let opened = start(&sandbox, None);
+    let primary = &opened.primary;
+    primary.let_cold_changes_park();
+    let ino = primary.lookup(primary.root(), "large".as_ref()).unwrap().id.ino;
+    let most = reelfs_journal::ACTIVE_MAX as u64;
+    let write_all =
+        |each| (0..=most).map(|turn| primary.write(&WHO, ino, turn * 65_536 * each, b"x", false)).collect::<Vec<_>>();
+    assert!(write_all(0).iter().all(|written| *written == Err(Errno::INPROGRESS)));
+    primary.warm().unwrap();
+    assert!(named(primary).iter().sum::<usize>() < 10, "one range was asked for: {:?}", named(primary));
+    assert!(write_all(1_000).iter().skip(1).all(|written| *written == Err(Errno::INPROGRESS)));
+    primary.warm().unwrap();
+    assert!(named(primary).iter().sum::<usize>() as u64 > most && named(primary).iter().all(|len| *len as u64 <= most));
+    assert!(write_all(1_000).iter().all(|written| *written == Ok(1)));
 }

@@ -5,6 +5,8 @@ use crate::bytes::{Reader, Writer};
 
 /// Bytes of a unit in which [`Active::Bytes`] counts (64 KiB).
 pub const ACTIVE_UNIT: u64 = 64 << 10;
+/// The unit behind the last one: no file is longer than 2^63 bytes.
+pub const ACTIVE_END: u64 = (1 << 63) / ACTIVE_UNIT;
 /// Most entries that one record has.
 pub const ACTIVE_MAX: usize = 4096;
 
@@ -73,8 +75,7 @@ pub(crate) fn decode(reader: &mut Reader<'_>) -> Result<Vec<Active>, RecordError
             ATTRIBUTES => Active::Attributes { object: ino },
             BYTES => {
                 let (first, units) = (reader.u64("first unit")?, reader.u64("units")?);
-                let end = first.checked_add(units).and_then(|end| end.checked_mul(ACTIVE_UNIT));
-                if units == 0 || end.is_none_or(|end| i64::try_from(end).is_err()) {
+                if units == 0 || first.checked_add(units).is_none_or(|end| end > ACTIVE_END) {
                     return Err(RecordError::Range("units"));
                 }
                 Active::Bytes { file: ino, first, units }

@@ -28,7 +28,7 @@ mod seal;
 mod tags;
 mod time;
 
-pub use active::{ACTIVE_MAX, ACTIVE_UNIT, Active};
+pub use active::{ACTIVE_END, ACTIVE_MAX, ACTIVE_UNIT, Active};
 pub use amends::Amends;
 pub use change::{AmendOutcome, Change, RENAME_EXCHANGE, RENAME_NOREPLACE};
 pub use clock::{Clock, ClockReading, ClockTurn, HybridClock, ManualClock, SystemClock};

@@ -4,7 +4,7 @@ use super::drain::Ends;
 use super::geometry::JvolGeometry;
 use super::ring::{Place, Ring};
 use super::{Jvol, Tail};
-use crate::{Clock, DATA_MAX, EncodedRecord, FLAG_MORE, JournalError, RECORD_DATA_MAX, Seq, Timestamp};
+use crate::{Clock, DATA_MAX, EncodedRecord, FLAG_MORE, JournalError, RECORD_DATA_MAX, Record, Seq, Timestamp};
 
 static PADDING: [u8; 8] = [0; 8];
 
@@ -70,6 +70,7 @@ impl Jvol {
 
         let first = tail.next;
         tail.tick(clock, records.len(), |index, time| records[index].stamp(Seq(first + index as u64), time));
+        debug_assert!(records.iter().all(is_decodable), "what no reader takes must not be appended");
         self.note_clock(&tail);
         let appended = Appended { first: Seq(first), last: Seq(first + count).previous(), time: tail.last_time };
         if records.is_empty() {
@@ -159,6 +160,10 @@ fn padding(record: &EncodedRecord<'_>) -> &'static [u8] {
 /// Whether a reader would take the record; a longer one would stand in the journal like damage.
 fn is_readable(record: &EncodedRecord<'_>) -> bool {
     record.data_len() <= RECORD_DATA_MAX && record.data()[1].len() <= DATA_MAX
+}
+
+fn is_decodable(record: &EncodedRecord<'_>) -> bool {
+    Record::decode(record.control(), &record.data().concat()).is_ok()
 }
 
 /// Bytes of the data area that a record takes.

@@ -4,11 +4,13 @@
 //! [`Change::Active`] names what changes. Then it is "hot", and may be changed before the records of its changes are durable. What
 //! was created in the window needs no entry: the names of its directory have one, and its birth time tells.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
-use reelfs_journal::{ACTIVE_UNIT, Active, Change, DATA_MAX, FileId, JournalError, Reserve, Seq, Timestamp};
+use reelfs_journal::{
+    ACTIVE_END, ACTIVE_MAX, ACTIVE_UNIT, Active, Change, DATA_MAX, FileId, JournalError, Reserve, Seq, Timestamp,
+};
 use rustix::io::{Errno, Result};
 
 use super::foresight::RECORDS;
@@ -243,8 +245,7 @@ impl Activity {
         hot.stretches.entry(file).or_default().note_size(size.max(to));
         let (kept, times) = hot.stretches.get(&file).map_or((0, 0), |known| (known.of.len(), known.times));
         if kept >= STRETCHES_MAX {
-            let all = i64::MAX.cast_unsigned() / ACTIVE_UNIT;
-            return Active::Bytes { file, first: 0, units: all };
+            return Active::Bytes { file, first: 0, units: ACTIVE_END };
         }
         let bytes_of = |first: u64, end: u64| {
             (end * ACTIVE_UNIT).min(size.max(to)).saturating_sub(first * ACTIVE_UNIT) // the file ends somewhere
@@ -375,7 +376,8 @@ impl Primary {
         if self.is_suspended() {
             return Ok(());
         }
-        needs.retain(|need| !self.activity.is_hot(need));
+        let mut seen = HashSet::with_capacity(needs.len());
+        needs.retain(|need| seen.insert(*need) && !self.activity.is_hot(need));
         if needs.is_empty() && self.activity.is_late(self.clock().read().wall) {
             return Ok(());
         }
@@ -461,15 +463,25 @@ impl Primary {
     /// Says durably what is about to change, and what may change soon.
     fn activate(&self, needs: &[Need]) -> Result<()> {
         let entries = self.foresee(needs);
-        let active = Change::Active { entries };
-        let seq = self.journal(None, &Requester::reelfs(), std::slice::from_ref(&active), Reserve::Keep)?.last;
-        self.jvol().sync(seq).map_err(|error| match error {
+        // without any it says from when on there is something durable
+        let parts =
+            if entries.is_empty() { vec![Vec::new()] } else { entries.chunks(ACTIVE_MAX).map(Vec::from).collect() };
+        let mut named = Vec::with_capacity(parts.len());
+        for entries in parts {
+            let active = Change::Active { entries };
+            let seq = self.journal(None, &Requester::reelfs(), std::slice::from_ref(&active), Reserve::Keep)?.last;
+            named.push((seq, active));
+        }
+        let last = named.last().map_or(Seq::ZERO, |(seq, _)| *seq);
+        self.jvol().sync(last).map_err(|error| match error {
             // as when there is no room: whoever tries again finds the volume suspended
             JournalError::Lost(_) => Errno::AGAIN,
             _ => Errno::IO,
         })?;
-        if let Change::Active { entries } = &active {
-            self.activity.took(seq, entries, self.clock().read().wall);
+        for (seq, active) in &named {
+            if let Change::Active { entries } = active {
+                self.activity.took(*seq, entries, self.clock().read().wall);
+            }
         }
         Ok(())
     }

@@ -67,6 +67,9 @@ impl Primary {
     /// # Errors
     /// What the file system says; `EAGAIN` when the journal has no room now.
     pub fn set_attr(&self, who: &Requester, ino: u64, asked: SetAttr) -> Result<Stat> {
+        if asked.size.is_some_and(|size| i64::try_from(size).is_err()) {
+            return Err(Errno::FBIG);
+        }
         let _admitted = self.admit(0)?;
         let _names = self.names.read();
         let node = self.node(ino)?;
