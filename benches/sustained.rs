@@ -177,7 +177,9 @@ fn read_on(source: &mut JournalSource, consumer: &mut Consumer, is_over: &Atomic
             continue;
         };
         let (at, end) = (consumer.position(), reelfs_journal::Timestamp(i64::MAX));
-        let outline = stretch.outline(at, Stands::Outside, stretch.last, end).expect("records");
+        let outline = stretch
+            .outline(at, Stands::Outside, (stretch.last, end), &reelfs_journal::Amended::default())
+            .expect("records");
         if let Some(cut) = outline.cuts.last() {
             (consumer.pointers, consumer.digest) = (Pointers::at(cut.position.seq), cut.position.digest);
             report.send(consumer.clone()).expect("somebody reports");

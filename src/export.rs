@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use reelfs_archive::{
     Catalog, CatalogTape, Depth, Label, Previous, SealedTape, TapeKind, TapeName, UpdateWriter, WriteOptions,
 };
-use reelfs_journal::{Change, Epoch, MarkerKind, Position, Record, Seal, Seq, Timestamp, VolumeIndex, disk};
+use reelfs_journal::{Amended, Change, Epoch, MarkerKind, Position, Record, Seal, Seq, Timestamp, VolumeIndex, disk};
 use reelfs_transport::directory::{DirectoryShelf, ShelfError};
 use serde::Serialize;
 
@@ -293,7 +293,7 @@ fn plan(group: &OpenGroup, first: Seq, last: Seq) -> Result<Vec<Stretch>> {
     let jvol = group.journal().jvol();
     let most = TAPE_BYTES.min(jvol.geometry().data_size / JOURNAL_PART);
     let mut epoch = group.file().epoch;
-    let mut together: Vec<(Seq, Seq)> = Vec::new();
+    let mut amended = Amended::default();
     let mut epochs: Vec<(Seq, Epoch)> = Vec::new();
     let mut sizes: Vec<(Timestamp, u64, bool)> = Vec::new();
     if first > last {
@@ -306,13 +306,15 @@ fn plan(group: &OpenGroup, first: Seq, last: Seq) -> Result<Vec<Stretch>> {
         let broken = |error| Error::failed("read the journal").because(error);
         let length = control.len() + Record::data_len(control).map_err(broken)?;
         sizes.push((time, length as u64, Record::has_more(control)));
-        if Record::is_marker_or_amendment(control) {
+        if let Some(earlier) = Record::peek_amended(control) {
+            amended.note(earlier, seq);
+        }
+        if Record::is_marker(control) {
             let mut reader = jvol.read(seq, seq)?;
             let Some((control, data)) = reader.next().transpose()? else { continue };
-            match Record::decode(control, data).map_err(broken)?.change {
-                Change::Amend { amended, .. } => together.push((amended, seq)),
-                Change::Marker { kind: MarkerKind::EpochStart, epoch, .. } => epochs.push((seq, epoch)),
-                _ => {}
+            let change = Record::decode(control, data).map_err(broken)?.change;
+            if let Change::Marker { kind: MarkerKind::EpochStart, epoch, .. } = change {
+                epochs.push((seq, epoch));
             }
         }
     }
@@ -320,12 +322,12 @@ fn plan(group: &OpenGroup, first: Seq, last: Seq) -> Result<Vec<Stretch>> {
         // the tapes may have ended just before it
         epoch = if *at == first { *begun } else { Epoch(begun.0.saturating_sub(1)) };
     }
-    let (mut stretches, mut begin, mut bytes) = (Vec::new(), first, 0);
+    let (mut stretches, mut begin, mut bytes, mut seams) = (Vec::new(), first, 0, amended.seams());
     for (index, (_, size, more)) in sizes.iter().enumerate() {
         let seq = Seq(first.0 + index as u64);
         bytes += size;
         let next_epoch = epochs.iter().find(|(at, _)| *at == seq.next()).map(|(_, epoch)| *epoch);
-        let may_cut = !more && !together.iter().any(|(amended, by)| *amended <= seq && seq < *by);
+        let may_cut = seams.is_behind(seq) && !more;
         if seq == last || next_epoch.is_some() || (may_cut && bytes >= most) {
             let at = usize::try_from(begin.0 - first.0).unwrap_or(0);
             stretches.push(Stretch { epoch, first: begin, last: seq, first_time: sizes[at].0 });

@@ -25,6 +25,7 @@ mod name;
 mod node;
 mod record;
 mod seal;
+mod seams;
 mod tags;
 mod time;
 
@@ -45,5 +46,6 @@ pub use name::{Name, NameError};
 pub use node::{Attributes, NodeKind, Xattr};
 pub use record::{CONTROL_LEN, DATA_MAX, EncodedRecord, FLAG_MORE, RECORD_DATA_MAX, Record};
 pub use seal::Seal;
+pub use seams::{Amended, Seams};
 pub use tags::{TAG_TEXT_MAX, TAGS_MAX, Tags, TagsError};
 pub use time::{FileTime, Timestamp};

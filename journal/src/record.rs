@@ -29,6 +29,7 @@ const OFFSET_VOLUME: usize = 2;
 const OFFSET_CHECKSUM: usize = 4;
 const OFFSET_SEQ: usize = 8;
 const OFFSET_TIME: usize = 16;
+const OFFSET_OFFSET: usize = 40;
 
 /// A change, numbered, with its two times and its requester.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -174,6 +175,14 @@ impl Record<'_> {
     #[must_use]
     pub fn is_marker_or_amendment(control: &[u8; CONTROL_LEN]) -> bool {
         matches!(control[0], kind::MARKER | kind::AMEND)
+    }
+
+    /// The record that control data of an amendment names; not checked against the checksum, which needs the data.
+    #[must_use]
+    pub fn peek_amended(control: &[u8; CONTROL_LEN]) -> Option<Seq> {
+        let mut offset = [0; 8];
+        offset.copy_from_slice(&control[OFFSET_OFFSET..OFFSET_OFFSET + 8]);
+        (control[0] == kind::AMEND).then_some(Seq(u64::from_le_bytes(offset)))
     }
 
     /// Whether control data is that of a change of a volume, and not of something said about it.

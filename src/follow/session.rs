@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
-use reelfs_journal::{Change, FileId, HybridClock, Name, Position, Seq, Timestamp};
+use reelfs_journal::{Amended, Change, FileId, HybridClock, Name, Position, Seq, Timestamp};
 use reelfs_volume::{Places, Recalled, Stat, Volume};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -99,7 +99,7 @@ impl Redo {
                 .hint("the replica is no state that the primary had until they are there again")
         };
         let stretch = source.next(&replica.at)?.filter(|stretch| stretch.last >= to).ok_or_else(gone)?;
-        let outline = stretch.outline(replica.at, replica.stands, to, Timestamp(i64::MAX))?;
+        let outline = stretch.outline(replica.at, replica.stands, (to, Timestamp(i64::MAX)), &Amended::default())?;
         let cut = outline.cuts.last().copied().filter(|cut| cut.position.seq == to).ok_or_else(gone)?;
         let (mut places, mut touched) = (Places::default(), Touched::default());
         stretch.records((replica.at.seq.next(), to), &outline.amends, &mut |_, change| {
@@ -187,6 +187,9 @@ pub(super) struct Session<'o> {
     is_new: bool,
     /// The time, where the source does not know it: a step of the wall clock brings nothing forward and holds nothing back.
     believed: HybridClock,
+    /// What is amended in what was seen, up to `looked`, while only a part of that is applied.
+    amended: Amended,
+    looked: Seq,
 }
 
 impl<'o> Session<'o> {
@@ -220,7 +223,20 @@ impl<'o> Session<'o> {
         let player = Player::new(volume, opened.scratch.clone(), stage);
         let latest = replica.at.seq;
         let believed = HybridClock::new(options.clock.read(), replica.time);
-        let mut session = Session { beside, replica, volume, objects, player, options, latest, is_new: true, believed };
+        let (amended, looked) = (Amended::default(), latest);
+        let mut session = Session {
+            beside,
+            replica,
+            volume,
+            objects,
+            player,
+            options,
+            latest,
+            is_new: true,
+            believed,
+            amended,
+            looked,
+        };
         if let Some(redo) = &opened.redo {
             session.checkpoint(&redo.cut, &Touched { files: redo.touched.files.clone(), bracket: true })?;
         }
@@ -241,7 +257,12 @@ impl<'o> Session<'o> {
         let believed = self.believed.tick(self.options.clock.read());
         let now = stretch.now.unwrap_or(believed);
         let until = self.options.delay.map_or(Timestamp(i64::MAX), |delay| before(now, delay));
-        let outline = stretch.outline(self.replica.at, self.replica.stands, stretch.last, until)?;
+        if self.options.delay.is_some() {
+            // what it stops before for its time may say what a record really did that it does not stop before
+            stretch.note_amended(self.looked.max(self.replica.at.seq).next(), &mut self.amended)?;
+            self.looked = stretch.last;
+        }
+        let outline = stretch.outline(self.replica.at, self.replica.stands, (stretch.last, until), &self.amended)?;
         for cut in &outline.cuts {
             if self.options.stop.load(std::sync::atomic::Ordering::Relaxed) {
                 return Ok(true);
@@ -291,6 +312,7 @@ impl<'o> Session<'o> {
         self.replica.stamp = Some(self.volume.stamp().map_err(fail)?);
         (self.replica.at, self.replica.time, self.replica.stands) = (cut.position, cut.time, cut.stands);
         self.replica.applying = None;
+        self.amended.forget(cut.position.seq);
         self.beside.store(&self.replica)?;
         self.objects.clean();
         Ok(())

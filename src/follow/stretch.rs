@@ -2,8 +2,8 @@
 
 use reelfs_archive::VerifiedTape;
 use reelfs_journal::{
-    Amends, CONTROL_LEN, Change, Digest, Epoch, Jvol, MarkerKind, Position, Record, RecordError, Seq, Timestamp,
-    VolumeIndex,
+    Amended, Amends, CONTROL_LEN, Change, Digest, Epoch, Jvol, MarkerKind, Position, Record, RecordError, Seams, Seq,
+    Timestamp, VolumeIndex,
 };
 
 use super::replica::Stands;
@@ -114,17 +114,50 @@ impl Stretch {
         })
     }
 
-    /// Reads it through from after `at` to `to`, and no further than the first record that is later than `until`.
+    /// Notes which records from `from` on an amendment in it speaks of: what somebody must know who does not read all of it.
     ///
     /// # Errors
     /// It does not read back (19).
-    pub fn outline(&self, at: Position, stands: Stands, to: Seq, until: Timestamp) -> Result<Outline> {
+    pub fn note_amended(&self, from: Seq, amended: &mut Amended) -> Result<()> {
+        let mut note = |control: &[u8; CONTROL_LEN]| {
+            if let Some(earlier) = Record::peek_amended(control) {
+                amended.note(earlier, Record::peek(control).0);
+            }
+        };
+        match &self.held {
+            _ if from > self.last => {}
+            Held::Journal(jvol) => {
+                let mut controls = jvol.controls(from, self.last)?;
+                while let Some(control) = controls.next() {
+                    note(control?);
+                }
+            }
+            Held::Tape(..) => self.visit((from, self.last), &mut |control, _| {
+                note(control);
+                Ok(true)
+            })?,
+        }
+        Ok(())
+    }
+
+    /// Reads it through from after `at` to `to`, and no further than the first record that is later than `until`; what is amended
+    /// behind that is in `amended`.
+    ///
+    /// # Errors
+    /// It does not read back (19).
+    pub fn outline(
+        &self,
+        at: Position,
+        stands: Stands,
+        (to, until): (Seq, Timestamp),
+        amended: &Amended,
+    ) -> Result<Outline> {
         let mut outline = Outline::default();
         if at.seq >= to {
             return Ok(outline);
         }
-        let (digest, epoch, volume) = (at.digest, at.epoch, self.volume);
-        let mut scan = Scan { digest, epoch, volume, stands, listing: false, size: (0, 0), kept: (0, 0) };
+        let (digest, epoch, volume, seams) = (at.digest, at.epoch, self.volume, amended.seams());
+        let mut scan = Scan { digest, epoch, volume, stands, listing: false, seams, size: (0, 0), kept: (0, 0) };
         self.visit((at.seq.next(), to), &mut |control, data| {
             let record = self.decode(control, data)?;
             if record.time > until {
@@ -146,7 +179,7 @@ impl Stretch {
 }
 
 /// While a stretch is read through.
-struct Scan {
+struct Scan<'a> {
     digest: Digest,
     epoch: Epoch,
     /// Its brackets count, and nobody else's.
@@ -154,13 +187,15 @@ struct Scan {
     stands: Stands,
     /// Names of a bracket are being told, and are made true together.
     listing: bool,
+    /// Where no amendment that is known of beforehand looks back over.
+    seams: Seams<'a>,
     /// Bytes and records so far.
     size: (u64, u64),
     /// The same at the last place to stop but one.
     kept: (u64, u64),
 }
 
-impl Scan {
+impl Scan<'_> {
     fn record(&mut self, record: &Record<'_>, outline: &mut Outline) {
         outline.amends.note(&record.change);
         match &record.change {
@@ -182,7 +217,7 @@ impl Scan {
                 outline.cuts.pop();
             }
         }
-        if !record.more && !self.listing {
+        if self.seams.is_behind(record.seq) && !record.more && !self.listing {
             self.cut(record, outline);
         }
     }
@@ -204,7 +239,7 @@ impl Scan {
 
 #[cfg(test)]
 mod tests {
-    use reelfs_journal::{FileId, FileTime, Reserve, SystemClock, Tags};
+    use reelfs_journal::{AmendOutcome, FileId, FileTime, Reserve, SystemClock, Tags};
     use uuid::Uuid;
 
     use super::*;
@@ -247,7 +282,7 @@ mod tests {
         let seen = |volume, to: u64| {
             let jvol = Jvol::open(&path, Uuid::nil()).expect("opened");
             let stretch = Stretch { held: Held::Journal(Box::new(jvol)), last: Seq(7), volume, now: None };
-            let outline = stretch.outline(at, Stands::Outside, Seq(to), until).expect("read");
+            let outline = stretch.outline(at, Stands::Outside, (Seq(to), until), &Amended::default()).expect("read");
             let last = *outline.cuts.last().expect("a place to stop");
             let mut seen = Vec::new();
             let visit = &mut |seq: Seq, _: Change<'_>| {
@@ -264,5 +299,39 @@ mod tests {
         let own = seen(OWN, 7);
         assert_eq!((own.0.seq, own.1, own.2), (Seq(5), Stands::BeforeResync, vec![1, 4, 5, 6]));
         assert_eq!(seen(OTHER, 2).0, other.0, "the digest is one of all records");
+    }
+
+    #[test]
+    fn who_stops_for_the_time_stops_before_what_is_amended_later() {
+        let temporary = tempfile::tempdir().expect("temporary directory");
+        let path = temporary.path().join("jvol");
+        Jvol::create(&path, Jvol::SIZE_MIN, Uuid::nil(), &mut |_, _| {}).expect("made");
+        let jvol = Jvol::open(&path, Uuid::nil()).expect("opened");
+        let amend = |amended| Change::Amend { amended: Seq(amended), outcome: AmendOutcome::Void };
+        let mut times = Vec::new();
+        for change in [size(1), size(2), size(3), amend(2), size(4)] {
+            let (seq, time, volume) = (Seq::ZERO, Timestamp(0), OWN);
+            let record = Record { seq, more: false, time, wall: time, uid: 0, pid: 0, volume, change };
+            let appended = jvol.append(&mut [record.encode()], &SystemClock, Reserve::Use, |_, _| {});
+            times.push(appended.expect("appended").time);
+        }
+        let at = Position { epoch: Epoch(1), seq: Seq::ZERO, digest: Digest::default() };
+        let stretch = Stretch { held: Held::Journal(Box::new(jvol)), last: Seq(5), volume: OWN, now: None };
+        let mut amended = Amended::default();
+        stretch.note_amended(Seq(1), &mut amended).expect("read");
+        let stops = |until| {
+            let outline = stretch.outline(at, Stands::Outside, (Seq(5), until), &amended).expect("read");
+            let mut seen = Vec::new();
+            let to = outline.cuts.last().map_or(Seq::ZERO, |cut| cut.position.seq);
+            let visit = &mut |seq: Seq, _: Change<'_>| {
+                seen.push(seq.0);
+                Ok(())
+            };
+            stretch.records((Seq(1), to), &outline.amends, visit).expect("read");
+            (to.0, seen)
+        };
+        assert_eq!([stops(times[0]), stops(times[1]), stops(times[2])], [(1, vec![1]), (1, vec![1]), (1, vec![1])]);
+        assert_eq!(stops(times[3]), (4, vec![1, 3, 4]), "the second came to nothing");
+        assert_eq!(stops(times[4]), (5, vec![1, 3, 4, 5]));
     }
 }
