@@ -269,14 +269,23 @@ impl Pools {
             Ok(_) => {}
             Err(error) => tracing::warn!(%error, "a journal volume cannot go back to its pool"),
         }
-        volume.taken = None;
+        volume.taken = volume.taken.take().filter(|taken| taken.uuid != uuid);
         self.store()
     }
 
-    /// Volumes of groups that are no more: a run was killed between group and pool.
+    /// Volumes of groups that are no more: a run was killed between group and pool. A group whose file cannot be read lives.
     fn take_back_from_the_dead(&mut self) -> Result<()> {
-        let living: Vec<Uuid> =
-            self.state.groups()?.iter().filter_map(|group| Some(GroupFile::load(group).ok()?.uuid)).collect();
+        let mut living = Vec::new();
+        for group in self.state.groups()? {
+            match GroupFile::load(&group) {
+                Ok(file) => living.push(file.uuid),
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => {
+                    tracing::warn!(%error, "no journal volume goes back to its pool while a group cannot be read");
+                    return Ok(());
+                }
+            }
+        }
         let taken = self.pools.iter().flat_map(|pool| &pool.volumes).filter_map(|volume| {
             let uuid = volume.taken.as_ref()?.uuid;
             (!living.contains(&uuid)).then(|| (volume.path.clone(), uuid))

@@ -191,10 +191,11 @@ impl GroupDir {
         self.path.join(format!("{}.jvol", self.name))
     }
 
-    /// The group has been created.
+    /// The group has been created; also when its file cannot be looked at.
     #[must_use]
     pub fn exists(&self) -> bool {
-        self.file().exists()
+        let absent = [io::ErrorKind::NotFound, io::ErrorKind::NotADirectory];
+        self.file().symlink_metadata().map_or_else(|error| !absent.contains(&error.kind()), |_| true)
     }
 
     /// Makes the directory, mode 0700, and what is above it.

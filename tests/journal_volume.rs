@@ -212,6 +212,26 @@ fn a_volume_lost_between_group_and_pool_is_found_again() {
 }
 
 #[test]
+fn a_group_that_cannot_be_read_keeps_its_volume() {
+    let sandbox = Sandbox::new();
+    let (pvol, other, disk) = (sandbox.directory("pvol"), sandbox.directory("other"), sandbox.directory("disk"));
+    sandbox.reelfs(["journal", "pool", "add", "fast", text(&disk), "--size", "16MiB"]).ok();
+    sandbox.reelfs(["group", "create", "docs", "--pvol", text(&pvol), "--pool", "fast"]).ok();
+    let mount = sandbox.mount("docs", "mnt");
+    fs::write(mount.path().join("kept"), "in the journal alone").unwrap();
+    mount.umount();
+    let file = sandbox.state().join("groups/docs/group.json");
+    let whole = fs::read_to_string(&file).unwrap();
+    // as a later program writes it
+    fs::write(&file, whole.replacen("\"schema\": 2", "\"schema\": 99", 1)).unwrap();
+    let create = ["group", "create", "other", "--pvol", text(&other), "--pool", "fast"];
+    sandbox.reelfs(create).refused(22, &["no free journal volume"]);
+    fs::write(&file, whole).unwrap();
+    let log = sandbox.reelfs(["log", "docs"]).ok();
+    assert!(log.stdout.contains("kept"), "{log}");
+}
+
+#[test]
 fn the_journal_is_hidden_unless_it_is_shown() {
     if !tools::holds(tools::root(), "root, to be somebody else") {
         return;

@@ -3,9 +3,9 @@
 //! It keeps names and sizes in memory and forgets what is written. Its requests are as few, and its threads linger, as those of the
 //! mount. `REELFS_FLOOR="target/release/examples/floor {source} {point}" cargo bench --bench mount` measures it beside a
 //! peer and reelfs; no file system that is told of each change by a request can be faster. With `--keep` before the two it
-//! writes what it is given into a file of the source for each, syncs it when it is told to, removes it, and nothing else: what a daemon
-//! costs that writes. With `--twice` it writes everything a second time, one behind the other into one file of 256 MiB that is there
-//! already, and a sync is one of that file: what any journal costs that has no checksums, no order and no recovery.
+//! writes what it is given into a file of the source for each, syncs it when it is told to, removes it, and nothing else: what a
+//! daemon costs that writes. With `--twice` it writes everything a second time, one behind the other into one file of 256 MiB that
+//! is there already, and a sync is one of that file: what any journal costs that has no checksums, no order and no recovery.
 
 #[path = "../src/awake.rs"]
 #[expect(dead_code, reason = "it ends with its process")]
@@ -377,7 +377,7 @@ fn main() -> io::Result<()> {
     };
     let [source, point] = words else {
         return Err(io::Error::other(
-            "floor [--keep|--twice] SOURCE MOUNTPOINT, as a file system that passes through; without a word the source is not looked at",
+            "floor [--keep|--twice] SOURCE MOUNTPOINT, as a file system that passes through; alone it does not look at the source",
         ));
     };
     let awake = Awake::new();

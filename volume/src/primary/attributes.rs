@@ -67,9 +67,6 @@ impl Primary {
     /// # Errors
     /// What the file system says; `EAGAIN` when the journal has no room now.
     pub fn set_attr(&self, who: &Requester, ino: u64, asked: SetAttr) -> Result<Stat> {
-        if asked.size.is_some_and(|size| i64::try_from(size).is_err()) {
-            return Err(Errno::FBIG);
-        }
         let _admitted = self.admit(0)?;
         let _names = self.names.read();
         let node = self.node(ino)?;
@@ -83,11 +80,10 @@ impl Primary {
         let mut changes = Vec::new();
         let mut left = before;
         if let Some(size) = asked.size {
+            i64::try_from(size).map_err(|_| Errno::FBIG)?;
             changes.extend(self.take_privileges(who, &node, &before, who.uid != 0)?);
             for change in &changes {
-                if let Change::SetAttr { attributes, .. } = change {
-                    left.mode = attributes.mode;
-                }
+                left.mode = if let Change::SetAttr { attributes, .. } = change { attributes.mode } else { left.mode };
             }
             left.mtime = now;
             node.state.lock().end_use(|in_use| {
