@@ -401,6 +401,7 @@ fn prune(group: &OpenGroup, dir: Option<&Path>, dry_run: bool) -> Result<Pruned>
         let pruned = retention::prune(&file, &dir, now, dry_run)?;
         all.tapes.extend(pruned.tapes);
         all.kept.extend(pruned.kept);
+        all.damaged.extend(pruned.damaged);
         (all.bytes, all.needed) = (all.bytes + pruned.bytes, all.needed + pruned.needed);
     }
     Ok(all)

@@ -13,7 +13,8 @@ use crate::consumer::{Consumer, Way};
 use crate::error::{Error, Result};
 use crate::export::tape_error;
 use crate::group_file::GroupFile;
-use crate::restore::Deck;
+use crate::points::Base;
+use crate::restore::{Deck, EpochTapes};
 use crate::scope::Scope;
 use crate::settings::Settings;
 
@@ -29,6 +30,9 @@ pub struct Pruned {
     /// Tapes beyond the limits that stay, each with the reason, oldest first.
     #[serde(default)]
     pub kept: Vec<Kept>,
+    /// Base tapes that do not read back, and on which all would stand that stays: what is older is not removed.
+    #[serde(default)]
+    pub damaged: Vec<PathBuf>,
 }
 
 /// A tape that lies beyond the limits and stays.
@@ -80,13 +84,13 @@ pub fn plan(file: &GroupFile, dir: &Path, now: Timestamp) -> Result<Pruned> {
     let deck = Deck::open(&dirs, Some(&Scope::group(file.name.clone())), &mut |_, _| {})?;
     let epoch = oldest.head.label.epoch;
     // another group may have the name
-    let history = deck.epoch(epoch).ok().filter(|_| deck.uuid == file.uuid).map(|(_, history)| history);
-    let Some(history) = history else { return Ok(Pruned::default()) };
+    let known = deck.epoch(epoch).ok().filter(|_| deck.uuid == file.uuid);
+    let Some((at_hand, history)) = known else { return Ok(Pruned::default()) };
     // nothing is let go of when what stays could not be restored: each volume that was there then needs its base
     let last = oldest.head.last();
-    let bases: Option<Vec<Seq>> =
-        history.alive(last).map(|volume| history.base_for(volume, last).map(|base| base.began)).collect();
-    let Some(began) = bases.and_then(|bases| bases.into_iter().min()) else { return Ok(Pruned::default()) };
+    let bases: Option<Vec<&Base>> = history.alive(last).map(|volume| history.base_for(volume, last)).collect();
+    let bases = bases.unwrap_or_default();
+    let Some(began) = bases.iter().map(|base| base.began).min() else { return Ok(Pruned::default()) };
     let is_needed = |tape: &CatalogTape| tape.head.label.epoch >= epoch && end(tape) >= (epoch, began);
     let mut pruned = Pruned::default();
     for tape in tapes.iter().take(within) {
@@ -104,7 +108,26 @@ pub fn plan(file: &GroupFile, dir: &Path, now: Timestamp) -> Result<Pruned> {
             }
         }
     }
+    if !pruned.tapes.is_empty()
+        && let Some((name, error)) = unreadable(&deck, at_hand, &bases)
+    {
+        let why = format!("the base of what would stay, {name}, does not read back: {error}");
+        tracing::warn!("no tape is removed: {why}");
+        pruned.needed += pruned.tapes.len() as u64;
+        pruned.damaged.push(dir.join(name));
+        let spared = pruned.tapes.drain(..).map(|tape| Kept { tape, why: why.clone() });
+        pruned.kept.splice(0..0, spared);
+        pruned.bytes = 0;
+    }
     Ok(pruned)
+}
+
+/// The first of these bases whose tape, read whole, is not what was written: update tapes are read whenever a deck is opened.
+fn unreadable(deck: &Deck, at_hand: &EpochTapes, bases: &[&Base]) -> Option<(String, Error)> {
+    let tapes = bases.iter().filter_map(|base| {
+        at_hand.bases.iter().find(|tape| base.tape.as_ref().is_some_and(|name| tape.name() == *name))
+    });
+    tapes.map(|tape| (tape, deck.verified(tape, &mut |_| {}))).find_map(|(tape, read)| Some((tape.name(), read.err()?)))
 }
 
 /// How many of the oldest tapes lie beyond a limit.

@@ -206,6 +206,42 @@ fn a_tape_that_a_site_or_a_replica_has_not_applied_stays() {
 }
 
 #[test]
+fn nothing_goes_for_a_base_that_does_not_read_back() {
+    let site = Site::new(&[]);
+    let tape = |name: &str| {
+        fs::write(site.pvol.join(name), vec![1; 50_000]).unwrap();
+        site.sandbox.mark("auto", name);
+        site.sandbox.export("auto", &site.tapes);
+    };
+    fs::write(site.pvol.join("large"), support::Random::new("base", 0).bytes(300_000)).unwrap();
+    tape("one");
+    let before: Vec<_> = site.sandbox.tapes(&site.tapes);
+    site.sandbox.base("auto", &site.tapes);
+    let is_new_base =
+        |tape: &PathBuf| !before.contains(tape) && tape.to_str().is_some_and(|name| name.contains(".base."));
+    let base = site.sandbox.tapes(&site.tapes).into_iter().find(is_new_base).unwrap();
+    ["two", "three"].into_iter().for_each(tape);
+    let whole = fs::read(&base).unwrap();
+    let mut rotten = whole.clone();
+    rotten[whole.len() / 2] ^= 1;
+    fs::write(&base, &rotten).unwrap();
+    let all = site.count();
+    site.set(&["--keep-tapes", "1"]);
+    let prune = ["tape", "prune", "auto"];
+    let refusal = site.sandbox.reelfs(prune);
+    refusal.refused(19, &["does not read back", "reelfs base copy auto"]);
+    tape("four");
+    assert_eq!(site.count(), all + 1, "an export removes nothing either");
+    // what the refusal says helps: the older base counts, and all is there
+    fs::remove_file(&base).unwrap();
+    site.assert_twin("latest");
+    fs::write(&base, &whole).unwrap();
+    site.sandbox.reelfs(prune).ok();
+    assert!(site.count() < all);
+    site.assert_twin("from the new base");
+}
+
+#[test]
 fn a_base_that_only_one_volume_needs_is_kept_too() {
     let site = Site::new(&[]);
     let other = site.sandbox.directory("other");

@@ -6,7 +6,7 @@ use reelfs_journal::GroupName;
 use serde::Serialize;
 
 use crate::cli::Context;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::output::count;
 use crate::request::{self, Request};
 use crate::retention::Pruned;
@@ -61,5 +61,14 @@ pub(super) fn run(arguments: &TapePruneArgs, context: &Context) -> Result<()> {
             "  {needed} kept: what is kept stands on them, until a new base: reelfs base copy {name} --to DIR"
         ))?;
     }
-    Ok(())
+    match pruned.damaged.first() {
+        None => Ok(()),
+        Some(base) => {
+            let message = format!("{} does not read back: what is older than it was kept", base.display());
+            let hint = format!(
+                "remove it, so that an older base counts, and make a new one: reelfs base copy {name} --to DIR"
+            );
+            Err(Error::new(ErrorKind::Damaged, message).hint(hint))
+        }
+    }
 }
