@@ -370,6 +370,45 @@ const LATER: [Label; 7] = [
     Label::ObjectsAppendSync,
 ];
 
+/// Follows once, and is killed at this place.
+fn killed_at(sandbox: &Sandbox, label: Label, when: &str, to: &Path) {
+    let mut command = std::process::Command::new(program::BINARY);
+    program::with_environment(&mut command, &sandbox.state());
+    command.args(["follow", "docs", "--once", "--to"]).arg(to);
+    command.env(FAILPOINT_VARIABLE, format!("{}:{when}", label.name()));
+    let status = command.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap();
+    assert_eq!(status.signal(), Some(9), "{} {when}: {status}", label.name());
+}
+
+#[test]
+fn a_first_copy_that_was_killed_can_be_forgotten() {
+    if !tools::has_failpoints() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    group(&sandbox);
+    let tapes = sandbox.directory("tapes");
+    sandbox.base("docs", &tapes);
+    let mount = sandbox.mount("docs", "mnt");
+    let replica = sandbox.path("replica");
+    let out = || sandbox.reelfs(["journal", "show", "docs", "--json"]).ok().json()["journal_out"].as_u64().unwrap();
+    for (label, is_removed) in FIRST.into_iter().zip([false, true].into_iter().cycle()) {
+        fs::write(mount.join("file"), label.name()).unwrap();
+        killed_at(&sandbox, label, "before", &replica);
+        if is_removed {
+            fs::remove_dir_all(sandbox.path("replica.replica")).unwrap();
+        }
+        follow(&sandbox, &["docs", "--forget"], &replica).ok();
+        follow(&sandbox, &["docs", "--forget"], &replica).refused(10, &["knows nothing of"]);
+        let before = out();
+        fs::write(mount.join("file"), "more").unwrap();
+        sandbox.export("docs", &tapes);
+        sandbox.export("docs", &tapes);
+        assert!(out() > before, "nobody is left to be waited for");
+    }
+    mount.umount();
+}
+
 #[test]
 fn killed_where_it_notes_what_it_has_it_goes_on_and_is_the_twin() {
     if !tools::has_failpoints() {
@@ -379,14 +418,7 @@ fn killed_where_it_notes_what_it_has_it_goes_on_and_is_the_twin() {
     let pvol = group(&sandbox);
     let mut random = Random::new("follow", 5);
     let mount = sandbox.mount("docs", "mnt");
-    let killed = |label: Label, when: &str, to: &Path| {
-        let mut command = std::process::Command::new(program::BINARY);
-        program::with_environment(&mut command, &sandbox.state());
-        command.args(["follow", "docs", "--once", "--to"]).arg(to);
-        command.env(FAILPOINT_VARIABLE, format!("{}:{when}", label.name()));
-        let status = command.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap();
-        assert_eq!(status.signal(), Some(9), "{} {when}: {status}", label.name());
-    };
+    let killed = |label: Label, when: &str, to: &Path| killed_at(&sandbox, label, when, to);
     for (round, label) in FIRST.into_iter().enumerate() {
         for when in ["before", "after"] {
             let replica = sandbox.path(&format!("replica-{round}-{when}"));

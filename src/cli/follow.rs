@@ -75,12 +75,25 @@ pub(crate) fn run(arguments: &FollowArgs, context: &Context) -> Result<()> {
     };
     if arguments.forget {
         let group = group.ok_or_else(|| Error::usage("--forget needs the group"))?;
-        forget(&group, beside.tree(), &context.output)?;
+        forget_all(&group, &beside, context)?;
         let shown = beside.tree().display();
         return context.output.confirm(format!("{} keeps nothing for {shown} any more", group.name()));
     }
     let kept = keep(arguments, beside, group.as_ref(), context)?;
     tell_summary((&kept.group, &kept.volume), &kept.beside, &kept.followed, context)
+}
+
+/// The group lets go of a replica, and of what a first copy came through that was not finished.
+fn forget_all(group: &GroupDir, beside: &Beside, context: &Context) -> Result<()> {
+    let was_copied = first::is_copied(beside, group)?;
+    if was_copied {
+        let locked = Beside::of(beside.tree())?.lock()?;
+        first::drop_base(&locked, group, &context.output)?;
+    }
+    match forget(group, beside.tree(), &context.output) {
+        Err(error) if was_copied && error.kind() == ErrorKind::NotFound => Ok(()),
+        forgotten => forgotten,
+    }
 }
 
 /// Makes the replica of a volume, brings it up to date once, and says nothing but how far it is.

@@ -141,14 +141,21 @@ fn has_base_in_journal(group: &GroupDir, volume: &VolumeName) -> Result<bool> {
     Ok(began.zip(status.journal).is_some_and(|(began, journal)| journal.first <= began))
 }
 
+/// Whether the group keeps records for a first copy: it runs, or was cut off.
+///
+/// # Errors
+/// The group cannot be read.
+pub fn is_copied(beside: &Beside, group: &GroupDir) -> Result<bool> {
+    Ok(crate::group_file::GroupFile::load(group)?.target(&beside.base()).is_some())
+}
+
 /// Lets go of the tapes that a first copy came through.
 ///
 /// # Errors
 /// They cannot be removed.
 pub fn drop_base(beside: &Beside, group: &GroupDir, output: &Output) -> Result<()> {
     let dir = beside.base();
-    let known = crate::group_file::GroupFile::load(group)?.target(&dir).is_some();
-    if known {
+    if is_copied(beside, group)? {
         let ask = Request::Consumer(Ask::DropTapes { dir: dir.clone() });
         request::run::<()>(group, &ask, output, &mut |_| {})?;
     }
