@@ -213,6 +213,19 @@ fn a_target_inside_the_tapes_is_refused() {
 }
 
 #[test]
+fn the_mount_that_the_tapes_are_of_is_no_target() {
+    let sandbox = Sandbox::new();
+    let (pvol, tapes) = (sandbox.directory("pvol"), sandbox.directory("tapes"));
+    sandbox.group("docs", &pvol);
+    sandbox.base("docs", &tapes);
+    let mount = sandbox.mount("docs", "mnt");
+    restore(&sandbox, &[&tapes], "latest", "mnt").refused(2, &["where group docs is mounted", "a directory in it"]);
+    assert_eq!(std::fs::read_dir(mount.path()).unwrap().count(), 0);
+    restore(&sandbox, &[&tapes], "latest", "mnt/inside").ok();
+    mount.umount();
+}
+
+#[test]
 fn a_full_target_disk_is_said_before_the_first_byte_or_at_the_last() {
     if !tools::root() || !tools::present(&["mkfs.ext4"]) {
         return;

@@ -67,6 +67,12 @@ pub(crate) fn run(arguments: &RestoreArgs, context: &Context) -> Result<()> {
         no_owner: arguments.no_owner,
         ..Request::default()
     };
+    if crate::mounts::is_at(&crate::mounts::place(&request.to)?, &deck.group)? {
+        // the mark of an unfinished restore would be journaled, and no restore of such a moment could begin with its own
+        let message = format!("{} is where group {} is mounted", request.to.display(), deck.group);
+        let hint = "restore into a directory in it, or elsewhere, and move what you need: mv journals it";
+        return Err(Error::usage(message).hint(hint));
+    }
     restore::check(&request.to, &request.tapes, deck.uuid)?;
     let target = deck.resolve(&point, output.zone)?;
     let plan = Plan::new(&deck, target)?;
