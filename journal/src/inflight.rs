@@ -73,6 +73,8 @@ struct Table {
     free: u64,
     /// The lowest unsettled number of each slot.
     first: [Seq; SLOTS],
+    /// The lowest number that nobody settles any more.
+    left: Seq,
 }
 
 impl Table {
@@ -109,7 +111,7 @@ impl InFlight {
             disk::append(Label::InFlightFill, &file, &slots).map_err(|errno| failed("write")(errno.into()))?;
         }
         let map = MappedFile::new(&file).map_err(failed("map"))?;
-        let table = Table { free: 0, first: [UNNUMBERED; SLOTS] };
+        let table = Table { free: 0, first: [UNNUMBERED; SLOTS], left: UNNUMBERED };
         let inflight = InFlight { map, table: Mutex::new(table), settled: Condvar::new() };
         let mut left = Vec::new();
         let mut free = 0;
@@ -132,7 +134,7 @@ impl InFlight {
                 self.slot(index)[STATE].store(FREE, Ordering::Release);
             }
         });
-        *table = Table { free: u64::MAX, first: [UNNUMBERED; SLOTS] };
+        *table = Table { free: u64::MAX, first: [UNNUMBERED; SLOTS], left: UNNUMBERED };
         self.settled.notify_all();
     }
 
@@ -174,6 +176,12 @@ impl InFlight {
         let mut table = self.table.lock();
         let _ = self.settled.wait_while_for(&mut table, |table| table.lowest() <= upto, timeout);
         table.lowest() > upto
+    }
+
+    /// One of the numbers up to `upto` is never settled: its operation was left to the next opening.
+    #[must_use]
+    pub fn has_left(&self, upto: Seq) -> bool {
+        self.table.lock().left <= upto
     }
 
     fn slot(&self, index: usize) -> &[AtomicU64] {
@@ -237,10 +245,11 @@ impl Slot<'_> {
 
 impl Drop for Slot<'_> {
     fn drop(&mut self) {
+        let mut table = self.owner.table.lock();
         if *self.left.get_mut() {
+            table.left = table.left.min(table.first[self.index]);
             return;
         }
-        let mut table = self.owner.table.lock();
         let state = &self.owner.slot(self.index)[STATE];
         disk::store(Label::InFlightSettled, || state.store(FREE, Ordering::Release));
         table.first[self.index] = UNNUMBERED;

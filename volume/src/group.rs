@@ -311,7 +311,7 @@ impl Group {
         let tables: Vec<Arc<InFlight>> = self.members.lock().in_flight.values().cloned().collect();
         for table in tables {
             while !table.wait_settled(upto, Duration::from_secs(1)) {
-                if self.has_failed() {
+                if self.has_failed() || table.has_left(upto) {
                     return Err(Errno::IO);
                 }
             }

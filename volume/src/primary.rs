@@ -287,7 +287,7 @@ impl Primary {
         if self.volume.refused_times()
             && let Err(error) = changes.iter().flat_map(touched).try_for_each(|id| self.read_back(who, id))
         {
-            self.leave(slot);
+            self.give_up(slot);
             result = result.and(Err(error));
         }
         self.note_applied();
@@ -305,7 +305,7 @@ impl Primary {
                     if let Change::Write { file, data, .. } = change
                         && written < data.len() as u64
                     {
-                        self.amend_short(slot, who, seq, *file, written).inspect_err(|_| self.leave(slot))?;
+                        self.amend_short(slot, who, seq, *file, written).inspect_err(|_| self.give_up(slot))?;
                     }
                 }
                 Err(error) => {
@@ -313,7 +313,7 @@ impl Primary {
                     let told = touched(change).into_iter().try_for_each(|id| self.read_back(who, id));
                     let mut voids = seq.0..first.0 + changes.len() as u64;
                     told.and_then(|()| voids.try_for_each(|void| self.amend(slot, who, Seq(void), AmendOutcome::Void)))
-                        .inspect_err(|_| self.leave(slot))?;
+                        .inspect_err(|_| self.give_up(slot))?;
                     // EAGAIN is our own word for a full journal
                     return Err(if error == Errno::AGAIN { Errno::IO } else { error });
                 }
@@ -328,6 +328,12 @@ impl Primary {
         if !self.jvol().has_lost() {
             slot.leave();
         }
+    }
+
+    /// The same of an operation that is in the journal: it never counts as settled, so no more changes are taken.
+    fn give_up(&self, slot: &Slot<'_>) {
+        self.leave(slot);
+        self.failed.store(true, Ordering::Relaxed);
     }
 
     /// Journals size and attributes of an object as they stand, where a change did not do just what its record says.

@@ -99,6 +99,27 @@ fn the_lowest_unsettled_number_holds_the_seal_back() {
 }
 
 #[test]
+fn what_is_left_to_the_next_opening_is_known_to_whoever_waits() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let (table, _) = InFlight::open(&directory.path().join("inflight")).expect("open");
+    table.clear();
+    // one without a number holds nobody up
+    let creating = table.begin_create(PARENT, &name(b"a"));
+    creating.leave();
+    drop(creating);
+    assert!(!table.has_left(Seq(u64::MAX - 1)) && table.wait_settled(Seq(9), Duration::ZERO));
+    let slot = table.begin();
+    slot.appended(Seq(7), Seq(8));
+    slot.leave();
+    assert!(!table.has_left(Seq(7)), "its operation goes on");
+    drop(slot);
+    assert!(table.has_left(Seq(7)) && !table.wait_settled(Seq(7), Duration::ZERO));
+    assert!(!table.has_left(Seq(6)) && table.wait_settled(Seq(6), Duration::ZERO));
+    table.clear();
+    assert!(!table.has_left(Seq(7)) && table.wait_settled(Seq(7), Duration::ZERO));
+}
+
+#[test]
 fn the_sixty_fifth_waits_for_a_slot() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let (table, _) = InFlight::open(&directory.path().join("inflight")).expect("open");
