@@ -84,6 +84,10 @@ impl Watcher for Breaking {
 
 /// A volume in memory with its journal, opened without a kernel, whose calls somebody watches.
 fn open(sandbox: &Sandbox, watcher: Arc<dyn Watcher>) -> Opened {
+    open_with(sandbox, OnFull::Block, watcher)
+}
+
+fn open_with(sandbox: &Sandbox, on_full: OnFull, watcher: Arc<dyn Watcher>) -> Opened {
     let jvol = sandbox.path("test.jvol");
     Jvol::create(&jvol, Jvol::SIZE_MIN, GROUP, &mut |_, _| {}).unwrap();
     let options = OpenOptions {
@@ -94,7 +98,7 @@ fn open(sandbox: &Sandbox, watcher: Arc<dyn Watcher>) -> Opened {
         epoch: Epoch(1),
         session: None,
         strict: false,
-        on_full: OnFull::Block,
+        on_full,
         clock: Arc::new(SystemClock),
     };
     disk::watch_thread(Some(watcher));
@@ -139,6 +143,38 @@ fn nothing_waits_for_a_failed_write_whose_record_was_lost_too() {
         Ok(true),
         "an export, or the end of the mount, waits for ever"
     );
+}
+
+/// A disk without room for files of this label.
+struct Full(Label);
+
+impl Watcher for Full {
+    fn before(&self, call: &Call<'_>) -> Verdict {
+        if call.label == self.0 { Verdict::Fail(Errno::NOSPC) } else { Verdict::Proceed }
+    }
+
+    fn after(&self, _call: &Call<'_>, _is_done: bool) {}
+}
+
+#[test]
+fn who_finds_journal_and_state_directory_full_uses_nothing_up_however_often_he_tries() {
+    for label in [Label::DirtyMapCreate, Label::DirtyMapReserve] {
+        let sandbox = Sandbox::in_memory();
+        fs::create_dir_all(sandbox.state()).unwrap();
+        let opened = open_with(&sandbox, OnFull::Suspend, Arc::new(Full(label)));
+        let Opened { primary, session, .. } = &opened;
+        let ino = primary.create(&ROOT, primary.root(), "file".as_ref(), 0o644, 0).unwrap().id.ino;
+        let write = || primary.write(&ROOT, ino, 0, &[7; 100_000], false);
+        let refused = std::iter::repeat_with(write).find_map(Result::err);
+        assert_eq!(refused, Some(Errno::NOSPC));
+        let before = primary.jvol().pointers().next;
+        (0..2_000).for_each(|_| assert_eq!(write(), Err(Errno::NOSPC)));
+        assert_eq!(primary.jvol().pointers().next, before, "markers of what did not come about");
+        disk::watch_thread(None);
+        write().unwrap();
+        assert_eq!(primary.suspension().map(|(since, _)| since.reason), Some(Reason::JournalFull));
+        primary.close(session).unwrap();
+    }
 }
 
 #[test]

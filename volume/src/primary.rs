@@ -324,16 +324,17 @@ impl Primary {
 
     /// What an operation did cannot be told: the next opening is to. Nobody is where the journal has lost the operation itself: the
     /// volume begins anew then, and nothing must wait for what nobody settles.
-    fn leave(&self, slot: &Slot<'_>) {
-        if !self.jvol().has_lost() {
+    fn leave(&self, slot: &Slot<'_>) -> bool {
+        let is_left = !self.jvol().has_lost();
+        if is_left {
             slot.leave();
         }
+        is_left
     }
 
     /// The same of an operation that is in the journal: it never counts as settled, so no more changes are taken.
     fn give_up(&self, slot: &Slot<'_>) {
-        self.leave(slot);
-        self.failed.store(true, Ordering::Relaxed);
+        self.failed.fetch_or(self.leave(slot), Ordering::Relaxed);
     }
 
     /// Journals size and attributes of an object as they stand, where a change did not do just what its record says.

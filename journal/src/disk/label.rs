@@ -100,6 +100,7 @@ labels! {
     VolumeSync: "the whole volume is made durable",
     VolumeFlush: "the disk's own cache is emptied",
     DirtyMapCreate: "a dirty map is begun",
+    DirtyMapReserve: "room for its first entry",
     DirtyMapHead: "its first entry",
     DirtyMapSync: "it is made durable",
     DirtyMapNameSync: "its name is made durable",

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use reelfs_journal::checksum;
 use reelfs_journal::disk::{self, Label};
 use reelfs_journal::{Change, FileId, FileTime, NodeKind, Seq, Timestamp};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 /// Bytes of a unit: what one random write costs at most when the group comes back (64 KiB).
@@ -21,7 +22,7 @@ pub(super) const UNIT: u64 = 64 << 10;
 const UNITS_MAX: u64 = 1 << 16;
 /// Bytes of one entry of the log: kind (8 bits), generation (32 bits at 4), inode number (64 at 8), a number (64 at 16), CRC-32C
 /// of all that (32 at 24), zeros to the end. Little-endian. The head has the record's number for an inode number and the
-/// time for the number.
+/// time for the number; zeros in its place hold the room for it.
 pub(super) const ENTRY: usize = 32;
 
 const HEAD: u8 = 1;
@@ -120,6 +121,36 @@ pub(super) struct DirtyMap {
     pub(super) objects: HashMap<FileId, Dirt>,
 }
 
+/// A file for a map that has not begun; without that it goes again.
+#[derive(Debug)]
+pub(super) struct Reserved {
+    path: PathBuf,
+    log: Option<File>,
+}
+
+impl Reserved {
+    /// Begins the map, durably.
+    pub(super) fn begin(mut self, suspension: Suspension) -> io::Result<DirtyMap> {
+        if let Some(log) = &self.log {
+            if disk::write_at(Label::DirtyMapHead, log, &head(suspension), 0)? < ENTRY {
+                return Err(Errno::NOSPC.into());
+            }
+            disk::sync(Label::DirtyMapSync, log)?;
+        }
+        Ok(DirtyMap::empty(std::mem::take(&mut self.path), self.log.take(), suspension))
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        if let Some(log) = &self.log {
+            // one that stays behind was not begun: the group is not suspended
+            let _ = disk::set_size(Label::DirtyMapSetSize, log, 0);
+            let _ = disk::remove(Label::DirtyMapRemove, &self.path);
+        }
+    }
+}
+
 impl DirtyMap {
     fn place(state: &Path) -> PathBuf {
         state.join("dirty")
@@ -131,22 +162,18 @@ impl DirtyMap {
         DirtyMap { path, log, suspension, sealed, written, torn: false, directories, objects }
     }
 
-    /// Starts a map, durably.
-    pub(super) fn create(state: &Path, suspension: Suspension) -> io::Result<DirtyMap> {
+    /// A place for a map, durably, so that to begin it takes no room.
+    pub(super) fn reserve(state: &Path) -> io::Result<Reserved> {
         let path = DirtyMap::place(state);
         let mut options = OpenOptions::new();
         let log = disk::create(Label::DirtyMapCreate, &path, options.write(true).create_new(true).mode(0o600))?;
-        let begun = disk::append(Label::DirtyMapHead, &log, &head(suspension))
-            .and_then(|()| disk::sync(Label::DirtyMapSync, &log))
-            .map_err(io::Error::from)
-            .and_then(|()| disk::sync_parent(Label::DirtyMapNameSync, &path));
-        if begun.is_err() {
-            // one that stays behind was not begun: the group is not suspended
-            let _ = disk::set_size(Label::DirtyMapSetSize, &log, 0);
-            let _ = disk::remove(Label::DirtyMapRemove, &path);
+        let reserved = Reserved { path, log: Some(log) };
+        if let Some(log) = &reserved.log {
+            disk::append(Label::DirtyMapReserve, log, &[0; ENTRY])?;
+            disk::sync(Label::DirtyMapSync, log)?;
+            disk::sync_parent(Label::DirtyMapNameSync, &reserved.path)?;
         }
-        begun?;
-        Ok(DirtyMap::empty(path, Some(log), suspension))
+        Ok(reserved)
     }
 
     /// A map in memory alone: of what a recovery is about to tell.
@@ -419,74 +446,4 @@ fn read_head(bytes: &[u8]) -> Option<Suspension> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::borrow::Cow;
-    use std::fs;
-    use std::io::Write;
-
-    use super::*;
-
-    const SUSPENSION: Suspension =
-        Suspension { reason: Reason::JournalFull, seq: Seq(77), time: Timestamp(-5_000_000_000) };
-
-    fn id(ino: u64) -> FileId {
-        FileId { ino, generation: 9 }
-    }
-
-    fn write(ino: u64, offset: u64, length: usize) -> Change<'static> {
-        let mtime = FileTime::default();
-        Change::Write { file: id(ino), offset, data: Cow::Owned(vec![1; length]), size: 0, mtime }
-    }
-
-    fn set_size(ino: u64, size: u64) -> Change<'static> {
-        Change::SetSize { file: id(ino), size, mtime: FileTime::default() }
-    }
-
-    #[test]
-    fn a_map_comes_back_as_it_was_and_an_entry_cut_short_is_left_out() {
-        let state = tempfile::tempdir().expect("a directory");
-        assert!(DirtyMap::load(state.path()).expect("none").is_none());
-        let mut map = DirtyMap::create(state.path(), SUSPENSION).expect("a map");
-        for change in
-            [write(1, UNIT - 1, 2), write(1, 0, 1), write(2, 0, 10), set_size(2, UNIT + 1), write(3, 5 * UNIT, 1)]
-        {
-            map.note(&change).expect("noted");
-        }
-        map.note(&set_size(3, 4 * UNIT)).expect("noted");
-        map.note(&write(3, 6 * UNIT, 1)).expect("after the cut everything is dirty already");
-        let length = fs::metadata(&map.path).expect("the log").len();
-        OpenOptions::new().append(true).open(&map.path).and_then(|mut log| log.write_all(&[7; 5])).expect("torn");
-        let again = DirtyMap::load(state.path()).expect("readable").expect("there");
-        assert_eq!((again.suspension, &again.objects), (SUSPENSION, &map.objects));
-        assert_eq!(fs::metadata(&map.path).expect("the log").len(), length);
-        assert_eq!(again.objects[&id(1)], Dirt { units: [0, 1].into(), cut: None });
-        assert_eq!(again.objects[&id(2)], Dirt { units: [0].into(), cut: Some(UNIT + 1) });
-        assert_eq!(again.objects[&id(3)], Dirt { units: [].into(), cut: Some(4 * UNIT) });
-        assert_eq!(again.counts(), DirtyCounts { directories: 0, objects: 3, bytes: 3 * UNIT });
-        again.remove().expect("removed");
-        assert!(suspension(state.path()).expect("none").is_none());
-    }
-
-    #[test]
-    fn what_is_dirty_already_is_not_written_again() {
-        let state = tempfile::tempdir().expect("a directory");
-        let mut map = DirtyMap::create(state.path(), SUSPENSION).expect("a map");
-        for _ in 0..3 {
-            map.note(&write(1, 3 * UNIT, 100)).expect("noted");
-            map.note(&set_size(2, 10)).expect("noted");
-            map.note(&set_size(2, 20)).expect("noted");
-        }
-        assert_eq!(fs::metadata(&map.path).expect("the log").len() as usize, 3 * ENTRY);
-    }
-
-    #[test]
-    fn a_bent_entry_is_noticed() {
-        let state = tempfile::tempdir().expect("a directory");
-        let mut map = DirtyMap::create(state.path(), SUSPENSION).expect("a map");
-        map.note(&write(1, 0, 1)).expect("noted");
-        let mut bytes = fs::read(&map.path).expect("the log");
-        bytes[ENTRY + 9] ^= 1;
-        fs::write(&map.path, bytes).expect("bent");
-        assert!(DirtyMap::load(state.path()).expect("readable").expect("there").torn);
-    }
-}
+mod tests;

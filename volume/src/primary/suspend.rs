@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use reelfs_journal::{Change, FileId, MarkerKind, Tags};
 use rustix::io::{Errno, Result};
 
-use super::dirty::{DirtyCounts, DirtyMap, Reason, Suspension};
+use super::dirty::{DirtyCounts, DirtyMap, Reason, Reserved, Suspension};
 use super::scan::Scan;
 use super::{Held, Primary};
 
@@ -46,7 +46,7 @@ impl Primary {
             return Ok(());
         }
         self.sync_volume()?;
-        self.begin_suspension(reason)
+        self.suspend_now(reason)
     }
 
     fn suspend_unless(&self, reason: Reason, needless: &dyn Fn() -> bool) -> Result<()> {
@@ -61,7 +61,20 @@ impl Primary {
             return Ok(());
         }
         self.sync_volume()?;
-        self.begin_suspension(reason).inspect_err(|_| self.take_back_suspension())
+        self.suspend_now(reason)
+    }
+
+    /// No change is under way. When there is no place for the map nothing is said: the markers of one who tries again and again
+    /// would use up the room that the end of a mount needs.
+    fn suspend_now(&self, reason: Reason) -> Result<()> {
+        let place = self.place_for_map()?;
+        self.suspend_in(place, reason).inspect_err(|_| self.take_back_suspension())
+    }
+
+    /// For a map, if there is none.
+    fn place_for_map(&self) -> Result<Option<Reserved>> {
+        let is_there = self.dirty.lock().is_some();
+        if is_there { Ok(None) } else { DirtyMap::reserve(&self.state).map(Some).map_err(failed_map) }
     }
 
     /// A suspension could not begin, and its marker may stand in the journal; no change was made since.
@@ -78,6 +91,11 @@ impl Primary {
 
     /// The marker, and the map if there is none; no change is under way.
     pub(super) fn begin_suspension(&self, reason: Reason) -> Result<()> {
+        let place = self.place_for_map()?;
+        self.suspend_in(place, reason)
+    }
+
+    fn suspend_in(&self, place: Option<Reserved>, reason: Reason) -> Result<()> {
         let mut dirty = self.dirty.lock();
         let why = match reason {
             Reason::User => "split by a user",
@@ -88,12 +106,12 @@ impl Primary {
         let since = self.jvol().tick(self.clock()).1;
         let placed = self.place(MarkerKind::Suspended, ("", why, &Tags::default()), since)?;
         self.jvol().sync(placed.last).map_err(|_| Errno::IO)?;
-        match dirty.as_mut() {
-            Some(map) => map.sealed = (placed.last, placed.time),
-            None => {
+        match (dirty.as_mut(), place) {
+            (None, Some(place)) => {
                 let suspension = Suspension { reason, seq: placed.last, time: placed.time };
-                *dirty = Some(DirtyMap::create(&self.state, suspension).map_err(failed_map)?);
+                *dirty = Some(place.begin(suspension).map_err(failed_map)?);
             }
+            (map, _) => map.into_iter().for_each(|map| map.sealed = (placed.last, placed.time)),
         }
         self.group.seal_volume(self.index, (placed.last, placed.time));
         self.suspensions.fetch_add(1, Ordering::SeqCst);
