@@ -180,7 +180,9 @@ impl Superblock {
         let Superblock { geometry, out, out_position, durable, durable_position, .. } = self;
         let records = durable.checked_add(1).and_then(|next| next.checked_sub(*out));
         let bytes = durable_position.checked_sub(*out_position);
+        let is_countable = |number: &u64| *number < 1 << 62;
         geometry.size >= Jvol::SIZE_MIN
+            && [out, out_position, durable, durable_position].into_iter().all(is_countable)
             && *geometry == JvolGeometry::new(geometry.size)
             && *out >= 1
             && records.is_some_and(|records| records <= geometry.control_slots)
@@ -220,5 +222,17 @@ mod tests {
         expected[12..16].copy_from_slice(&checksum.to_le_bytes());
         assert_eq!(bytes, expected);
         assert!(matches!(Superblock::read(&bytes), Reading::Valid(found) if *found == superblock));
+    }
+
+    #[test]
+    fn numbers_that_nobody_counts_to_are_refused() {
+        let good = Superblock { out: 7, durable: 9, ..Superblock::new(Uuid::nil(), JvolGeometry::new(16 << 20)) };
+        let is_valid = |superblock: &Superblock| matches!(Superblock::read(&superblock.encode()), Reading::Valid(_));
+        assert!(is_valid(&good));
+        let far = u64::MAX - 10;
+        let (out, durable) = (far, far + 2);
+        assert!(!is_valid(&Superblock { out, durable, ..good.clone() }));
+        let (out_position, durable_position) = (far & !7, far & !7);
+        assert!(!is_valid(&Superblock { out_position, durable_position, ..good }));
     }
 }
