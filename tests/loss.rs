@@ -13,7 +13,10 @@ use std::sync::{Arc, OnceLock, mpsc};
 use std::time::Duration;
 
 use reelfs_journal::disk::{self, Call, Label, Verdict, Watcher};
-use reelfs_journal::{Epoch, Jvol, Seq, Spare, SystemClock, VolumeIndex};
+use reelfs_journal::{
+    Change, Epoch, FileId, FileTime, JournalError, Jvol, Record, Reserve, Seq, Spare, SystemClock, Timestamp,
+    VolumeIndex,
+};
 use reelfs_volume::{OnFull, OpenOptions, Opened, Primary, Reason, Requester};
 use rustix::io::Errno;
 use support::Sandbox;
@@ -175,6 +178,98 @@ fn who_finds_journal_and_state_directory_full_uses_nothing_up_however_often_he_t
         assert_eq!(primary.suspension().map(|(since, _)| since.reason), Some(Reason::JournalFull));
         primary.close(session).unwrap();
     }
+}
+
+#[test]
+fn a_sync_that_waited_while_the_records_were_lost_says_so() {
+    let sandbox = Sandbox::in_memory();
+    let (path, spare) = (sandbox.path("test.jvol"), sandbox.path("spare.jvol"));
+    Jvol::create(&path, Jvol::SIZE_MIN, GROUP, &mut |_, _| {}).unwrap();
+    Jvol::create(&spare, 2 * Jvol::SIZE_MIN, GROUP, &mut |_, _| {}).unwrap();
+    let jvol = Arc::new(Jvol::open(&path, GROUP).unwrap());
+    let (moving, has_begun) = mpsc::channel();
+    let (go_on, waits) = mpsc::channel::<()>();
+    let waits = std::sync::Mutex::new(waits);
+    jvol.set_spare(Spare {
+        take: Box::new(move |_| Ok(spare.clone())),
+        settle: Box::new(move |_| {
+            moving.send(()).unwrap();
+            waits.lock().unwrap().recv().unwrap();
+            Ok(())
+        }),
+    });
+    append(&jvol);
+    // the disk goes, with all that it held
+    File::options().write(true).open(&path).unwrap().write_all_at(&vec![0; 1 << 20], 8192).unwrap();
+    let breaks = {
+        let jvol = jvol.clone();
+        std::thread::spawn(move || {
+            disk::watch_thread(Some(Arc::new(Breaks)));
+            jvol.sync(Seq(u64::MAX)).unwrap_err();
+        })
+    };
+    has_begun.recv().unwrap();
+    let (begins, begun) = mpsc::channel();
+    let syncs = {
+        let jvol = jvol.clone();
+        std::thread::spawn(move || {
+            begins.send(()).unwrap();
+            jvol.sync(Seq(1))
+        })
+    };
+    begun.recv().unwrap();
+    // most likely it waits for the lock by now; when it does not, it finds the loss by itself
+    support::wait::pause(Duration::from_millis(50));
+    go_on.send(()).unwrap();
+    let synced = syncs.join().unwrap();
+    breaks.join().unwrap();
+    assert!(matches!(synced, Err(JournalError::Lost(_))), "{synced:?}");
+}
+
+/// Journal volumes cannot be made durable any more.
+struct Breaks;
+
+impl Watcher for Breaks {
+    fn before(&self, call: &Call<'_>) -> Verdict {
+        if call.label == Label::JvolSync { Verdict::Fail(Errno::IO) } else { Verdict::Proceed }
+    }
+
+    fn after(&self, _call: &Call<'_>, _is_done: bool) {}
+}
+
+fn append(jvol: &Jvol) {
+    let (seq, time, volume) = (Seq::ZERO, Timestamp(0), VolumeIndex::FIRST);
+    let file = FileId { ino: 1, generation: 1 };
+    let change = Change::SetSize { file, size: 1, mtime: FileTime::default() };
+    let record = Record { seq, more: false, time, wall: time, uid: 0, pid: 0, volume, change };
+    jvol.append(&mut [record.encode()], &SystemClock, Reserve::Keep, |_, _| {}).unwrap();
+}
+
+/// The labels of all that is done.
+#[derive(Default)]
+struct Labels(std::sync::Mutex<Vec<Label>>);
+
+impl Watcher for Labels {
+    fn before(&self, call: &Call<'_>) -> Verdict {
+        self.0.lock().unwrap().push(call.label);
+        Verdict::Proceed
+    }
+
+    fn after(&self, _call: &Call<'_>, _is_done: bool) {}
+}
+
+#[test]
+fn an_opening_makes_durable_what_it_goes_by_before_it_writes() {
+    let sandbox = Sandbox::in_memory();
+    let labels = Arc::new(Labels::default());
+    let opened = open(&sandbox, labels.clone());
+    // the superblock alone may have been read from memory, and what it calls free be held by the one on the disk
+    let order = labels.0.lock().unwrap().clone();
+    let at = |label: Label| order.iter().position(|done| *done == label).unwrap();
+    let first = |of: &[Label]| order.iter().position(|done| of.contains(done)).unwrap();
+    assert!(at(Label::JvolSuperblock) < at(Label::JvolSync), "{order:?}");
+    assert!(at(Label::JvolSync) < first(&[Label::JvolData, Label::JvolControl, Label::JvolRingHead]), "{order:?}");
+    opened.primary.close(&opened.session).unwrap();
 }
 
 #[test]

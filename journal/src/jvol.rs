@@ -25,7 +25,7 @@ mod window;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex, RwLock};
@@ -78,6 +78,8 @@ pub struct Jvol {
     spare: Mutex<Option<Arc<Spare>>>,
     /// A spare took over, and what the old file held is gone.
     lost: AtomicBool,
+    /// How often that happened.
+    losses: AtomicU64,
     /// There is something about the wall clock to tell.
     clock_turned: AtomicBool,
 }

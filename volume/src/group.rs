@@ -96,6 +96,7 @@ impl Group {
             tracing::warn!(%seq, "the journal ends in a torn record: cut off");
             jvol.cut_tail()?;
         }
+        jvol.confirm()?;
         let (boot, anchors) = (boot_of_machine(), anchor::Anchors::load(&options.state));
         if let Some(believed) = anchors.believed(&boot, options.clock.read()) {
             jvol.follow(believed);

@@ -63,6 +63,8 @@ impl Jvol {
         let (total, count) = (records.iter().map(space).sum::<u64>(), records.len() as u64);
         let mut tail = self.tail.lock();
         self.check_failed()?;
+        // a spare may have taken over while it was waited for
+        self.check_lost()?;
         if tail.torn {
             return Err(JournalError::Torn { path: self.path(), seq: Seq(tail.next) });
         }

@@ -3,7 +3,7 @@
 use std::fs::OpenOptions;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use parking_lot::{Condvar, Mutex, RwLock};
 use uuid::Uuid;
@@ -122,6 +122,7 @@ impl Jvol {
             failed: AtomicBool::new(false),
             spare: Mutex::new(None),
             lost: AtomicBool::new(false),
+            losses: AtomicU64::new(0),
             clock_turned: AtomicBool::new(false),
         }
     }

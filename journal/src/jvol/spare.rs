@@ -126,6 +126,7 @@ impl Jvol {
                 (superblock.out, superblock.out_position, superblock.out_digest);
             tail.index.free(superblock.out);
             self.lost.store(!is_whole, Ordering::SeqCst);
+            self.losses.fetch_add(u64::from(!is_whole), Ordering::SeqCst);
             give_up(&mut tail, &mut drain);
             self.install(new, (&mut tail, &mut drain), &mut writer, &superblock);
             self.failed.store(false, Ordering::Release);

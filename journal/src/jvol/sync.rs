@@ -1,5 +1,7 @@
 //! Making it durable: one flush for all who wait, the watermark, freeing, closing.
 
+use std::sync::atomic::Ordering;
+
 use rustix::time::{ClockId, clock_gettime};
 
 use super::Jvol;
@@ -41,7 +43,22 @@ impl Jvol {
     /// [`JournalError::Io`] when flushing fails. It is never tried again: this journal volume then takes and syncs
     /// nothing more ([`JournalError::Failed`]).
     pub fn sync(&self, upto: Seq) -> Result<Seq, JournalError> {
-        self.with_spare(|| self.sync_once(upto))
+        let losses = self.losses.load(Ordering::SeqCst);
+        let durable = self.with_spare(|| self.sync_once(upto))?;
+        // who waited while a spare took over without the records finds them behind its durable end
+        if self.losses.load(Ordering::SeqCst) == losses { Ok(durable) } else { Err(JournalError::Lost(self.path())) }
+    }
+
+    /// Makes durable what an opening has read, the superblock written anew: it may have been in the page cache alone, and what it
+    /// calls free is about to be written over.
+    ///
+    /// # Errors
+    /// As [`Jvol::sync`].
+    pub fn confirm(&self) -> Result<(), JournalError> {
+        let mut writer = self.take_writer()?;
+        let confirmed = self.write_superblock(&mut writer, None).and_then(|()| self.flush(&mut writer));
+        self.hand_back(writer);
+        confirmed.map(|_| ())
     }
 
     fn sync_once(&self, upto: Seq) -> Result<Seq, JournalError> {
