@@ -9,8 +9,9 @@ use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
-use support::{Disk, FileSystem, Mount, Outcome, Sandbox, Tree, mount, program, tools};
+use support::{Disk, FileSystem, Mount, Outcome, Sandbox, Tree, mount, program, tools, wait};
 
 /// Files of the crowd, and what the daemon may have open.
 const CROWD: usize = 100_000;
@@ -57,6 +58,29 @@ fn a_file_is_as_long_as_the_disk_made_it_before_it_had_no_more_room() {
     assert_eq!(told, there);
     assert!(told > 0, "this file system makes no file longer before it looks for room: nothing was shown");
     drop(file);
+    mount.umount();
+}
+
+#[test]
+fn files_that_were_written_anew_are_closed_however_many_at_once() {
+    let sandbox = Sandbox::new();
+    let pvol = sandbox.directory("pvol");
+    sandbox.group("docs", &pvol);
+    let mount = sandbox.mount("docs", "mnt");
+    let names: Vec<_> = (0..200).map(|number| mount.join(&format!("file{number}"))).collect();
+    names.iter().for_each(|name| fs::write(name, "old").unwrap());
+    let open: Vec<File> = names.iter().map(|name| File::create(name).unwrap()).collect();
+    open.iter().for_each(|mut file| file.write_all(b"new").unwrap());
+    let held = || {
+        let of_daemon = fs::read_dir(format!("/proc/{}/fd", mount.pid().as_raw_nonzero())).unwrap();
+        let to_write = |fd: &fs::DirEntry| fs::symlink_metadata(fd.path()).is_ok_and(|link| link.mode() & 0o200 != 0);
+        let of_volume = |fd: &fs::DirEntry| fs::read_link(fd.path()).is_ok_and(|path| path.starts_with(&pvol));
+        of_daemon.flatten().filter(|fd| to_write(fd) && of_volume(fd)).count()
+    };
+    assert_eq!(held(), names.len());
+    drop(open);
+    assert!(wait::until(Duration::from_secs(20), || held() == 0), "{} are open still", held());
+    names.iter().for_each(|name| assert_eq!(fs::read(name).unwrap(), b"new"));
     mount.umount();
 }
 

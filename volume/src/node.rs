@@ -55,6 +55,8 @@ pub(crate) struct InUse {
     pub(crate) path: Option<Arc<OwnedFd>>,
     /// Open for reading and writing data.
     pub(crate) data: Option<Arc<OwnedFd>>,
+    /// Cut off, or made longer, while that was open: to close it may take long.
+    pub(crate) cut: bool,
     /// What stood when a file that nobody had open lost its last name: all that is left of it for whoever still asks.
     pub(crate) ghost: Option<Box<Stat>>,
     /// No name of it is known (the root, a nameless file, one whose other names nobody looked up): its descriptor is the
@@ -75,6 +77,7 @@ pub(crate) struct InUse {
 static NOT_IN_USE: InUse = InUse {
     path: None,
     data: None,
+    cut: false,
     ghost: None,
     pinned: false,
     opens: 0,
@@ -102,6 +105,7 @@ impl NodeState {
         if let InUse {
             path: None,
             data: None,
+            cut: _,
             ghost: None,
             pinned: false,
             opens: 0,

@@ -87,7 +87,7 @@ impl Primary {
             }
             left.mtime = now;
             node.state.lock().end_use(|in_use| {
-                in_use.size = None;
+                (in_use.size, in_use.cut) = (None, true);
                 in_use.overtaken.forget(size, u64::MAX);
             });
             changes.push(Change::SetSize { file: node.id, size, mtime: now });

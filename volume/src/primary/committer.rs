@@ -1,4 +1,4 @@
-//! Answers syncs outside the event loops, and keeps the journal durable in the background.
+//! Answers syncs and closes files outside the event loops, and keeps the journal durable in the background.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -22,8 +22,18 @@ const SYNC_BYTES: std::ops::RangeInclusive<u64> = 1 << 20..=16 << 20;
 /// Threads that wait for the backing file system; more of them only queue at the disk.
 const FILE_SYNC_THREADS: usize = 4;
 
+/// Files that may wait to be closed.
+const CLOSING_MAX: usize = 64;
+
 /// Called when a sync is done; `EAGAIN` when the journal has lost what it held, see `takeover.rs`.
 pub(crate) type Done = Box<dyn FnOnce(Result<()>) + Send>;
+
+/// What the threads do that wait for the backing file system.
+enum Task {
+    Sync(Request),
+    /// To close a file may begin to write all of it, for instance when it was cut off (ext4, XFS, btrfs).
+    Close(Arc<OwnedFd>),
+}
 
 struct Request {
     file: Arc<OwnedFd>,
@@ -59,8 +69,11 @@ impl Refusal {
 
 #[derive(Default)]
 struct Shared {
-    requests: Mutex<std::collections::VecDeque<Request>>,
+    tasks: Mutex<std::collections::VecDeque<Task>>,
     wake_files: Condvar,
+    /// Files that are still to be closed.
+    closing: Mutex<usize>,
+    closed: Condvar,
     wanted: AtomicU64,
     wake_journal: Condvar,
     /// Who waits for the journal alone: one flush answers all that wait when it begins.
@@ -113,8 +126,27 @@ impl Committer {
     pub(crate) fn sync(&self, file: Arc<OwnedFd>, upto: Seq, refusal: &Arc<Refusal>, done: Done) {
         self.want(upto);
         let refusal = refusal.clone();
-        self.shared.requests.lock().push_back(Request { file, upto, refusal, done });
+        self.shared.tasks.lock().push_back(Task::Sync(Request { file, upto, refusal, done }));
         self.shared.wake_files.notify_one();
+    }
+
+    /// Closes a file soon, if nobody else has it; when many wait for that, at once.
+    pub(crate) fn close(&self, file: Arc<OwnedFd>) {
+        {
+            let mut closing = self.shared.closing.lock();
+            if *closing >= CLOSING_MAX {
+                return;
+            }
+            *closing += 1;
+        }
+        self.shared.tasks.lock().push_back(Task::Close(file));
+        self.shared.wake_files.notify_one();
+    }
+
+    /// Waits until every file is closed that was to be.
+    pub(crate) fn wait_for_closings(&self) {
+        let mut closing = self.shared.closing.lock();
+        self.shared.closed.wait_while(&mut closing, |closing| *closing > 0);
     }
 
     fn want(&self, upto: Seq) {
@@ -126,7 +158,7 @@ impl Committer {
     /// Ends the threads; what waits is answered first.
     pub(crate) fn stop(&self) {
         {
-            let _requests = self.shared.requests.lock();
+            let _tasks = self.shared.tasks.lock();
             self.shared.stop.store(true, Ordering::SeqCst);
             self.shared.wake_files.notify_all();
         }
@@ -155,16 +187,25 @@ impl Drop for Committer {
 
 fn sync_files(shared: &Shared, jvol: &Jvol) {
     loop {
-        let request = {
-            let mut requests = shared.requests.lock();
+        let task = {
+            let mut tasks = shared.tasks.lock();
             loop {
-                if let Some(request) = requests.pop_front() {
-                    break request;
+                if let Some(task) = tasks.pop_front() {
+                    break task;
                 }
                 if shared.stop.load(Ordering::SeqCst) {
                     return;
                 }
-                shared.wake_files.wait(&mut requests);
+                shared.wake_files.wait(&mut tasks);
+            }
+        };
+        let request = match task {
+            Task::Sync(request) => request,
+            Task::Close(file) => {
+                drop(file);
+                *shared.closing.lock() -= 1;
+                shared.closed.notify_all();
+                continue;
             }
         };
         let file = disk::sync(Label::FileSync, &request.file);

@@ -66,11 +66,13 @@ impl Primary {
         let Ok(node) = self.node(ino) else { return };
         self.open_files.fetch_sub(1, Ordering::Relaxed);
         let mut state = node.state.lock();
+        let mut to_close = None;
         let is_open = state.end_use(|in_use| {
             in_use.opens = in_use.opens.saturating_sub(1);
             if in_use.opens == 0 {
                 // a file of a daemon without privileges may not be opened again once its mode has changed
-                in_use.data = None;
+                let is_cut = std::mem::take(&mut in_use.cut);
+                to_close = in_use.data.take().map(|data| (data, is_cut));
                 in_use.overtaken = Overtaken::NOTHING;
             }
             in_use.opens > 0
@@ -80,6 +82,10 @@ impl Primary {
         }
         let (nameless, lookups) = (state.nameless && ino != self.root(), state.lookups);
         drop(state);
+        // whoever opens it meanwhile does not wait for that
+        if let Some((data, true)) = to_close {
+            self.group.committer().close(data);
+        }
         if nameless && !self.is_suspended() {
             let dropped = Change::Drop { file: node.id };
             match self.journal(None, &Requester::reelfs(), &[dropped], Reserve::Keep) {
