@@ -34,6 +34,8 @@ use support::{Disk, FileSystem, Random, Sandbox, tools, wait};
 
 /// Length of the file that is written over and over.
 const LENGTH: u64 = 4 << 30;
+/// Length of the file that takes everything a second time: that of the journal.
+const SECOND: u64 = 1 << 30;
 /// Of the disk's own speed.
 const LEAST: f64 = 0.45;
 /// Of 1,000 writes of 4 KiB, 999 take no longer.
@@ -90,6 +92,60 @@ fn large_writes(directory: &Path, pieces: u64) -> (Duration, Duration) {
     }
     file.sync_all().expect("a sync");
     (begin.elapsed(), longest)
+}
+
+/// The same, and all of it a second time, one behind the other into a file that is there already: what any journal costs on this
+/// disk that is no more than that, with somebody beside who reads and discards what is in it. The second writer is behind by 64 MiB at
+/// most, and makes durable what he has every 16 MiB.
+fn twice(directory: &Path, pieces: u64) -> f64 {
+    let mut options = File::options();
+    let second =
+        options.create(true).truncate(true).read(true).write(true).open(directory.join("second")).expect("a file");
+    let zeros = vec![0; 1 << 20];
+    (0..SECOND >> 20).for_each(|piece| second.write_all_at(&zeros, piece << 20).expect("room"));
+    second.sync_all().expect("a sync");
+    let (send, receive) = mpsc::channel::<Block>();
+    let (empty, emptied) = mpsc::channel::<Block>();
+    (0..64).for_each(|_| drop(empty.send(Block::compressible())));
+    let is_over = AtomicBool::new(false);
+    let large = File::options().create(true).truncate(false).write(true).open(directory.join("large")).expect("a file");
+    std::thread::scope(|scope| {
+        scope.spawn(|| small_writes(directory, &is_over));
+        let begin = wait::now();
+        let (written, to_read) = mpsc::channel::<u64>();
+        let reader = second.try_clone().expect("a descriptor");
+        scope.spawn(move || {
+            let mut piece = Block::compressible();
+            to_read.iter().for_each(|at| reader.read_exact_at(&mut piece, at).expect("what was written"));
+        });
+        let journal = scope.spawn(move || {
+            for (number, piece) in receive.iter().enumerate() {
+                let at = ((number as u64) << 20) % SECOND;
+                second.write_all_at(&piece, at).expect("room");
+                written.send(at).expect("a reader");
+                if (number + 1) % 16 == 0 {
+                    second.sync_data().expect("a sync");
+                }
+                drop(empty.send(piece));
+            }
+            second.sync_data().expect("a sync");
+        });
+        for number in 0..pieces {
+            let mut piece = emptied.recv().expect("the second writer");
+            piece[..8].copy_from_slice(&number.to_le_bytes());
+            large.write_all_at(&piece, (number << 20) % LENGTH).expect("room");
+            if ((number + 1) << 20).is_multiple_of(LENGTH) {
+                large.sync_all().expect("a sync");
+            }
+            send.send(piece).expect("a reader");
+        }
+        large.sync_all().expect("a sync");
+        drop(send);
+        journal.join().expect("no panic");
+        let took = begin.elapsed();
+        is_over.store(true, Ordering::SeqCst);
+        pieces as f64 / took.as_secs_f64()
+    })
 }
 
 /// Writes 4 KiB every few milliseconds until it is over: how long each write took, in order of length.
@@ -203,7 +259,8 @@ fn main() -> ExitCode {
     // the first pass allocates, on the disk and in the memory that a host lends: of that each subject has its own luck
     large_writes(&bare, pieces.min(LENGTH >> 20));
     let alone = write(&bare, pieces, |_| {});
-    drop(fs::remove_file(bare.join("large")));
+    let twice = twice(&bare, pieces);
+    ["large", "second"].into_iter().for_each(|name| drop(fs::remove_file(bare.join(name))));
     let mount = sandbox.mount("bench", "mnt");
     let mut reader = (!exports).then(|| Reader::enlist(&sandbox, &tapes));
     let mut consume = |is_over: &AtomicBool| match &mut reader {
@@ -221,6 +278,10 @@ fn main() -> ExitCode {
     );
     println!("|---|---|---|---|");
     println!("| MiB/s, with the sync | {:.0} | {:.0}: {share:.2} | at least {LEAST} |", alone.speed, journaled.speed);
+    println!(
+        "| the same, everything written twice, read once and no more | {twice:.0}: {:.2} | | |",
+        twice / alone.speed
+    );
     let (first, second) = (alone.of_999, journaled.of_999);
     println!("| writes of 4 KiB beside: 99.9 % within | {first:.1?} | {second:.1?} | {MOST_OF_999:?} |");
     println!("| how many these were | {} | {} | |", alone.small, journaled.small);

@@ -139,10 +139,11 @@ fn flushes(directory: &Path) -> u64 {
 fn print_table(bench: &Bench, subjects: &[Subject], workloads: &[Workload]) -> u32 {
     let names: Vec<&'static str> = subjects.iter().map(|subject| subject.name).collect();
     // what else is compared: who, and with whom
-    let others: Vec<(&str, &str)> = [("reelfs", "before"), ("reelfs", "floor"), ("floor", "peer")]
-        .into_iter()
-        .filter(|(of, to)| names.contains(of) && names.contains(to))
-        .collect();
+    let others: Vec<(&str, &str)> =
+        [("reelfs", "before"), ("reelfs", "floor"), ("floor", "peer"), ("floor", "backing")]
+            .into_iter()
+            .filter(|(of, to)| names.contains(of) && names.contains(to))
+            .collect();
     let titles: String = others.iter().map(|(of, to)| format!("{of} / {to} | ")).collect();
     println!(
         "| work | backing directory | peer | reelfs | reelfs / peer | limit | {titles}processor: peer, reelfs | flushes |"
@@ -181,6 +182,8 @@ fn measure(bench: &Bench, workload: &Workload, subject: &Subject) -> Sample {
     if workload.is_cold {
         subject.export();
     }
+    // what was prepared, and what others left, is on the disk before the clock runs
+    tools::run("sync", &["-f", bench.disk.to_str().expect("UTF-8")]);
     let (used, before, begin) = (subject.processor_time(), flushes(&bench.disk), wait::now());
     (workload.run)(place, bench);
     let took = begin.elapsed();
