@@ -80,6 +80,7 @@ pub fn create(state: &StateDir, new: &NewGroup, progress: &mut dyn FnMut(u64, u6
     group.make()?;
     let outcome = GroupLock::take(&group, "reelfs group create").and_then(|lock| {
         refuse_existing(&group)?;
+        clear_passing(state, &group)?;
         let journal = journal_dir.map_or_else(|| group.default_journal(), |dir| dir.join(format!("{}.jvol", new.name)));
         let mut file = GroupFile {
             schema: GroupFile::SCHEMA,
@@ -99,6 +100,10 @@ pub fn create(state: &StateDir, new: &NewGroup, progress: &mut dyn FnMut(u64, u6
             number: Some(next_number(state)?),
             origin: new.origin.clone(),
         };
+        if file.origin.pool.is_none() && file.journal != group.default_journal() {
+            // a volume that nobody would know of any more, if this is cut off
+            file.store_passing(&group)?;
+        }
         let result = take_journal(state, &mut file, new.size, progress).and_then(|pools| {
             let stored = show_journal(&file).and_then(|()| file.store(&group));
             // until here nobody else may take the volume for one of a group that is no more
@@ -107,8 +112,9 @@ pub fn create(state: &StateDir, new: &NewGroup, progress: &mut dyn FnMut(u64, u6
                 let _ = let_go_of_journal(state, &file);
             })
         });
+        let passed = if result.is_ok() { remove(&group.passing()) } else { clear_passing(state, &group) };
         drop(lock);
-        result.map(|()| file)
+        result.and(passed).map(|()| file)
     });
     if made && outcome.as_ref().is_err_and(|error| error.kind() != ErrorKind::Busy) {
         let _ = fs::remove_file(group.lock());
@@ -123,7 +129,8 @@ pub fn create(state: &StateDir, new: &NewGroup, progress: &mut dyn FnMut(u64, u6
 /// # Errors
 /// The operating system says no.
 pub fn delete(state: &StateDir, group: &GroupDir, file: &GroupFile, lock: GroupLock) -> Result<()> {
-    remove(&group.file())?;
+    fs::rename(group.file(), group.passing())
+        .map_err(|error| Error::io(format!("rename {}", group.file().display()), error))?;
     remove_labeled(Label::JvolGrowRemove, &unfinished(&file.journal))?;
     discard_ring(&file.journal, file.uuid).map_err(|error| Error::io("remove the ring of the journal", error))?;
     let_go_of_journal(state, file)?;
@@ -142,6 +149,33 @@ pub fn delete(state: &StateDir, group: &GroupDir, file: &GroupFile, lock: GroupL
         }
         _ => Ok(()),
     }
+}
+
+/// Deletes what is left of a group whose making or deletion was cut off; says whether there was something.
+///
+/// # Errors
+/// 11 when somebody is at it; the operating system says no.
+pub fn delete_rest(state: &StateDir, group: &GroupDir) -> Result<bool> {
+    if group.exists() || GroupFile::load_passing(group)?.is_none() {
+        return Ok(false);
+    }
+    let lock = GroupLock::take(group, "reelfs group delete")?;
+    refuse_existing(group)?;
+    clear_passing(state, group)?;
+    drop(lock);
+    fs::remove_dir_all(group.path()).map_err(|error| Error::io(format!("remove {}", group.path().display()), error))?;
+    Ok(true)
+}
+
+/// The journal volume of a group that is no group goes, if it still is its own, and the ring before it.
+fn clear_passing(state: &StateDir, group: &GroupDir) -> Result<()> {
+    let Some(file) = GroupFile::load_passing(group)? else { return Ok(()) };
+    if Jvol::owner(&file.journal).is_ok_and(|owner| owner.group == file.uuid) {
+        remove_labeled(Label::JvolGrowRemove, &unfinished(&file.journal))?;
+        discard_ring(&file.journal, file.uuid).map_err(|error| Error::io("remove the ring of the journal", error))?;
+        let_go_of_journal(state, &file)?;
+    }
+    remove(&group.passing())
 }
 
 fn remove(path: &Path) -> Result<()> {

@@ -159,15 +159,24 @@ impl GroupFile {
     /// # Errors
     /// No such group (exit code 10), or a file that is not one.
     pub fn load(group: &GroupDir) -> Result<GroupFile> {
-        let path = group.file();
-        let text = match fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(Error::new(ErrorKind::NotFound, format!("there is no group {}", group.name())));
-            }
-            Err(error) => return Err(Error::io(format!("read {}", path.display()), error)),
-        };
-        GroupFile::parse(&path, &text)
+        let missing = || Error::new(ErrorKind::NotFound, format!("there is no group {}", group.name()));
+        GroupFile::load_at(&group.file())?.ok_or_else(missing)
+    }
+
+    /// That of a group that is being made or deleted; `None` when none is.
+    ///
+    /// # Errors
+    /// As [`GroupFile::load`].
+    pub fn load_passing(group: &GroupDir) -> Result<Option<GroupFile>> {
+        GroupFile::load_at(&group.passing())
+    }
+
+    fn load_at(path: &Path) -> Result<Option<GroupFile>> {
+        match fs::read_to_string(path) {
+            Ok(text) => GroupFile::parse(path, &text).map(Some),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Error::io(format!("read {}", path.display()), error)),
+        }
     }
 
     fn parse(path: &Path, text: &str) -> Result<GroupFile> {
@@ -193,7 +202,18 @@ impl GroupFile {
     /// # Errors
     /// The operating system says no; the old file is still there then.
     pub fn store(&self, group: &GroupDir) -> Result<()> {
-        let path = group.file();
+        self.store_at(group, &group.file())
+    }
+
+    /// The same of a group that is about to be made.
+    ///
+    /// # Errors
+    /// As [`GroupFile::store`].
+    pub fn store_passing(&self, group: &GroupDir) -> Result<()> {
+        self.store_at(group, &group.passing())
+    }
+
+    fn store_at(&self, group: &GroupDir, path: &Path) -> Result<()> {
         let fail = |error: io::Error| Error::io(format!("write {}", path.display()), error);
         let mut text = serde_json::to_vec_pretty(self).map_err(|error| fail(error.into()))?;
         text.push(b'\n');
@@ -202,10 +222,10 @@ impl GroupFile {
         let file = disk::call(Label::StateCreate, make, temporary).map_err(fail)?;
         disk::append(Label::StateWrite, file.as_file(), &text).map_err(|errno| fail(errno.into()))?;
         disk::sync(Label::StateSync, file.as_file()).map_err(|errno| fail(errno.into()))?;
-        disk::rename(Label::StateRename, file.path(), &path).map_err(fail)?;
+        disk::rename(Label::StateRename, file.path(), path).map_err(fail)?;
         // it has another name now
         let _ = file.into_temp_path().keep();
-        disk::sync_parent(Label::StateNameSync, &path).map_err(fail)
+        disk::sync_parent(Label::StateNameSync, path).map_err(fail)
     }
 
     /// The volume of this name; without one the only volume.

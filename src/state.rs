@@ -131,6 +131,12 @@ impl GroupDir {
         self.path.join("group.json")
     }
 
+    /// What a group is that is being made or deleted: `passing.json`. Without `group.json` beside it that was cut off.
+    #[must_use]
+    pub fn passing(&self) -> PathBuf {
+        self.path.join("passing.json")
+    }
+
     /// Who works on the group: `lock`.
     #[must_use]
     pub fn lock(&self) -> PathBuf {

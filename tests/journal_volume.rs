@@ -6,10 +6,12 @@ mod support;
 
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use reelfs_journal::disk::{FAILPOINT_VARIABLE, Label};
 use support::{Disk, FileSystem, Random, Sandbox, Tree, tools, wait};
 
 fn text(path: &Path) -> &str {
@@ -209,6 +211,45 @@ fn a_volume_lost_between_group_and_pool_is_found_again() {
     fs::remove_dir_all(sandbox.state().join("groups/docs")).unwrap();
     sandbox.reelfs(create).ok();
     sandbox.mount("docs", "mnt").umount();
+}
+
+#[test]
+fn a_group_that_was_killed_while_it_was_made_or_deleted_leaves_no_journal() {
+    if !tools::has_failpoints() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let (pvol, disk) = (sandbox.directory("pvol"), sandbox.directory("disk"));
+    let create = ["group", "create", "docs", "--pvol", text(&pvol), "--journal", text(&disk), "--size", "16MiB"];
+    let delete = ["group", "delete", "docs", "--yes"];
+    let killed = |arguments: &[&str], label: Label, when: &str| {
+        let mut command = sandbox.command();
+        command.args(arguments).env(FAILPOINT_VARIABLE, format!("{}:{when}", label.name()));
+        let status = command.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap();
+        assert_eq!(status.signal(), Some(9), "{} {when}: {status}", label.name());
+    };
+    let left = || fs::read_dir(&disk).unwrap().count();
+    for (label, when) in [(Label::JvolNameSync, "before"), (Label::StateWrite, "after:2")] {
+        killed(&create, label, when);
+        assert_eq!(left(), 1);
+        sandbox.reelfs(create).ok();
+        sandbox.reelfs(delete).ok();
+        killed(&create, label, when);
+        // there is nothing that could be shown, and it goes all the same
+        sandbox.reelfs(["group", "show", "docs"]).refused(10, &["docs"]);
+        assert!(sandbox.reelfs(delete).ok().stdout.contains("what was left"));
+        assert_eq!(left(), 0);
+    }
+    sandbox.reelfs(create).ok();
+    killed(&delete, Label::JvolRemove, "before");
+    assert_eq!(left(), 1);
+    sandbox.reelfs(delete).ok();
+    assert_eq!(left(), 0);
+    sandbox.reelfs(delete).refused(10, &["docs"]);
+    // a journal of somebody else stays where it is
+    fs::write(disk.join("docs.jvol"), "of somebody else").unwrap();
+    sandbox.reelfs(create).refused(14, &["docs.jvol"]);
+    assert_eq!(fs::read(disk.join("docs.jvol")).unwrap(), b"of somebody else");
 }
 
 #[test]

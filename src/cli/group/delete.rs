@@ -33,7 +33,13 @@ struct Deleted {
 }
 
 pub(super) fn run(arguments: &DeleteArgs, context: &Context) -> Result<()> {
-    let group = context.state.existing(&arguments.group)?;
+    let name = &arguments.group;
+    if group::delete_rest(&context.state, &context.state.group(name))? {
+        let (group, pvol, pvols) = (name.to_string(), None, Vec::new());
+        context.output.document(&Deleted { group, pvol, pvols, changes_lost: 0 })?;
+        return context.output.confirm(format!("what was left of group {name} is deleted"));
+    }
+    let group = context.state.existing(name)?;
     bring_back(&group, context)?;
     let lock = GroupLock::take(&group, "reelfs group delete")?;
     let file = GroupFile::load(&group)?;
