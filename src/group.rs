@@ -8,7 +8,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use reelfs_journal::disk::{self, Label, Operation};
-use reelfs_journal::{Epoch, GroupName, Jvol, Timestamp, VolumeIndex, VolumeName, discard_ring, unfinished};
+use reelfs_journal::{
+    Epoch, GroupName, JournalError, Jvol, Timestamp, VolumeIndex, VolumeName, discard_ring, unfinished,
+};
 use reelfs_volume::{Identity, OnFull, OpenError};
 use rustix::fs::{CWD, Mode, OFlags, RenameFlags, renameat_with};
 use rustix::io::Errno;
@@ -100,7 +102,7 @@ pub fn create(state: &StateDir, new: &NewGroup, progress: &mut dyn FnMut(u64, u6
             number: Some(next_number(state)?),
             origin: new.origin.clone(),
         };
-        if file.origin.pool.is_none() && file.journal != group.default_journal() {
+        if file.origin.pool.is_none() {
             // a volume that nobody would know of any more, if this is cut off
             file.store_passing(&group)?;
         }
@@ -134,6 +136,11 @@ pub fn delete(state: &StateDir, group: &GroupDir, file: &GroupFile, lock: GroupL
     remove_labeled(Label::JvolGrowRemove, &unfinished(&file.journal))?;
     discard_ring(&file.journal, file.uuid).map_err(|error| Error::io("remove the ring of the journal", error))?;
     let_go_of_journal(state, file)?;
+    remove_directory(group, lock)
+}
+
+/// Empties the directory of a group and removes it. Who makes the group anew meanwhile keeps it.
+fn remove_directory(group: &GroupDir, lock: GroupLock) -> Result<()> {
     let entries = fs::read_dir(group.path()).map_err(|error| Error::io("delete the group", error))?;
     for entry in entries.flatten() {
         match entry.file_type() {
@@ -151,31 +158,53 @@ pub fn delete(state: &StateDir, group: &GroupDir, file: &GroupFile, lock: GroupL
     }
 }
 
-/// Deletes what is left of a group whose making or deletion was cut off; says whether there was something.
+/// Deletes what is left of a group whose making or deletion was cut off; says whether there was something. A journal volume that
+/// cannot be looked at is left where it is when the caller `gives_up`.
 ///
 /// # Errors
-/// 11 when somebody is at it; the operating system says no.
-pub fn delete_rest(state: &StateDir, group: &GroupDir) -> Result<bool> {
+/// 11 when somebody is at it; the journal volume cannot be looked at; the operating system says no.
+pub fn delete_rest(state: &StateDir, group: &GroupDir, gives_up: bool) -> Result<bool> {
     if group.exists() || GroupFile::load_passing(group)?.is_none() {
         return Ok(false);
     }
     let lock = GroupLock::take(group, "reelfs group delete")?;
     refuse_existing(group)?;
-    clear_passing(state, group)?;
-    drop(lock);
-    fs::remove_dir_all(group.path()).map_err(|error| Error::io(format!("remove {}", group.path().display()), error))?;
+    match clear_passing(state, group) {
+        Err(error) if gives_up => tracing::warn!(%error, "a journal volume is left where it is"),
+        cleared => cleared?,
+    }
+    remove_directory(group, lock)?;
     Ok(true)
 }
 
 /// The journal volume of a group that is no group goes, if it still is its own, and the ring before it.
 fn clear_passing(state: &StateDir, group: &GroupDir) -> Result<()> {
     let Some(file) = GroupFile::load_passing(group)? else { return Ok(()) };
-    if Jvol::owner(&file.journal).is_ok_and(|owner| owner.group == file.uuid) {
-        remove_labeled(Label::JvolGrowRemove, &unfinished(&file.journal))?;
-        discard_ring(&file.journal, file.uuid).map_err(|error| Error::io("remove the ring of the journal", error))?;
-        let_go_of_journal(state, &file)?;
+    let journal = &file.journal;
+    let is_mounted = journal.parent().is_some_and(Path::is_dir);
+    match Jvol::owner(journal) {
+        Ok(owner) if owner.group == file.uuid => {
+            remove_labeled(Label::JvolGrowRemove, &unfinished(journal))?;
+            discard_ring(journal, file.uuid).map_err(|error| Error::io("remove the ring of the journal", error))?;
+            let_go_of_journal(state, &file)?;
+        }
+        Ok(_) | Err(JournalError::Foreign(_)) => {}
+        Err(JournalError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound && is_mounted => {}
+        Err(error) => {
+            let name = &file.name;
+            let hint = format!("is its disk mounted? reelfs group delete {name} --yes leaves it where it is");
+            return Err(Error::from(error).within(format!("the journal of a {name} that was deleted")).hint(hint));
+        }
+    }
+    if file.origin.pool.is_none() {
+        remove(&begun(journal))?;
     }
     remove(&group.passing())
+}
+
+/// Where a journal volume is made that has not got its name yet.
+fn begun(journal: &Path) -> PathBuf {
+    journal.with_extension("jvol.new")
 }
 
 fn remove(path: &Path) -> Result<()> {
@@ -251,7 +280,7 @@ pub(crate) fn make_journal(path: &Path, group: Uuid, size: Size, progress: &mut 
         return Err(Error::new(ErrorKind::WouldOverwrite, format!("there is a {} already", path.display()))
             .hint("it may belong to a group of another state directory; choose another --journal"));
     }
-    let begun = path.with_extension("jvol.new");
+    let begun = begun(path);
     remove(&begun)?;
     let result = Jvol::create(&begun, size.0, group, progress).map_err(Error::from).and_then(|()| {
         let fail = |errno: Errno| Error::io(format!("name the journal {}", path.display()), errno.into());

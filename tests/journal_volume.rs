@@ -229,7 +229,8 @@ fn a_group_that_was_killed_while_it_was_made_or_deleted_leaves_no_journal() {
         assert_eq!(status.signal(), Some(9), "{} {when}: {status}", label.name());
     };
     let left = || fs::read_dir(&disk).unwrap().count();
-    for (label, when) in [(Label::JvolNameSync, "before"), (Label::StateWrite, "after:2")] {
+    let places = [(Label::JvolFill, "before"), (Label::JvolNameSync, "before"), (Label::StateWrite, "after:2")];
+    for (label, when) in places {
         killed(&create, label, when);
         assert_eq!(left(), 1);
         sandbox.reelfs(create).ok();
@@ -246,6 +247,14 @@ fn a_group_that_was_killed_while_it_was_made_or_deleted_leaves_no_journal() {
     sandbox.reelfs(delete).ok();
     assert_eq!(left(), 0);
     sandbox.reelfs(delete).refused(10, &["docs"]);
+    // one that is not to be seen is not forgotten
+    sandbox.reelfs(create).ok();
+    killed(&delete, Label::JvolRemove, "before");
+    fs::rename(&disk, sandbox.path("unmounted")).unwrap();
+    sandbox.reelfs(["group", "delete", "docs"]).refused(10, &["its disk mounted", "reelfs group delete docs --yes"]);
+    fs::rename(sandbox.path("unmounted"), &disk).unwrap();
+    sandbox.reelfs(delete).ok();
+    assert_eq!(left(), 0);
     // a journal of somebody else stays where it is
     fs::write(disk.join("docs.jvol"), "of somebody else").unwrap();
     sandbox.reelfs(create).refused(14, &["docs.jvol"]);

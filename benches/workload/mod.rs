@@ -146,7 +146,8 @@ fn print_table(bench: &Bench, subjects: &[Subject], workloads: &[Workload]) -> u
             .collect();
     let titles: String = others.iter().map(|(of, to)| format!("{of} / {to} | ")).collect();
     println!(
-        "| work | backing directory | peer | reelfs | reelfs / peer | limit | {titles}processor: peer, reelfs | flushes |"
+        "| work | backing directory | peer | reelfs | reelfs / peer | limit | {titles}processor: {} | flushes |",
+        names[1..].join(", ")
     );
     println!("|---|---|---|---|---|---|{}---|---|", "---|".repeat(others.len()));
     let mut missed = 0;
@@ -159,16 +160,17 @@ fn print_table(bench: &Bench, subjects: &[Subject], workloads: &[Workload]) -> u
         let ratio = paired.ratio("reelfs", "peer");
         let verdict = workload.limit.verdict(workload.name, ratio, paired.ratio("reelfs", "backing"), &mut missed);
         let others: String = others.iter().map(|(of, to)| format!("{} | ", paired.ratio(of, to))).collect();
+        let processor: Vec<String> =
+            names[1..].iter().map(|name| paired.processor(name).as_millis().to_string()).collect();
         let flushes: Vec<String> = names.iter().map(|name| paired.flushes(name).to_string()).collect();
         println!(
-            "| {} | {:.1} ms | {} | {} | {ratio} | {} | {others}{} ms, {} ms | {} |",
+            "| {} | {:.1} ms | {} | {} | {ratio} | {} | {others}{} ms | {} |",
             workload.name,
             paired.median("backing").as_secs_f64() * 1e3,
             paired.ratio("peer", "backing"),
             paired.ratio("reelfs", "backing"),
             verdict,
-            paired.processor("peer").as_millis(),
-            paired.processor("reelfs").as_millis(),
+            processor.join(", "),
             flushes.join(", "),
         );
     }

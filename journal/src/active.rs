@@ -7,7 +7,7 @@ use crate::bytes::{Reader, Writer};
 pub const ACTIVE_UNIT: u64 = 64 << 10;
 /// The unit behind the last one: no file is longer than 2^63 bytes.
 pub const ACTIVE_END: u64 = (1 << 63) / ACTIVE_UNIT;
-/// Most entries that one record has.
+/// Most entries that are put into one record.
 pub const ACTIVE_MAX: usize = 4096;
 
 /// What of one object may differ, after a power cut, from what the journal says. Objects are named by inode number alone:
@@ -62,10 +62,8 @@ pub(crate) fn encode(entries: &[Active], writer: &mut Writer<'_>) {
 }
 
 pub(crate) fn decode(reader: &mut Reader<'_>) -> Result<Vec<Active>, RecordError> {
+    // there are records of earlier programs with more than they should have
     let count = usize::from(reader.u16("number of entries")?);
-    if count > ACTIVE_MAX {
-        return Err(RecordError::Range("number of entries"));
-    }
     let mut entries = Vec::with_capacity(count);
     for _ in 0..count {
         let what = reader.u8("what is active")?;

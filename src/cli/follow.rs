@@ -87,8 +87,17 @@ pub(crate) fn run(arguments: &FollowArgs, context: &Context) -> Result<()> {
 fn forget_all(group: &GroupDir, beside: &Beside, context: &Context) -> Result<()> {
     let was_copied = first::is_copied(beside, group)?;
     if was_copied {
-        let locked = Beside::of(beside.tree())?.lock()?;
-        first::drop_base(&locked, group, &context.output)?;
+        // nobody takes it from a copy that runs; but the disk of the replica may be why it does not
+        let locked = if beside.dir().is_dir() { Beside::of(beside.tree())?.lock().map(Some) } else { Ok(None) };
+        if let Err(error) = locked.as_ref()
+            && error.kind() == ErrorKind::Busy
+        {
+            return locked.map(|_| ());
+        }
+        first::forget_base(beside, group, &context.output)?;
+        if let Err(error) = first::drop_base(beside, group, &context.output) {
+            context.output.warn(error.to_string());
+        }
     }
     match forget(group, beside.tree(), &context.output) {
         Err(error) if was_copied && error.kind() == ErrorKind::NotFound => Ok(()),

@@ -67,7 +67,10 @@ pub(crate) fn run(arguments: &RestoreArgs, context: &Context) -> Result<()> {
         no_owner: arguments.no_owner,
         ..Request::default()
     };
-    if crate::mounts::is_at(&crate::mounts::place(&request.to)?, &deck.group)? {
+    // one of the same name may be another
+    let known = crate::group_file::GroupFile::load(&context.state.group(&deck.group));
+    let is_it = known.as_ref().map_or(true, |file| file.uuid == deck.uuid);
+    if is_it && crate::mounts::is_at(&crate::mounts::place(&request.to)?, &deck.group)? {
         // the mark of an unfinished restore would be journaled, and no restore of such a moment could begin with its own
         let message = format!("{} is where group {} is mounted", request.to.display(), deck.group);
         let hint = "restore into a directory in it, or elsewhere, and move what you need: mv journals it";

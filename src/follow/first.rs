@@ -149,6 +149,15 @@ pub fn is_copied(beside: &Beside, group: &GroupDir) -> Result<bool> {
     Ok(crate::group_file::GroupFile::load(group)?.target(&beside.base()).is_some())
 }
 
+/// The group keeps nothing for a first copy any more.
+///
+/// # Errors
+/// 10 when it kept nothing.
+pub fn forget_base(beside: &Beside, group: &GroupDir, output: &Output) -> Result<()> {
+    let ask = Request::Consumer(Ask::DropTapes { dir: beside.base() });
+    request::run(group, &ask, output, &mut |_| {})
+}
+
 /// Lets go of the tapes that a first copy came through.
 ///
 /// # Errors
@@ -156,8 +165,7 @@ pub fn is_copied(beside: &Beside, group: &GroupDir) -> Result<bool> {
 pub fn drop_base(beside: &Beside, group: &GroupDir, output: &Output) -> Result<()> {
     let dir = beside.base();
     if is_copied(beside, group)? {
-        let ask = Request::Consumer(Ask::DropTapes { dir: dir.clone() });
-        request::run::<()>(group, &ask, output, &mut |_| {})?;
+        forget_base(beside, group, output)?;
     }
     match std::fs::remove_dir_all(&dir) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

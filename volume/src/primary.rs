@@ -124,6 +124,7 @@ pub struct Primary {
     in_flight: Arc<InFlight>,
     due: lull::DueRedo,
     refusal: Arc<committer::Refusal>,
+    closings: Arc<committer::Closings>,
     /// Changes read; who must have none under way writes.
     gate: RwLock<()>,
     grace: grace::Grace,

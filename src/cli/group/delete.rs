@@ -34,7 +34,7 @@ struct Deleted {
 
 pub(super) fn run(arguments: &DeleteArgs, context: &Context) -> Result<()> {
     let name = &arguments.group;
-    if group::delete_rest(&context.state, &context.state.group(name))? {
+    if group::delete_rest(&context.state, &context.state.group(name), arguments.yes)? {
         let (group, pvol, pvols) = (name.to_string(), None, Vec::new());
         context.output.document(&Deleted { group, pvol, pvols, changes_lost: 0 })?;
         return context.output.confirm(format!("what was left of group {name} is deleted"));

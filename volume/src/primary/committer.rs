@@ -1,5 +1,6 @@
 //! Answers syncs and closes files outside the event loops, and keeps the journal durable in the background.
 
+use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -22,8 +23,10 @@ const SYNC_BYTES: std::ops::RangeInclusive<u64> = 1 << 20..=16 << 20;
 /// Threads that wait for the backing file system; more of them only queue at the disk.
 const FILE_SYNC_THREADS: usize = 4;
 
-/// Files that may wait to be closed.
-const CLOSING_MAX: usize = 64;
+/// Those of them that close files, too: the others are there for whoever syncs.
+const CLOSING_THREADS: usize = 2;
+/// Files of a volume that may wait to be closed.
+const CLOSINGS_MAX: usize = 64;
 
 /// Called when a sync is done; `EAGAIN` when the journal has lost what it held, see `takeover.rs`.
 pub(crate) type Done = Box<dyn FnOnce(Result<()>) + Send>;
@@ -32,7 +35,52 @@ pub(crate) type Done = Box<dyn FnOnce(Result<()>) + Send>;
 enum Task {
     Sync(Request),
     /// To close a file may begin to write all of it, for instance when it was cut off (ext4, XFS, btrfs).
-    Close(Arc<OwnedFd>),
+    Close(Arc<OwnedFd>, Arc<Closings>),
+}
+
+/// What waits for the threads.
+#[derive(Default)]
+struct Tasks {
+    syncs: VecDeque<Request>,
+    closings: VecDeque<(Arc<OwnedFd>, Arc<Closings>)>,
+}
+
+impl Tasks {
+    /// Whoever is asked to sync goes first.
+    fn next(&mut self, closes: bool) -> Option<Task> {
+        let sync = self.syncs.pop_front().map(Task::Sync);
+        match sync {
+            None if closes => self.closings.pop_front().map(|(file, of)| Task::Close(file, of)),
+            sync => sync,
+        }
+    }
+}
+
+/// Files of a volume that are still to be closed.
+#[derive(Debug, Default)]
+pub(crate) struct Closings {
+    count: Mutex<usize>,
+    none: Condvar,
+}
+
+impl Closings {
+    /// One more, unless there are many.
+    fn begin(&self) -> bool {
+        let mut count = self.count.lock();
+        let is_one_more = *count < CLOSINGS_MAX;
+        *count += usize::from(is_one_more);
+        is_one_more
+    }
+
+    fn end(&self) {
+        *self.count.lock() -= 1;
+        self.none.notify_all();
+    }
+
+    /// Waits until there are none.
+    pub(super) fn wait(&self) {
+        self.none.wait_while(&mut self.count.lock(), |count| *count > 0);
+    }
 }
 
 struct Request {
@@ -69,11 +117,8 @@ impl Refusal {
 
 #[derive(Default)]
 struct Shared {
-    tasks: Mutex<std::collections::VecDeque<Task>>,
+    tasks: Mutex<Tasks>,
     wake_files: Condvar,
-    /// Files that are still to be closed.
-    closing: Mutex<usize>,
-    closed: Condvar,
     wanted: AtomicU64,
     wake_journal: Condvar,
     /// Who waits for the journal alone: one flush answers all that wait when it begins.
@@ -99,7 +144,8 @@ impl Committer {
         for index in 0..FILE_SYNC_THREADS {
             let (shared, jvol) = (shared.clone(), jvol.clone());
             let thread = std::thread::Builder::new().name(format!("sync-{index}"));
-            threads.push(thread.spawn(disk::with_same_watcher(move || sync_files(&shared, &jvol)))?);
+            let closes = index < CLOSING_THREADS;
+            threads.push(thread.spawn(disk::with_same_watcher(move || sync_files(&shared, &jvol, closes)))?);
         }
         let (theirs, journal) = (shared.clone(), jvol.clone());
         let run = disk::with_same_watcher(move || sync_journal(&theirs, &journal));
@@ -126,27 +172,17 @@ impl Committer {
     pub(crate) fn sync(&self, file: Arc<OwnedFd>, upto: Seq, refusal: &Arc<Refusal>, done: Done) {
         self.want(upto);
         let refusal = refusal.clone();
-        self.shared.tasks.lock().push_back(Task::Sync(Request { file, upto, refusal, done }));
+        self.shared.tasks.lock().syncs.push_back(Request { file, upto, refusal, done });
         self.shared.wake_files.notify_one();
     }
 
-    /// Closes a file soon, if nobody else has it; when many wait for that, at once.
-    pub(crate) fn close(&self, file: Arc<OwnedFd>) {
-        {
-            let mut closing = self.shared.closing.lock();
-            if *closing >= CLOSING_MAX {
-                return;
-            }
-            *closing += 1;
+    /// Closes a file soon, if nobody else has it; when many of its volume wait for that, at once.
+    pub(crate) fn close(&self, file: Arc<OwnedFd>, of: &Arc<Closings>) {
+        if of.begin() {
+            self.shared.tasks.lock().closings.push_back((file, of.clone()));
+            // one alone may be one that closes nothing
+            self.shared.wake_files.notify_all();
         }
-        self.shared.tasks.lock().push_back(Task::Close(file));
-        self.shared.wake_files.notify_one();
-    }
-
-    /// Waits until every file is closed that was to be.
-    pub(crate) fn wait_for_closings(&self) {
-        let mut closing = self.shared.closing.lock();
-        self.shared.closed.wait_while(&mut closing, |closing| *closing > 0);
     }
 
     fn want(&self, upto: Seq) {
@@ -185,12 +221,12 @@ impl Drop for Committer {
     }
 }
 
-fn sync_files(shared: &Shared, jvol: &Jvol) {
+fn sync_files(shared: &Shared, jvol: &Jvol, closes: bool) {
     loop {
         let task = {
             let mut tasks = shared.tasks.lock();
             loop {
-                if let Some(task) = tasks.pop_front() {
+                if let Some(task) = tasks.next(closes) {
                     break task;
                 }
                 if shared.stop.load(Ordering::SeqCst) {
@@ -201,10 +237,9 @@ fn sync_files(shared: &Shared, jvol: &Jvol) {
         };
         let request = match task {
             Task::Sync(request) => request,
-            Task::Close(file) => {
+            Task::Close(file, of) => {
                 drop(file);
-                *shared.closing.lock() -= 1;
-                shared.closed.notify_all();
+                of.end();
                 continue;
             }
         };

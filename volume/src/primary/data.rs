@@ -84,7 +84,7 @@ impl Primary {
         drop(state);
         // whoever opens it meanwhile does not wait for that
         if let Some((data, true)) = to_close {
-            self.group.committer().close(data);
+            self.group.committer().close(data, &self.closings);
         }
         if nameless && !self.is_suspended() {
             let dropped = Change::Drop { file: node.id };

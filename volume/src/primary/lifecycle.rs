@@ -183,6 +183,7 @@ impl Primary {
             index: options.index,
             in_flight: Arc::new(in_flight),
             refusal: Arc::new(committer::Refusal::new(DueRedo::new(&options.state))),
+            closings: Arc::default(),
             due: DueRedo::new(&options.state),
             gate: RwLock::new(()),
             grace: Grace::default(),
@@ -233,7 +234,7 @@ impl Primary {
         let stop = stop.map_err(volume_error("write the journal"))?;
         self.group.settle(stop).map_err(volume_error("settle what is in flight"))?;
         self.group.leave(self.index);
-        self.group.committer().wait_for_closings();
+        self.closings.wait();
         self.sync_or_note().map_err(volume_error("sync the volume"))?;
         let durable: Seq = self.jvol().sync(stop)?;
         if let Some(map) = &*self.dirty.lock() {
