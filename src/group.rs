@@ -82,7 +82,7 @@ pub fn create(state: &StateDir, new: &NewGroup, progress: &mut dyn FnMut(u64, u6
     group.make()?;
     let outcome = GroupLock::take(&group, "reelfs group create").and_then(|lock| {
         refuse_existing(&group)?;
-        clear_passing(state, &group)?;
+        clear_passing(state, &group, false)?;
         let journal = journal_dir.map_or_else(|| group.default_journal(), |dir| dir.join(format!("{}.jvol", new.name)));
         let mut file = GroupFile {
             schema: GroupFile::SCHEMA,
@@ -114,7 +114,7 @@ pub fn create(state: &StateDir, new: &NewGroup, progress: &mut dyn FnMut(u64, u6
                 let _ = let_go_of_journal(state, &file);
             })
         });
-        let passed = if result.is_ok() { remove(&group.passing()) } else { clear_passing(state, &group) };
+        let passed = end_passing(state, &group, &file, result.is_ok());
         drop(lock);
         result.and(passed).map(|()| file)
     });
@@ -136,22 +136,25 @@ pub fn delete(state: &StateDir, group: &GroupDir, file: &GroupFile, lock: GroupL
     remove_labeled(Label::JvolGrowRemove, &unfinished(&file.journal))?;
     discard_ring(&file.journal, file.uuid).map_err(|error| Error::io("remove the ring of the journal", error))?;
     let_go_of_journal(state, file)?;
+    remove(&group.passing())?;
     remove_directory(group, lock)
 }
 
-/// Empties the directory of a group and removes it. Who makes the group anew meanwhile keeps it.
+/// Empties the directory of a group and removes it. Who makes the group anew as soon as he may keeps it.
 fn remove_directory(group: &GroupDir, lock: GroupLock) -> Result<()> {
     let entries = fs::read_dir(group.path()).map_err(|error| Error::io("delete the group", error))?;
-    for entry in entries.flatten() {
+    for entry in entries.flatten().filter(|entry| entry.path() != group.lock()) {
         match entry.file_type() {
             Ok(kind) if kind.is_dir() => fs::remove_dir_all(entry.path())
                 .map_err(|error| Error::io(format!("remove {}", entry.path().display()), error))?,
             _ => remove(&entry.path())?,
         }
     }
+    remove(&group.lock())?;
     drop(lock);
+    let is_anew = [io::ErrorKind::NotFound, io::ErrorKind::DirectoryNotEmpty];
     match fs::remove_dir(group.path()) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+        Err(error) if !is_anew.contains(&error.kind()) => {
             Err(Error::io(format!("remove {}", group.path().display()), error))
         }
         _ => Ok(()),
@@ -169,19 +172,21 @@ pub fn delete_rest(state: &StateDir, group: &GroupDir, gives_up: bool) -> Result
     }
     let lock = GroupLock::take(group, "reelfs group delete")?;
     refuse_existing(group)?;
-    match clear_passing(state, group) {
-        Err(error) if gives_up => tracing::warn!(%error, "a journal volume is left where it is"),
-        cleared => cleared?,
-    }
+    clear_passing(state, group, gives_up)?;
     remove_directory(group, lock)?;
     Ok(true)
 }
 
+/// The making of a group has ended. A journal gets its name when it is complete: where it could not be made there is none of ours.
+fn end_passing(state: &StateDir, group: &GroupDir, file: &GroupFile, is_made: bool) -> Result<()> {
+    let is_own = || Jvol::owner(&file.journal).is_ok_and(|owner| owner.group == file.uuid);
+    if !is_made && is_own() { clear_passing(state, group, false) } else { remove(&group.passing()) }
+}
+
 /// The journal volume of a group that is no group goes, if it still is its own, and the ring before it.
-fn clear_passing(state: &StateDir, group: &GroupDir) -> Result<()> {
+fn clear_passing(state: &StateDir, group: &GroupDir, gives_up: bool) -> Result<()> {
     let Some(file) = GroupFile::load_passing(group)? else { return Ok(()) };
     let journal = &file.journal;
-    let is_mounted = journal.parent().is_some_and(Path::is_dir);
     match Jvol::owner(journal) {
         Ok(owner) if owner.group == file.uuid => {
             remove_labeled(Label::JvolGrowRemove, &unfinished(journal))?;
@@ -189,7 +194,11 @@ fn clear_passing(state: &StateDir, group: &GroupDir) -> Result<()> {
             let_go_of_journal(state, &file)?;
         }
         Ok(_) | Err(JournalError::Foreign(_)) => {}
-        Err(JournalError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound && is_mounted => {}
+        Err(JournalError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound && is_gone(group, journal) => {
+        }
+        Err(error) if gives_up => {
+            tracing::warn!(%error, journal = %journal.display(), "the journal volume is left where it is");
+        }
         Err(error) => {
             let name = &file.name;
             let hint = format!("is its disk mounted? reelfs group delete {name} --yes leaves it where it is");
@@ -197,9 +206,16 @@ fn clear_passing(state: &StateDir, group: &GroupDir) -> Result<()> {
         }
     }
     if file.origin.pool.is_none() {
-        remove(&begun(journal))?;
+        // whoever makes one there replaces it
+        let _ = fs::remove_file(begun(journal));
     }
     remove(&group.passing())
+}
+
+/// A journal volume that is not there is no more, unless its directory is empty: most likely a disk is not mounted there.
+fn is_gone(group: &GroupDir, journal: &Path) -> bool {
+    let has_something = |dir: &Path| fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some());
+    journal.parent().is_some_and(|dir| dir == group.path() || has_something(dir))
 }
 
 /// Where a journal volume is made that has not got its name yet.

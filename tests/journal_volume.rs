@@ -251,7 +251,14 @@ fn a_group_that_was_killed_while_it_was_made_or_deleted_leaves_no_journal() {
     sandbox.reelfs(create).ok();
     killed(&delete, Label::JvolRemove, "before");
     fs::rename(&disk, sandbox.path("unmounted")).unwrap();
-    sandbox.reelfs(["group", "delete", "docs"]).refused(10, &["its disk mounted", "reelfs group delete docs --yes"]);
+    let unseen = || {
+        let refusal = sandbox.reelfs(["group", "delete", "docs"]);
+        refusal.refused(10, &["its disk mounted", "reelfs group delete docs --yes"]);
+    };
+    unseen();
+    fs::create_dir(&disk).unwrap();
+    unseen();
+    fs::remove_dir(&disk).unwrap();
     fs::rename(sandbox.path("unmounted"), &disk).unwrap();
     sandbox.reelfs(delete).ok();
     assert_eq!(left(), 0);
@@ -259,6 +266,14 @@ fn a_group_that_was_killed_while_it_was_made_or_deleted_leaves_no_journal() {
     fs::write(disk.join("docs.jvol"), "of somebody else").unwrap();
     sandbox.reelfs(create).refused(14, &["docs.jvol"]);
     assert_eq!(fs::read(disk.join("docs.jvol")).unwrap(), b"of somebody else");
+    // and so does one that cannot be read; nothing of the attempt is left that would keep the next one from elsewhere
+    let torn = [b"REELJVOL".as_slice(), &[7; 5_000]].concat();
+    fs::write(disk.join("docs.jvol"), &torn).unwrap();
+    sandbox.reelfs(create).refused(14, &["docs.jvol"]);
+    assert_eq!(fs::read(disk.join("docs.jvol")).unwrap(), torn);
+    assert!(!sandbox.state().join("groups/docs").exists(), "something was left");
+    let elsewhere = sandbox.directory("elsewhere");
+    sandbox.reelfs(["group", "create", "docs", "--pvol", text(&pvol), "--journal", text(&elsewhere)]).ok();
 }
 
 #[test]

@@ -19,7 +19,7 @@ use crate::state::GroupDir;
 pub(crate) struct DeleteArgs {
     /// The group
     pub group: GroupName,
-    /// Even when the journal holds changes that are on no tape
+    /// Even when the journal holds changes that are on no tape, or cannot be looked at
     #[arg(short, long)]
     pub yes: bool,
 }

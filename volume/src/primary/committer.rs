@@ -76,11 +76,6 @@ impl Closings {
         *self.count.lock() -= 1;
         self.none.notify_all();
     }
-
-    /// Waits until there are none.
-    pub(super) fn wait(&self) {
-        self.none.wait_while(&mut self.count.lock(), |count| *count > 0);
-    }
 }
 
 struct Request {
@@ -183,6 +178,22 @@ impl Committer {
             // one alone may be one that closes nothing
             self.shared.wake_files.notify_all();
         }
+    }
+
+    /// Closes all of a volume that wait for that, and waits for those that somebody is at.
+    pub(crate) fn close_all(&self, of: &Arc<Closings>) {
+        let mut own = Vec::new();
+        {
+            let closings = &mut self.shared.tasks.lock().closings;
+            for (file, owner) in std::mem::take(closings) {
+                if Arc::ptr_eq(&owner, of) { own.push(file) } else { closings.push_back((file, owner)) }
+            }
+        }
+        for file in own {
+            drop(file);
+            of.end();
+        }
+        of.none.wait_while(&mut of.count.lock(), |count| *count > 0);
     }
 
     fn want(&self, upto: Seq) {

@@ -234,7 +234,7 @@ impl Primary {
         let stop = stop.map_err(volume_error("write the journal"))?;
         self.group.settle(stop).map_err(volume_error("settle what is in flight"))?;
         self.group.leave(self.index);
-        self.closings.wait();
+        self.group.committer().close_all(&self.closings);
         self.sync_or_note().map_err(volume_error("sync the volume"))?;
         let durable: Seq = self.jvol().sync(stop)?;
         if let Some(map) = &*self.dirty.lock() {
