@@ -272,3 +272,32 @@ fn a_new_epoch_of_one_volume_is_one_of_all() {
     trade(first.path(), &second, 20..40);
     shop.assert_restores(first, &second);
 }
+
+#[test]
+fn what_an_unmounted_volume_has_is_exported_while_the_other_one_is_suspended() {
+    let shop = Shop::new();
+    let (first, second) = shop.mount();
+    trade(first.path(), &second, 1..2);
+    shop.base();
+    shop.sandbox.reelfs(["pair", "split", "shop/db"]).ok();
+    fs::write(first.path().join("orders"), "not journaled").unwrap();
+    let export_and_compare = |to: &str| {
+        shop.sandbox.export("shop", &shop.tapes);
+        let (tapes, target) = (text(&shop.tapes), shop.sandbox.path(to));
+        // the last moment at which both can be restored is another one
+        let volume = ["restore", "--tapes", tapes, "--group", "shop/logs", "--at", "latest", "--to", text(&target)];
+        shop.sandbox.reelfs(volume).ok();
+        assert_twin(&shop.sandbox.path("logs"), &target);
+    };
+    fs::write(second.join("sent"), "journaled").unwrap();
+    shop.sandbox.reelfs(["umount", text(&second)]).ok();
+    export_and_compare("behind-its-umount");
+    // a process that has the suspended one alone from the beginning
+    shop.sandbox.reelfs(["mount", "shop/logs", text(&second)]).ok();
+    fs::write(second.join("sent"), "journaled again").unwrap();
+    shop.sandbox.reelfs(["umount", text(&second)]).ok();
+    first.umount();
+    let first = shop.sandbox.mount("shop/db", "mnt-db");
+    export_and_compare("in-another-process");
+    first.umount();
+}

@@ -2,6 +2,7 @@
 
 mod anchor;
 mod quiet;
+mod seal;
 mod throttle;
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -11,8 +12,8 @@ use std::{collections::BTreeMap, collections::HashMap, path::PathBuf};
 
 use parking_lot::{Mutex, MutexGuard};
 use reelfs_journal::{
-    Appended, Change, Clock, EncodedRecord, Epoch, InFlight, JournalError, Jvol, MarkerKind, Record, Reserve, Seal,
-    Seq, Slot, Tags, Timestamp, VolumeIndex,
+    Appended, Change, Clock, EncodedRecord, Epoch, InFlight, JournalError, Jvol, MarkerKind, Record, Reserve, Seq,
+    Slot, Tags, Timestamp, VolumeIndex,
 };
 use rustix::io::{Errno, Result};
 use uuid::Uuid;
@@ -77,6 +78,7 @@ struct Members {
     volumes: BTreeMap<VolumeIndex, Weak<Primary>>,
     /// The last record, and its time, that speaks of a volume that is suspended.
     sealed: HashMap<VolumeIndex, (Seq, Timestamp)>,
+    others: seal::Others,
 }
 
 impl std::fmt::Debug for Group {
@@ -167,6 +169,7 @@ impl Group {
         members.in_flight.remove(&index);
         members.sealed.remove(&index);
         members.volumes.remove(&index);
+        members.others = seal::Others::default();
     }
 
     /// Those that take part, by index.
@@ -318,34 +321,6 @@ impl Group {
             }
         }
         Ok(())
-    }
-
-    /// A settled, durable end of the journal, and the time until which it speaks.
-    ///
-    /// # Errors
-    /// `EIO` when the journal cannot be made durable.
-    pub fn seal(&self) -> Result<Seal> {
-        loop {
-            if let Some((last, time)) = self.all_sealed() {
-                return Ok(Seal { last, time }); // durable since, and nothing speaks of what came later
-            }
-            let (last, time) = self.jvol.tick(&*self.clock);
-            if self.tell_clock() {
-                continue;
-            }
-            self.settle(last)?;
-            if self.last_amend.load(Ordering::SeqCst) <= last.0 {
-                self.jvol.sync(last).map_err(|_| Errno::IO)?;
-                return Ok(Seal { last, time });
-            }
-        }
-    }
-
-    /// Where the journal ends for good while every volume is suspended.
-    fn all_sealed(&self) -> Option<(Seq, Timestamp)> {
-        let members = self.members.lock();
-        let all = members.in_flight.keys().all(|index| members.sealed.contains_key(index));
-        members.sealed.values().copied().max().filter(|_| all)
     }
 }
 
