@@ -313,18 +313,22 @@ impl Filesystem for Adapter {
             (tell.offset, tell.length) = (0, 0); // who knows where
         }
         let reply = self.changed(reply, self.sync_after(flags.0), who, &tell);
+        let opens = self.opens.clone();
+        let write = move |primary: &Primary, data: &[u8]| {
+            primary.write_as(&who, ino, writing, data).map(|written| opens.count(node, written))
+        };
         if tell.is_needed() {
             let (waiting, data, payload) = (self.waiting.clone(), data.to_vec(), data.len() as u64);
-            let run = move |primary: &Primary| primary.write_as(&who, ino, writing, &data);
+            let run = move |primary: &Primary| write(primary, &data);
             return tell
                 .first(move || waiting.change(payload, reply, run, |reply, result| reply.answer(result, written)));
         }
         // without a copy unless it must wait
         let delay = self.primary.delay(data.len() as u64);
-        match self.waiting.try_now(delay, || self.primary.write_as(&who, ino, writing, data)) {
+        match self.waiting.try_now(delay, || write(&self.primary, data)) {
             tried @ Err(Errno::AGAIN | Errno::INPROGRESS) => {
                 let (data, payload) = (data.to_vec(), data.len() as u64);
-                let run = move |primary: &Primary| primary.write_as(&who, ino, writing, &data);
+                let run = move |primary: &Primary| write(primary, &data);
                 let answer = |reply: Changed<ReplyWrite>, result| reply.answer(result, written);
                 self.waiting.answer(tried, (payload, delay), reply, run, answer);
             }
@@ -613,10 +617,19 @@ impl Filesystem for Adapter {
         if self.control_of(ino).is_some() {
             return reply.error(code(Errno::INVAL));
         }
-        let offset = u64::try_from(offset).map_err(|_| Errno::NXIO);
-        match offset.and_then(|offset| self.primary.seek(self.real(ino), offset, whence)) {
+        let Ok(offset) = u64::try_from(offset) else { return reply.error(code(Errno::NXIO)) };
+        let (primary, ino) = (self.primary.clone(), self.real(ino));
+        let seek = move || match primary.seek(ino, offset, whence) {
             Ok(position) => reply.offset(i64::try_from(position).unwrap_or(i64::MAX)),
             Err(error) => reply.error(code(error)),
+        };
+        match self.opens.may_store(ino) {
+            None => seek(),
+            // a hole of the volume may have been stored into
+            Some(node) => self.opens.second.later(move |opens| {
+                opens.second.invalidate(node, offset, 0);
+                seek();
+            }),
         }
     }
 

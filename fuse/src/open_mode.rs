@@ -197,6 +197,14 @@ impl Handled {
         self.passes_through() && self.second.is_some_and(|second| second.cached > 0)
     }
 
+    /// The inode whose mappings may have been stored into: what they hold is not in the volume before the kernel writes it back.
+    pub(crate) fn may_store(&self) -> Option<Inode> {
+        if self.second.is_some_and(|second| second.cached > 0) {
+            return Some(Inode::Second);
+        }
+        (self.first.held() == Held::Cached).then_some(Inode::First)
+    }
+
     /// Nobody has it open.
     pub(crate) fn is_closed(&self) -> bool {
         self.first == Handles::default() && self.second.is_none()

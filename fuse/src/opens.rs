@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
-use reelfs_volume::{Primary, Stat};
+use reelfs_volume::{Primary, Stat, Written};
 use rustix::io::Errno;
 
 use crate::answer::{TTL, attributes, code, may_write};
@@ -392,6 +392,24 @@ impl Opens {
     pub(crate) fn has_two(&self, node: INodeNo, ino: u64) -> bool {
         inode_of(node) == Inode::Second
             || self.has_seconds() && self.table.lock().files.get(&ino).is_some_and(|entry| entry.second.is_some())
+    }
+
+    /// The inode of a file whose mappings may have been stored into.
+    pub(crate) fn may_store(&self, ino: u64) -> Option<u64> {
+        let table = self.table.lock();
+        let entry = table.files.get(&ino)?;
+        match entry.handled.may_store()? {
+            Inode::First => Some(ino),
+            Inode::Second => entry.second.as_ref().map(|second| second.number),
+        }
+    }
+
+    /// What is to be answered of a write, now that the kernel no longer believes the mode that the file had.
+    pub(crate) fn count(&self, node: INodeNo, written: Written) -> u32 {
+        if written.took_privileges {
+            self.second.forget_attributes(node.0);
+        }
+        written.count
     }
 
     /// Second inodes whose mappings may have been stored into, unseen by readers that pass through.

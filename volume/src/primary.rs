@@ -39,7 +39,7 @@ pub(crate) use committer::Committer;
 pub use adopt::{Adopted, Identity};
 pub use attributes::{SetAttr, TimeSet};
 pub use base_log::{UnderWay, base_under_way};
-pub use data::{Way, Writing};
+pub use data::{Way, Writing, Written};
 pub use directory::DirEntry;
 pub use dirty::{DirtyCounts, Reason, Suspension, suspension};
 pub use lifecycle::{OpenError, OpenOptions, Opened, Session, VolumeOptions};

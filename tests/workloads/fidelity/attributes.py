@@ -5,6 +5,7 @@ import fcntl
 import mmap
 import os
 import struct
+import subprocess
 import time
 
 from asking import *
@@ -113,6 +114,35 @@ def privileges_taken_by_a_stranger():
 @ask_root
 def privileges_without_group_execution():
     return taken(0o6767, lambda way, name: "" if as_user(way, name) == "None" else "refused ")
+
+
+@ask_root
+def who_runs_behind_a_change():
+    program = content("/usr/bin/id")
+    same = {
+        "write": (os.O_WRONLY, lambda file: os.write(file, program[:100])),
+        "direct": (os.O_WRONLY | os.O_DIRECT, lambda file: os.pwritev(file, [memory], 0)),
+        "append": (os.O_WRONLY | os.O_APPEND, lambda file: os.write(file, b"y")),
+        "cached": (os.O_RDWR, lambda file: os.write(file, program[:100])),
+        "truncate": (os.O_RDWR, lambda file: os.ftruncate(file, len(program) + 10)),
+        "allocate": (os.O_WRONLY, lambda file: fallocate(file, 0, 0, 4096)),
+        "copy": (os.O_RDWR, lambda file: os.copy_file_range(file, file, 100, 0, len(program))),
+    }
+    memory = mmap.mmap(-1, 4096)
+    memory[:] = program[:4096]
+
+    def change_and_run(flags, change):
+        with opened("f", flags) as file:
+            change(file)
+        return subprocess.run(["./f", "-u"], capture_output=True, check=True).stdout
+
+    answers = []
+    for what, way in same.items():
+        privileged("f", 0o4777, program)
+        os.stat("f")
+        answers.append((what, as_user(change_and_run, *way), mode_of("f")))
+        os.unlink("f")
+    return answers
 
 
 @ask_root

@@ -46,6 +46,20 @@ def ranges(mode, offset, length):
 
 
 @ask
+def holes_behind_a_store():
+    with opened("f", os.O_RDWR | os.O_CREAT) as file:
+        os.ftruncate(file, 1 << 20)
+        memory = mmap.mmap(file, 1 << 20)
+        memory[8192:12288] = b"x" * 4096
+        found = said(os.lseek, file, 0, os.SEEK_DATA), said(os.lseek, file, 8192, os.SEEK_HOLE)
+    memory[40960:45056] = b"y" * 4096
+    with opened("f", os.O_RDONLY) as file:
+        found += said(os.lseek, file, 12288, os.SEEK_DATA), said(os.lseek, file, 40960, os.SEEK_HOLE)
+    subprocess.check_output(["cp", "f", "copy"])
+    return found, content("copy") == content("f")
+
+
+@ask
 def fallocate_modes():
     asked = [(0, 60000, 10000), (KEEP_SIZE, 60000, 100000), (PUNCH_HOLE | KEEP_SIZE, 5000, 9000), (PUNCH_HOLE | KEEP_SIZE, 8192, 8192),
              (PUNCH_HOLE | KEEP_SIZE, 60000, 1 << 20), (PUNCH_HOLE, 0, 4096), (ZERO, 5000, 9000), (ZERO, 60000, 19000),

@@ -45,6 +45,15 @@ pub struct Writing {
     pub way: Way,
 }
 
+/// What became of a write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Written {
+    /// Bytes.
+    pub count: u32,
+    /// Set-user-id or set-group-id went: whoever keeps attributes keeps wrong ones, for the kernel goes by them in `execve`.
+    pub took_privileges: bool,
+}
+
 impl Primary {
     /// Opens a regular file; `write` when the handle may write.
     ///
@@ -158,14 +167,14 @@ impl Primary {
     /// # Errors
     /// What the file system says; `EAGAIN` when the journal has no room now.
     pub fn write(&self, who: &Requester, ino: u64, offset: u64, bytes: &[u8], kill: bool) -> Result<u32> {
-        self.write_as(who, ino, Writing { offset, kill, ..Writing::default() }, bytes)
+        self.write_as(who, ino, Writing { offset, kill, ..Writing::default() }, bytes).map(|written| written.count)
     }
 
     /// The same, said in full.
     ///
     /// # Errors
     /// As [`Primary::write`].
-    pub fn write_as(&self, who: &Requester, ino: u64, writing: Writing, bytes: &[u8]) -> Result<u32> {
+    pub fn write_as(&self, who: &Requester, ino: u64, writing: Writing, bytes: &[u8]) -> Result<Written> {
         let bytes = &bytes[..bytes.len().min(DATA_MAX)];
         let _admitted = self.admit(bytes.len() as u64)?;
         let node = self.node(ino)?;
@@ -181,7 +190,7 @@ impl Primary {
         self.write_ordered(who, &node, writing, bytes)
     }
 
-    fn write_ordered(&self, who: &Requester, node: &Arc<Node>, writing: Writing, bytes: &[u8]) -> Result<u32> {
+    fn write_ordered(&self, who: &Requester, node: &Arc<Node>, writing: Writing, bytes: &[u8]) -> Result<Written> {
         let (harmless, known_size, overtaken) = {
             let mut state = node.state.lock();
             let overtaken = !state.in_use().overtaken.is_empty();
@@ -216,7 +225,8 @@ impl Primary {
             Way::Plain if overtaken => state.begin_use().overtaken.forget(offset, offset + written),
             Way::Plain | Way::PageBack => {}
         }
-        u32::try_from(written).map_err(|_| Errno::IO)
+        let took_privileges = changes.iter().any(|change| matches!(change, Change::SetAttr { .. }));
+        Ok(Written { count: u32::try_from(written).map_err(|_| Errno::IO)?, took_privileges })
     }
 
     /// Pages of the kernel, with what was written past them since it read them.
@@ -278,7 +288,7 @@ impl Primary {
         }
         // the kernel drops the pages itself, and what is stored meanwhile comes before that
         let writing = Writing { offset: to_offset, append: false, kill: who.uid != 0, way: Way::PastCache };
-        self.write_as(who, to, writing, &bytes).map(u64::from)
+        self.write_as(who, to, writing, &bytes).map(|written| u64::from(written.count))
     }
 
     /// Makes a file or directory durable; `done` is called from another thread. A file whose names are on disk needs the
