@@ -266,8 +266,9 @@ impl Nodes {
         while let Some(node) = candidates.pop() {
             let mut nodes = self.0.write();
             let state = node.state.lock();
-            // held by: the table, and us
-            let unused = state.lookups == Lookups::NONE && state.in_use().opens == 0 && Arc::strong_count(&node) <= 2;
+            // held by: the table, and us; whoever else holds one that has no name will not look for it in the table
+            let is_held = Arc::strong_count(&node) > 2 && !state.nameless;
+            let unused = state.lookups == Lookups::NONE && state.in_use().opens == 0 && !is_held;
             if unused && nodes.get(&node.id.ino).is_some_and(|known| Arc::ptr_eq(&known.0, &node)) {
                 candidates.extend(state.links.iter().map(|link| link.parent.clone()));
                 drop(state);

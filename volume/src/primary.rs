@@ -18,6 +18,7 @@ mod dirty;
 mod foresight;
 mod grace;
 mod half_told;
+mod known;
 mod lifecycle;
 mod lull;
 mod mistaken;

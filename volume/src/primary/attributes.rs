@@ -54,6 +54,12 @@ impl Primary {
         self.volume.stat(&self.node(ino)?)
     }
 
+    /// How many objects are known: the root, what was looked up and is not forgotten, and the directories of all of them.
+    #[must_use]
+    pub fn known(&self) -> usize {
+        self.volume.known()
+    }
+
     /// The file system's room.
     ///
     /// # Errors

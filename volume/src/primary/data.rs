@@ -314,6 +314,8 @@ impl Primary {
                     if result.is_ok() {
                         node.anchor(renames);
                     }
+                    // whoever is answered may have it forgotten at once, which needs nobody to hold it
+                    drop(node);
                     done(result);
                 });
                 self.group.committer().sync(file, upto, &self.refusal, anchor);

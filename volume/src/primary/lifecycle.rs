@@ -220,6 +220,8 @@ impl Primary {
         group.watch_clock(primary.index, opened).map_err(io_error("note the clock"))?;
         let (epoch, replaced) = (group.epoch(), found.replaced);
         let (adopted, recovered, lost) = (found.adopted, found.recovered, found.lost);
+        // the scan made every directory known, and nobody asked for it
+        primary.volume.nodes.all().into_iter().for_each(|node| primary.volume.nodes.drop_unused(node));
         let primary = Arc::new(primary);
         group.join(primary.index, primary.in_flight.clone(), &primary);
         Ok(Opened { primary, session, epoch, replaced, lost, adopted, recovered })

@@ -19,6 +19,7 @@ use uuid::Uuid;
 
 use super::adopt::next_extent;
 use super::base_log::{BaseLog, UnderWay};
+use super::known::Known;
 use super::resync::ResyncError;
 use super::walk::Active;
 use super::{Primary, Requester};
@@ -125,7 +126,7 @@ pub struct Telling<'p> {
     under_way: UnderWay,
     /// Directories that were queued.
     seen: HashSet<FileId>,
-    queue: VecDeque<Arc<Node>>,
+    queue: VecDeque<Known<'p>>,
     told: Based,
     /// Bytes of the objects gone by, told now or before.
     done: u64,
@@ -141,12 +142,12 @@ impl std::fmt::Debug for Telling<'_> {
 }
 
 /// How telling a name went.
-enum Step {
+enum Step<'p> {
     NoRoom,
     /// Nothing stands there any more.
     Gone,
-    /// The object, known until it is forgotten once; and its bytes where they are still to be told.
-    Found(Arc<Node>, Option<Content>),
+    /// The object, and its bytes where they are still to be told.
+    Found(Known<'p>, Option<Content>),
 }
 
 struct Content {
@@ -156,7 +157,7 @@ struct Content {
     with_all_names: bool,
 }
 
-impl Telling<'_> {
+impl<'p> Telling<'p> {
     /// Its identity, and where it began.
     #[must_use]
     pub fn under_way(&self) -> UnderWay {
@@ -178,24 +179,21 @@ impl Telling<'_> {
         drop(primary.names.write());
         let outcome = self.walk(&mut caller);
         drop(active);
-        self.queue.drain(..).for_each(|directory| primary.forget(directory.id.ino, 1));
+        self.queue.clear();
         self.note()?;
         outcome?;
         self.end()
     }
 
     fn walk(&mut self, caller: &mut Caller<'_>) -> Result<()> {
-        let root = self.primary.volume.root.clone();
-        root.state.lock().lookups.add(1);
-        self.tell_without_place(root, caller)?;
+        let primary = self.primary;
+        self.tell_without_place(Known::more(primary, primary.volume.root.clone()), caller)?;
         loop {
             if let Some(directory) = self.queue.pop_front() {
-                let listed = self.list(&directory, caller);
-                self.primary.forget(directory.id.ino, 1);
-                listed?;
+                self.list(&directory, caller)?;
                 continue;
             }
-            let Some(node) = self.primary.walk.next_moved() else { return Ok(()) };
+            let Some(node) = primary.walk.next_moved(primary) else { return Ok(()) };
             self.tell_without_place(node, caller)?;
         }
     }
@@ -227,14 +225,12 @@ impl Telling<'_> {
         Ok(())
     }
 
-    /// Tells the bytes of an object whose name was told, or queues it as a directory; then it is forgotten once.
-    fn take(&mut self, node: Arc<Node>, content: Option<Content>, caller: &mut Caller<'_>) -> Result<()> {
+    /// Tells the bytes of an object whose name was told, or queues it as a directory.
+    fn take(&mut self, node: Known<'p>, content: Option<Content>, caller: &mut Caller<'_>) -> Result<()> {
         let told = content.map_or(Ok(()), |content| self.tell_content(&node, &content, caller));
         let told = told.and_then(|()| self.note_now_and_then());
         if told.is_ok() && node.is_directory() && self.seen.insert(node.id) {
             self.queue.push_back(node);
-        } else {
-            self.primary.forget(node.id.ino, 1);
         }
         (caller.progress)(self.done.min(caller.expected), caller.expected);
         told
@@ -245,12 +241,12 @@ impl Telling<'_> {
     }
 
     /// Journals a name and what stands there, unless that was told.
-    fn tell_name(&mut self, directory: &Arc<Node>, name: &Name) -> Result<Step> {
+    fn tell_name(&mut self, directory: &Arc<Node>, name: &Name) -> Result<Step<'p>> {
         let primary = self.primary;
         let _admitted = primary.under_way();
         let _names = primary.names.read();
         let node = match primary.find(directory, name, 1) {
-            Ok((node, _)) => node,
+            Ok((node, _)) => Known::counted(primary, node),
             Err(Errno::NOENT | Errno::STALE) => return Ok(Step::Gone),
             Err(Errno::XDEV) => {
                 tracing::warn!(%name, "another file system is not part of the volume");
@@ -258,14 +254,8 @@ impl Telling<'_> {
             }
             Err(error) => return Err(failed("look at a file")(error)),
         };
-        let told = self.tell_found(directory, name, &node);
-        match told {
-            Ok(Some(content)) => Ok(Step::Found(node, content)),
-            other => {
-                primary.forget(node.id.ino, 1);
-                other.map(|_| Step::NoRoom)
-            }
-        }
+        let told = self.tell_found(directory, name, &node)?;
+        Ok(told.map_or(Step::NoRoom, |content| Step::Found(node, content)))
     }
 
     /// The same under the locks of names and of the object; `None` when there is no room.
@@ -306,21 +296,12 @@ impl Telling<'_> {
         if stat.is_directory() { self.told.directories += 1 } else { self.told.objects += 1 }
     }
 
-    /// The root, or an object that moved: where it stands is told by the record of the move. It is forgotten once.
-    fn tell_without_place(&mut self, node: Arc<Node>, caller: &mut Caller<'_>) -> Result<()> {
+    /// The root, or an object that moved: where it stands is told by the record of the move.
+    fn tell_without_place(&mut self, node: Known<'p>, caller: &mut Caller<'_>) -> Result<()> {
         let content = loop {
-            match self.try_without_place(&node) {
-                Ok(None) => {
-                    if let Err(error) = self.room(caller) {
-                        self.primary.forget(node.id.ino, 1);
-                        return Err(error);
-                    }
-                }
-                Ok(Some(content)) => break content,
-                Err(error) => {
-                    self.primary.forget(node.id.ino, 1);
-                    return Err(error);
-                }
+            match self.try_without_place(&node)? {
+                None => self.room(caller)?,
+                Some(content) => break content,
             }
         };
         self.take(node, content, caller)

@@ -15,6 +15,7 @@ use rustix::fs::{Dir, FileType, Mode, OFlags};
 use rustix::io::{Errno, Result};
 
 use super::Primary;
+use super::known::Known;
 use crate::node::Node;
 use crate::stat::Stat;
 use crate::volume::{open_directory, reopen};
@@ -36,9 +37,9 @@ impl Announcements {
         }
     }
 
-    /// One that has moved, known until it is forgotten once.
-    pub(super) fn next_moved(&self) -> Option<Arc<Node>> {
-        self.moved.lock().pop()
+    /// One that has moved.
+    pub(super) fn next_moved<'p>(&self, primary: &'p Primary) -> Option<Known<'p>> {
+        self.moved.lock().pop().map(|node| Known::counted(primary, node))
     }
 }
 
@@ -84,7 +85,7 @@ impl Drop for Active<'_> {
     fn drop(&mut self) {
         self.0.walk.active.store(false, Ordering::SeqCst);
         let left = std::mem::take(&mut *self.0.walk.moved.lock());
-        left.iter().for_each(|node| self.0.forget(node.id.ino, 1));
+        left.into_iter().for_each(|node| drop(Known::counted(self.0, node)));
     }
 }
 
@@ -92,7 +93,7 @@ struct Walk<'p, 'v, E> {
     primary: &'p Primary,
     visit: &'v mut dyn FnMut(Visit<'_>) -> std::result::Result<(), E>,
     seen: HashSet<FileId>,
-    queue: VecDeque<(Arc<Node>, Vec<Name>)>,
+    queue: VecDeque<(Known<'p>, Vec<Name>)>,
 }
 
 impl Primary {
@@ -109,27 +110,19 @@ impl Primary {
         // whoever took the names lock before now did not announce; wait for them
         drop(self.names.write());
         let mut walk = Walk { primary: self, visit, seen: HashSet::new(), queue: VecDeque::new() };
-        let root = self.volume.root.clone();
-        root.state.lock().lookups.add(1);
-        walk.tell(root, FileId::NONE, &[])?;
+        walk.tell(Known::more(self, self.volume.root.clone()), FileId::NONE, &[])?;
         loop {
             if let Some((directory, path)) = walk.queue.pop_front() {
-                let listed = walk.list(&directory, &path);
-                self.forget(directory.id.ino, 1);
-                listed?;
+                walk.list(&directory, &path)?;
                 continue;
             }
-            let Some(node) = self.walk.moved.lock().pop() else {
-                return Ok(());
-            };
-            let told = walk.tell_moved(node.clone());
-            self.forget(node.id.ino, 1);
-            told?;
+            let Some(node) = self.walk.next_moved(self) else { return Ok(()) };
+            walk.tell_moved(node)?;
         }
     }
 }
 
-impl<E> Walk<'_, '_, E> {
+impl<'p, E> Walk<'p, '_, E> {
     fn list(&mut self, directory: &Arc<Node>, path: &[Name]) -> std::result::Result<(), WalkError<E>> {
         let opened = {
             let _names = self.primary.names.read();
@@ -151,13 +144,7 @@ impl<E> Walk<'_, '_, E> {
             };
             let child: Vec<Name> = path.iter().cloned().chain([name]).collect();
             match found {
-                Ok(node) => {
-                    let told = self.tell(node.clone(), directory.id, &child);
-                    if !node.is_directory() || told.is_err() {
-                        self.primary.forget(node.id.ino, 1);
-                    }
-                    told?;
-                }
+                Ok(node) => self.tell(Known::counted(self.primary, node), directory.id, &child)?,
                 Err(Errno::NOENT | Errno::STALE) => {}
                 Err(Errno::XDEV) => {
                     tracing::warn!(path = %shown(&child), "another file system is not part of the volume")
@@ -168,41 +155,31 @@ impl<E> Walk<'_, '_, E> {
         Ok(())
     }
 
-    fn tell_moved(&mut self, node: Arc<Node>) -> std::result::Result<(), WalkError<E>> {
+    fn tell_moved(&mut self, node: Known<'p>) -> std::result::Result<(), WalkError<E>> {
         if self.seen.contains(&node.id) || node.state.lock().nameless {
             return Ok(());
         }
         let Ok(name) = Name::new(format!(".moved-{}", node.id).as_bytes()) else {
             return Ok(());
         };
-        if node.is_directory() {
-            node.state.lock().lookups.add(1);
-        }
         self.tell(node, FileId::NONE, &[name])
     }
 
-    /// Tells one object; a directory told for the first time is queued with the lookup that its caller counted.
-    fn tell(&mut self, node: Arc<Node>, parent: FileId, path: &[Name]) -> std::result::Result<(), WalkError<E>> {
+    /// Tells one object; a directory told for the first time is queued.
+    fn tell(&mut self, node: Known<'p>, parent: FileId, path: &[Name]) -> std::result::Result<(), WalkError<E>> {
         let again = !self.seen.insert(node.id);
         let visit = match self.look(&node, parent, path, again) {
             Ok(visit) => visit,
             Err(Errno::NOENT | Errno::STALE) => {
                 // gone since it was found; should it come back under another name, it moved and is told again
                 self.seen.remove(&node.id);
-                if node.is_directory() {
-                    self.primary.forget(node.id.ino, 1);
-                }
                 return Ok(());
             }
             Err(source) => return Err(read_error(path, source)),
         };
         (self.visit)(visit).map_err(WalkError::Visit)?;
-        if node.is_directory() {
-            if again {
-                self.primary.forget(node.id.ino, 1);
-            } else {
-                self.queue.push_back((node, path.to_vec()));
-            }
+        if node.is_directory() && !again {
+            self.queue.push_back((node, path.to_vec()));
         }
         Ok(())
     }
