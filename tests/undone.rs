@@ -162,6 +162,34 @@ fn while_suspended_however_many() {
 }
 
 #[test]
+fn where_nothing_can_be_removed_the_mount_ends_before_it_hangs() {
+    if !tools::holds(tools::root(), "root, for owners") {
+        return;
+    }
+    let site = Site::new();
+    let opened = site.open(None);
+    let (session, primary) = (opened.session.clone(), opened.primary);
+    let (ended, wait) = std::sync::mpsc::channel();
+    let creating = std::thread::spawn(move || {
+        disk::watch_thread(Some(Arc::new(Failing(&[Label::MakeOwner, Label::UnmakeObject]))));
+        let create = |number: u32| primary.create(&NOBODY, primary.root(), format!("n{number}").as_ref(), 0o644, 0);
+        let refused = (0..70).filter(|&number| create(number).is_err()).count();
+        disk::watch_thread(None);
+        ended.send((refused, primary.create(&ROOT, primary.root(), "c".as_ref(), 0o644, 0).err())).unwrap();
+    });
+    let waited = wait.recv_timeout(std::time::Duration::from_secs(20));
+    assert_eq!(waited, Ok((70, Some(Errno::ROFS))), "a create waits for ever, or goes on");
+    creating.join().unwrap();
+    let left = std::fs::read_dir(&site.pvol).unwrap().count();
+    assert!((20..=40).contains(&left), "{left} of them stand there");
+    let opened = site.open(Some(session));
+    let root = opened.primary.root_id();
+    assert!(opened.primary.create(&ROOT, root.ino, "c".as_ref(), 0o644, 0).is_ok());
+    drop(opened);
+    assert_eq!(site.told(root), Some(site.root_mtime()), "what stands there is told");
+}
+
+#[test]
 fn when_the_dirty_map_has_no_room_for_it() {
     is_told_after(&[Label::DirtyMapAppend, Label::ApplyParentTimes], true);
 }

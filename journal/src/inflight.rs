@@ -17,6 +17,8 @@ use crate::map::MappedFile;
 use crate::{FileId, JournalError, Name, Seq};
 
 const SLOTS: usize = 64;
+/// Slots that are for what is under way: more than there are threads.
+const SLOTS_SCARCE: u32 = 32;
 /// 64-bit words of a slot (512 bytes).
 const SLOT_WORDS: usize = 64;
 const FILE_LEN: u64 = (SLOTS * SLOT_WORDS * 8) as u64;
@@ -182,6 +184,12 @@ impl InFlight {
     #[must_use]
     pub fn has_left(&self, upto: Seq) -> bool {
         self.table.lock().left <= upto
+    }
+
+    /// So many operations were left that those under way may soon find no slot.
+    #[must_use]
+    pub fn is_scarce(&self) -> bool {
+        self.table.lock().free.count_ones() < SLOTS_SCARCE
     }
 
     fn slot(&self, index: usize) -> &[AtomicU64] {

@@ -144,7 +144,7 @@ impl Volume {
         self.pin_if_last(&node)?;
         let result = remove_at(Label::ApplyUnlink, &*self.path(&directory)?, name, flags);
         if result.is_err() {
-            node.state.lock().nameless = false;
+            unpin(&node);
             return result;
         }
         self.name_is_gone(&node, &directory, name);
@@ -175,9 +175,7 @@ impl Volume {
             rustix::fs::renameat_with(&old, name.as_bytes(), &new, new_name.as_bytes(), flags)
         });
         if let Err(error) = result {
-            if let Some(other) = &other {
-                other.state.lock().nameless = false;
-            }
+            other.iter().for_each(|other| unpin(other));
             return Err(error);
         }
         let same = other.as_ref().is_some_and(|other| Arc::ptr_eq(other, &node));
@@ -368,6 +366,19 @@ pub(crate) fn is_about_content(change: &Change<'_>) -> bool {
             | Change::SetXattr { .. }
             | Change::RemoveXattr { .. }
     )
+}
+
+/// Takes back what was done for the removal of a last name, which stays.
+fn unpin(node: &Node) {
+    let mut state = node.state.lock();
+    state.nameless = false;
+    let has_names = !state.links.is_empty();
+    state.end_use(|in_use| {
+        in_use.ghost = None;
+        if has_names && std::mem::take(&mut in_use.pinned) {
+            in_use.path = None;
+        }
+    });
 }
 
 fn make_object(directory: &OwnedFd, name: &Name, kind: &NodeKind) -> Result<Option<OwnedFd>> {

@@ -330,6 +330,10 @@ impl Primary {
         let is_left = !self.jvol().has_lost();
         if is_left {
             slot.leave();
+            if self.in_flight.is_scarce() {
+                tracing::error!("too much could not be undone: no more changes are taken until the next mount");
+                self.failed.store(true, Ordering::Relaxed);
+            }
         }
         is_left
     }

@@ -268,12 +268,17 @@ impl Volume {
         data.map_or_else(|| self.path(node), Ok)
     }
 
-    /// A descriptor of a regular file open for data. The one for reading and writing is kept in the node; where the
+    /// The descriptor for data that the node keeps.
+    pub(crate) fn kept_data(&self, node: &Node) -> Option<Arc<OwnedFd>> {
+        node.used.store(true, Ordering::Relaxed);
+        node.state.lock().in_use().data.clone()
+    }
+
+    /// A descriptor of a regular file open for data, found by its names if none is kept: no rename may be under way. The one for reading and writing is kept in the node; where the
     /// daemon may do only one of the two, it is opened for this call.
     pub(crate) fn data(&self, node: &Arc<Node>, write: bool) -> Result<Arc<OwnedFd>> {
-        node.used.store(true, Ordering::Relaxed);
-        if let Some(file) = &node.state.lock().in_use().data {
-            return Ok(file.clone());
+        if let Some(file) = self.kept_data(node) {
+            return Ok(file);
         }
         if node.file_type != FileType::RegularFile {
             return Err(Errno::INVAL);

@@ -108,12 +108,17 @@ impl Primary {
         }
     }
 
-    /// The file below an inode, for the kernel to read from by itself.
+    /// The file below an inode, to be read.
     ///
     /// # Errors
     /// What the file system says.
     pub fn backing(&self, ino: u64) -> Result<Arc<OwnedFd>> {
-        self.volume.data(&self.node(ino)?, false)
+        let node = self.node(ino)?;
+        if let Some(file) = self.volume.kept_data(&node) {
+            return Ok(file);
+        }
+        let _names = self.names.read();
+        self.volume.data(&node, false)
     }
 
     /// Has the kernel read so many bytes into pages: from then on these are not old, so nothing is written meanwhile.
@@ -132,7 +137,7 @@ impl Primary {
     /// # Errors
     /// What the file system says.
     pub fn read(&self, ino: u64, offset: u64, length: usize) -> Result<Vec<u8>> {
-        read_from(&*self.volume.data(&self.node(ino)?, false)?, offset, length)
+        read_from(&*self.backing(ino)?, offset, length)
     }
 
     /// The same for a handle that is opened with `O_NOATIME`.
@@ -140,7 +145,7 @@ impl Primary {
     /// # Errors
     /// What the file system says.
     pub fn read_unnoticed(&self, ino: u64, offset: u64, length: usize) -> Result<Vec<u8>> {
-        let file = self.volume.data(&self.node(ino)?, false)?;
+        let file = self.backing(ino)?;
         match reopen(&*file, OFlags::RDONLY | OFlags::NOATIME) {
             Ok(unnoticed) => read_from(unnoticed, offset, length),
             // not ours, and we are not root; or nothing may be opened any more
@@ -153,7 +158,7 @@ impl Primary {
     /// # Errors
     /// `ENXIO` beyond the end; `EINVAL` for another whence.
     pub fn seek(&self, ino: u64, offset: u64, whence: i32) -> Result<u64> {
-        let file = self.volume.data(&self.node(ino)?, false)?;
+        let file = self.backing(ino)?;
         let position = match whence {
             libc::SEEK_DATA => SeekFrom::Data(offset),
             libc::SEEK_HOLE => SeekFrom::Hole(offset),
@@ -180,10 +185,10 @@ impl Primary {
         let node = self.node(ino)?;
         let order = node.order.lock();
         let harmless = node.state.lock().harmless;
-        if harmless {
+        if harmless && self.volume.kept_data(&node).is_some() {
             return self.write_ordered(who, &node, writing, bytes);
         }
-        // what takes privileges away goes by name, and names come first
+        // what takes privileges away goes by name, as does what must open the file; and names come first
         drop(order);
         let _names = self.names.read();
         let _order = node.order.lock();

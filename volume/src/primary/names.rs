@@ -20,8 +20,8 @@ use crate::volume::open_directory;
 use crate::xattr;
 
 thread_local! {
-    /// The umask of this thread, once it has one of its own.
-    static OWN_UMASK: Cell<Option<u32>> = const { Cell::new(None) };
+    /// Whether this thread has a umask of its own.
+    static HAS_OWN_UMASK: Cell<bool> = const { Cell::new(false) };
 }
 
 impl Primary {
@@ -415,15 +415,18 @@ fn name_errno(error: reelfs_journal::NameError) -> Errno {
 /// Makes the object with the requester's umask, so that the file system applies it, or the directory's default ACL in
 /// its place.
 fn make_raw(directory: &OwnedFd, name: &Name, kind: &NodeKind, mode: u32, umask: u32) -> Result<Option<OwnedFd>> {
-    OWN_UMASK.with(|own| {
-        if own.get().is_none() {
-            sys::own_umask()?;
-        }
-        if own.replace(Some(umask)) != Some(umask) {
-            rustix::process::umask(Mode::from_raw_mode(umask & 0o777));
-        }
-        Ok::<(), Errno>(())
-    })?;
+    if !HAS_OWN_UMASK.get() {
+        sys::own_umask()?;
+        HAS_OWN_UMASK.set(true);
+    }
+    let ours = rustix::process::umask(Mode::from_raw_mode(umask & 0o777));
+    let made = make_unmasked(directory, name, kind, mode);
+    // this thread makes files of its own, too
+    rustix::process::umask(ours);
+    made
+}
+
+fn make_unmasked(directory: &OwnedFd, name: &Name, kind: &NodeKind, mode: u32) -> Result<Option<OwnedFd>> {
     let mode = Mode::from_raw_mode(mode & 0o7777);
     let (special, device) = match kind {
         NodeKind::File => {
