@@ -13,6 +13,7 @@ use crate::consumer::{Consumer, Way};
 use crate::error::{Error, Result};
 use crate::export::tape_error;
 use crate::group_file::GroupFile;
+use crate::overlap;
 use crate::points::Base;
 use crate::restore::{Deck, EpochTapes};
 use crate::scope::Scope;
@@ -46,21 +47,28 @@ pub struct Kept {
 
 /// Why a tape of a directory may not go, whatever the settings say: somebody whose progress the group knows has not applied it. A
 /// site applies the tapes of its directory; a replica whatever follows in its epoch, from wherever it gets it.
-fn waited_for(file: &GroupFile, dir: &Path, tape: &CatalogTape) -> Option<String> {
+fn waited_for(consumers: &[&Consumer], tape: &CatalogTape) -> Option<String> {
     let (epoch, last) = end(tape);
-    let lacks = |known: &&Consumer| {
-        let concerns = match known.way {
-            Way::Tapes => known.dir == dir,
-            Way::Journal => known.epoch == epoch,
-        };
-        concerns && known.pointers.already_restored < last
+    let lacks = |known: &&&Consumer| {
+        (known.way == Way::Tapes || known.epoch == epoch) && known.pointers.already_restored < last
     };
-    let known = file.consumers.iter().filter(lacks).min_by_key(|known| known.pointers.already_restored)?;
+    let known = consumers.iter().filter(lacks).min_by_key(|known| known.pointers.already_restored)?;
     let (who, restored) = (known.way.word(), known.pointers.already_restored);
     Some(match known.way {
         Way::Tapes => format!("the {who} has acknowledged only up to record {restored}"),
         Way::Journal => format!("the {who} {} has applied only up to record {restored}", known.dir.display()),
     })
+}
+
+/// Who may wait for tapes of a directory, which may have been called by another name.
+fn consumers<'f>(file: &'f GroupFile, dir: &Path) -> Result<Vec<&'f Consumer>> {
+    let mut concerned = Vec::new();
+    for known in &file.consumers {
+        if known.way == Way::Journal || overlap::is_same(&known.dir, dir)? {
+            concerned.push(known);
+        }
+    }
+    Ok(concerned)
 }
 
 /// Where a tape ends in the history of its group.
@@ -92,13 +100,14 @@ pub fn plan(file: &GroupFile, dir: &Path, now: Timestamp) -> Result<Pruned> {
     let bases = bases.unwrap_or_default();
     let Some(began) = bases.iter().map(|base| base.began).min() else { return Ok(Pruned::default()) };
     let is_needed = |tape: &CatalogTape| tape.head.label.epoch >= epoch && end(tape) >= (epoch, began);
+    let consumers = consumers(file, dir)?;
     let mut pruned = Pruned::default();
     for tape in tapes.iter().take(within) {
         let why = if is_needed(tape) {
             pruned.needed += 1;
             Some(format!("what is kept stands on it: a restore to record {last} begins at record {began}"))
         } else {
-            waited_for(file, dir, tape)
+            waited_for(&consumers, tape)
         };
         match why {
             Some(why) => pruned.kept.push(Kept { tape: tape.path.clone(), why }),

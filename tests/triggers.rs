@@ -184,6 +184,10 @@ fn a_tape_that_a_site_or_a_replica_has_not_applied_stays() {
     assert_eq!((goes(), waits("the site has acknowledged only up to record")), (3, 1), "{}", plan());
     let told = site.sandbox.reelfs(["tape", "prune", "auto", "--dry-run"]).ok();
     assert!(told.stdout.contains("stays: the site has acknowledged only"), "{told}");
+    let link = site.sandbox.path("link");
+    std::os::unix::fs::symlink(&site.tapes, &link).unwrap();
+    let told = site.sandbox.reelfs(["tape", "prune", "auto", "--dry-run", "--tapes", text(&link)]).ok();
+    assert!(told.stdout.contains("stays: the site has acknowledged only"), "by another name: {told}");
     tape("five");
     assert_eq!((goes(), waits("the site")), (0, 1), "an export prunes as well, and leaves it");
     acknowledge();
