@@ -4,7 +4,9 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use reelfs_journal::{JournalError, VolumeIndex, VolumeName};
-use reelfs_volume::{Group, Identity, Lost, NewEpoch, OpenError, Opened, Primary, Session, VolumeOptions};
+use reelfs_volume::{
+    Group, Identity, Lost, NewEpoch, OpenError, Opened, Primary, Session, VolumeOptions, restore_mark,
+};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
@@ -67,6 +69,13 @@ fn open_root(file: &GroupFile, entry: &VolumeEntry) -> Result<OwnedFd> {
             .hint(format!("reelfs umount {shown}")),
         error => Error::io(format!("open the PVOL {shown}"), error.into()),
     })?;
+    if entry.pvol.join(restore_mark(file.uuid)).exists() {
+        let message = format!("the PVOL {shown} of group {title} holds a restore that is not finished");
+        return Err(Error::new(ErrorKind::WouldOverwrite, message).hint(format!(
+            "run the restore again; or, if all is there that you want, remove {}",
+            entry.pvol.join(restore_mark(file.uuid)).display()
+        )));
+    }
     let other = entry.session.as_ref().is_some_and(|last| Identity::of(&root).is_ok_and(|now| now != last.identity));
     let empty = std::fs::read_dir(&entry.pvol).is_ok_and(|mut entries| entries.next().is_none());
     if other && empty {

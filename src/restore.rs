@@ -36,7 +36,7 @@ pub use replay::{Player, Stage, replay};
 pub use survey::{Selection, Survey};
 pub use tape::Tape;
 pub(crate) use tape::tape_error;
-pub use target::{Destination, Standing, check, mark_name};
+pub use target::{Destination, Standing, check};
 pub use told::Told;
 
 use self::part::{Surveyed, choose_parts};
@@ -177,6 +177,8 @@ pub fn make(deck: &Deck, plan: &Plan, request: &Request, watch: &mut dyn FnMut(P
     }
     let made = standing == Standing::Missing && !request.to.exists();
     let whole = Destination::make(&request.to, standing, plan.uuid)?;
+    // another restore may have begun and ended there meanwhile
+    let standing = check(&request.to, &request.tapes, plan.uuid)?;
     if let Err(error) = probe(&whole, &needs, restraint) {
         if made {
             // it was not there before, and it is empty

@@ -4,7 +4,7 @@
 
 mod support;
 
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -223,6 +223,49 @@ fn the_mount_that_the_tapes_are_of_is_no_target() {
     assert_eq!(std::fs::read_dir(mount.path()).unwrap().count(), 0);
     restore(&sandbox, &[&tapes], "latest", "mnt/inside").ok();
     mount.umount();
+}
+
+#[test]
+fn the_mark_of_a_restore_is_no_name_in_a_volume_s_root() {
+    let sandbox = Sandbox::new();
+    let (pvol, tapes) = (sandbox.directory("pvol"), sandbox.directory("tapes"));
+    sandbox.group("docs", &pvol);
+    sandbox.base("docs", &tapes);
+    let mount = sandbox.mount("docs", "mnt");
+    let shown = sandbox.reelfs(["group", "show", "docs", "--json"]).ok().json();
+    let mark = format!(".reelfs-incomplete-{}", shown["uuid"].as_str().unwrap());
+    let at = |name: &str| mount.path().join(name);
+    fs::create_dir(at("d")).unwrap();
+    fs::write(at("d").join(&mark), "an interrupted restore into a directory of the mount").unwrap();
+    let refused = [
+        File::create(at(&mark)).err(),
+        fs::create_dir(at(&mark)).err(),
+        fs::hard_link(at("d").join(&mark), at(&mark)).err(),
+        fs::rename(at("d").join(&mark), at(&mark)).err(),
+    ];
+    assert_eq!(refused.map(|error| error.unwrap().raw_os_error()), [Some(rustix::io::Errno::PERM.raw_os_error()); 4]);
+    mount.umount();
+    sandbox.export("docs", &tapes);
+    sandbox.restore(&tapes, "latest", "restored");
+    fs::write(pvol.join(&mark), "an interrupted restore in place").unwrap();
+    let mount = sandbox.directory("mnt");
+    sandbox.reelfs(["mount", "docs", mount.to_str().unwrap()]).refused(14, &["not finished", "run the restore again"]);
+}
+
+#[test]
+fn a_target_that_is_there_keeps_none_of_its_acls() {
+    if !tools::present(&["setfacl"]) {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let (pvol, tapes) = (sandbox.directory("pvol"), sandbox.directory("tapes"));
+    fs::create_dir(pvol.join("d")).unwrap();
+    sandbox.group("docs", &pvol);
+    sandbox.base("docs", &tapes);
+    let target = sandbox.directory("target");
+    tools::shell(&target, "setfacl -m u:7:rwx -d -m u:7:rwx .");
+    restore(&sandbox, &[&tapes], "latest", "target").ok();
+    Tree::of(&pvol).assert_same(&Tree::of(&target), "restored into a directory with ACLs");
 }
 
 #[test]

@@ -203,5 +203,5 @@ pub fn is_unfinished(beside: &Beside, replica: &ReplicaFile) -> bool {
 }
 
 fn mark(beside: &Beside, replica: &ReplicaFile) -> PathBuf {
-    beside.tree().join(restore::mark_name(replica.uuid))
+    beside.tree().join(reelfs_volume::restore_mark(replica.uuid))
 }

@@ -249,7 +249,8 @@ impl Builder<'_> {
         let node = self.node(file)?;
         let attributes = self.restraint.attributes(node);
         let set = |errno| self.fail("set the attributes of", file, errno);
-        if node.xattrs.is_empty() {
+        // what was made lost what it inherited; the root may have been there, with ACLs say
+        if node.xattrs.is_empty() && file != self.names.root() {
             return self.volume.set_attributes(file, &attributes).map_err(set);
         }
         let xattrs = self.restraint.xattrs(node);

@@ -121,12 +121,12 @@ pub fn probe(destination: &Destination, needs: &Needs, restraint: Restraint) -> 
     let root = destination.root()?;
     space(destination, &root, needs)?;
     let fail = |errno: Errno| Error::io(format!("write to {}", destination.path().display()), errno.into());
-    let name = format!(".reelfs-probe-{}", rustix::process::getpid().as_raw_nonzero());
-    rustix::fs::mkdirat(&root, name.as_str(), Mode::from_raw_mode(0o700)).map_err(fail)?;
+    let place = destination.probe();
+    let place = place.map_err(|error| Error::io(format!("write to {}", destination.path().display()), error))?;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let directory = rustix::fs::openat(&root, name.as_str(), flags, Mode::empty()).map_err(fail)?;
+    let directory = rustix::fs::open(&place, flags, Mode::empty()).map_err(fail)?;
     let lacks = try_all(&directory, needs, restraint);
-    let removed = rustix::fs::unlinkat(&root, name.as_str(), AtFlags::REMOVEDIR);
+    let removed = rustix::fs::rmdir(&place);
     let lacks = lacks.map_err(fail)?;
     removed.map_err(fail)?;
     if lacks.is_empty() {

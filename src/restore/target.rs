@@ -7,7 +7,9 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use reelfs_journal::FileTime;
-use rustix::fs::{AtFlags, Mode, OFlags, Timespec, Timestamps};
+use reelfs_volume::{RESTORE_MARK, restore_mark};
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, Timespec, Timestamps, flock};
+use rustix::io::Errno;
 use uuid::Uuid;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -24,13 +26,8 @@ pub enum Standing {
     Interrupted,
 }
 
-/// The file that says "not finished".
-#[must_use]
-pub fn mark_name(group: Uuid) -> String {
-    format!("{MARK_PREFIX}{group}")
-}
-
-const MARK_PREFIX: &str = ".reelfs-incomplete-";
+/// Directories in which it is tried out what the target can hold; a kill leaves one.
+const PROBE_PREFIX: &str = ".reelfs-probe-";
 
 /// Looks at the target and changes nothing.
 ///
@@ -59,8 +56,9 @@ pub fn check(path: &Path, tapes: &[PathBuf], group: Uuid) -> Result<Standing> {
     for entry in entries {
         let name = entry.map_err(fail)?.file_name();
         match name.to_str() {
-            Some(name) if name == mark_name(group) => standing = Standing::Interrupted,
+            Some(name) if name == restore_mark(group) => standing = Standing::Interrupted,
             Some("lost+found") if is_empty(&path.join(&name)) => {}
+            Some(name) if name.starts_with(PROBE_PREFIX) => {}
             _ => other = Some(name),
         }
     }
@@ -68,7 +66,7 @@ pub fn check(path: &Path, tapes: &[PathBuf], group: Uuid) -> Result<Standing> {
         (Standing::Interrupted, _) | (_, None) => Ok(standing),
         (_, Some(name)) => {
             let message = format!("{} is not empty: it holds {}", path.display(), name.to_string_lossy());
-            let hint = if name.to_string_lossy().starts_with(MARK_PREFIX) {
+            let hint = if name.to_string_lossy().starts_with(RESTORE_MARK) {
                 "a restore of another group was interrupted there"
             } else {
                 "restore into a new directory, and move what you need"
@@ -92,10 +90,10 @@ pub struct Destination {
 }
 
 impl Destination {
-    /// Makes the directory if it is missing.
+    /// Makes the directory if it is missing, and keeps others out until this and all descriptors of it go.
     ///
     /// # Errors
-    /// What the file system says.
+    /// What the file system says; 11 while another restore has it.
     pub fn make(path: &Path, standing: Standing, group: Uuid) -> Result<Destination> {
         if standing == Standing::Missing {
             let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
@@ -104,7 +102,12 @@ impl Destination {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::open(path, flags, Mode::empty());
         let root = root.map_err(|errno| Error::io(format!("open {}", path.display()), errno.into()))?;
-        Ok(Destination { path: path.to_owned(), mark: mark_name(group), root })
+        // a file system that has no locks keeps nobody out
+        if flock(&root, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK) {
+            let message = format!("another restore into {} is under way", path.display());
+            return Err(Error::new(ErrorKind::Busy, message).hint("wait for it, or restore into another directory"));
+        }
+        Ok(Destination { path: path.to_owned(), mark: restore_mark(group), root })
     }
 
     /// Where it is.
@@ -119,6 +122,19 @@ impl Destination {
     /// What the file system says.
     pub fn root(&self) -> Result<OwnedFd> {
         self.root.try_clone().map_err(|error| self.fail("open", error))
+    }
+
+    /// A new directory in it, to try things out.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn probe(&self) -> io::Result<PathBuf> {
+        let place = self.path.join(format!("{PROBE_PREFIX}{}", std::process::id()));
+        if place.exists() {
+            remove_tree(&place)?;
+        }
+        fs::DirBuilder::new().mode(0o700).create(&place)?;
+        Ok(place)
     }
 
     /// Marks the directory as unfinished, and removes what an interrupted restore left in it.
@@ -146,16 +162,7 @@ impl Destination {
             if entry.file_name() == self.mark.as_str() {
                 continue;
             }
-            let path = entry.path();
-            if !entry.file_type()?.is_dir() {
-                fs::remove_file(&path)?;
-                continue;
-            }
-            // a directory without permissions keeps its owner out of it, too
-            for directory in walkdir::WalkDir::new(&path).into_iter().flatten().filter(|at| at.file_type().is_dir()) {
-                fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o700))?;
-            }
-            fs::remove_dir_all(&path)?;
+            if entry.file_type()?.is_dir() { remove_tree(&entry.path())? } else { fs::remove_file(entry.path())? }
         }
         Ok(())
     }
@@ -184,6 +191,17 @@ impl Destination {
     }
 }
 
+/// Removes a directory with all that is in it.
+fn remove_tree(directory: &Path) -> io::Result<()> {
+    // one without permissions keeps its owner out of it, too
+    fs::set_permissions(directory, fs::Permissions::from_mode(0o700))?;
+    let entries = fs::read_dir(directory)?.collect::<io::Result<Vec<_>>>()?;
+    for entry in entries {
+        if entry.file_type()?.is_dir() { remove_tree(&entry.path())? } else { fs::remove_file(entry.path())? }
+    }
+    fs::remove_dir(directory)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -201,12 +219,18 @@ mod tests {
         destination.begin().expect("marked");
         fs::create_dir_all(target.join("a/b")).expect("half a restore");
         fs::write(target.join("a/b/file"), "half").expect("half a restore");
+        // nobody may look into these, neither into the one that is in the other
+        for closed in ["a/b", "a"] {
+            fs::set_permissions(target.join(closed), fs::Permissions::from_mode(0)).expect("a mode");
+        }
+        assert_eq!(Destination::make(&target, Standing::Interrupted, group).expect_err("under way").code(), 11);
         assert_eq!(check(&target, &tapes, group).expect("ours"), Standing::Interrupted);
         assert_eq!(check(&target, &tapes, other).expect_err("another group's").code(), 14);
         destination.begin().expect("again");
         assert_eq!(fs::read_dir(&target).expect("list").count(), 1);
         let mtime = FileTime { seconds: -5, nanos: 7 };
         destination.finish(Some(mtime)).expect("finished");
+        fs::create_dir_all(target.join(".reelfs-probe-7/left")).expect("what a kill left");
         assert_eq!(check(&target, &tapes, group).expect("empty"), Standing::Empty);
         fs::write(target.join("file"), "data").expect("a file");
         assert_eq!(check(&target, &tapes, group).expect_err("not empty").code(), 14);

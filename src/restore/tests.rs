@@ -214,7 +214,7 @@ fn an_interrupted_restore_is_cleared_and_done_anew() {
     let target = bench.target();
     std::fs::create_dir(&target).expect("directory");
     let deck = Deck::open(&bench.tapes(), None, &mut |_, _| {}).expect("tapes");
-    std::fs::write(target.join(super::mark_name(deck.uuid)), "").expect("a mark");
+    std::fs::write(target.join(reelfs_volume::restore_mark(deck.uuid)), "").expect("a mark");
     std::fs::create_dir(target.join("dir")).expect("half a restore");
     std::fs::write(target.join("dir/file"), "half").expect("half a restore");
     let (seq, summary) = bench.restore_with(&Point::Latest, |_| {}).expect("restored");

@@ -52,6 +52,8 @@ pub struct Group {
     jvol: Arc<Jvol>,
     committer: Committer,
     clock: Arc<dyn Clock>,
+    /// No root of a volume has this name.
+    restore_mark: String,
     /// Boot of the machine.
     boot: String,
     anchors: Mutex<anchor::Anchors>,
@@ -70,6 +72,16 @@ pub struct Group {
     /// Held while all volumes are suspended or brought back together.
     together: Mutex<()>,
 }
+
+/// The name in the root of a directory that says that a restore of a group is not finished there. A volume of that group cannot have
+/// it in its root: no restore of it could end.
+#[must_use]
+pub fn restore_mark(group: Uuid) -> String {
+    format!("{RESTORE_MARK}{group}")
+}
+
+/// How it begins, of whatever group.
+pub const RESTORE_MARK: &str = ".reelfs-incomplete-";
 
 /// The volumes that are open.
 #[derive(Default)]
@@ -110,6 +122,7 @@ impl Group {
             committer: committer.map_err(|error| OpenError::volume("start threads", &error))?,
             jvol,
             clock: options.clock,
+            restore_mark: restore_mark(options.group),
             boot,
             anchors: Mutex::new(anchors),
             state: options.state,
@@ -141,6 +154,10 @@ impl Group {
     #[must_use]
     pub fn epoch(&self) -> Epoch {
         Epoch(self.epoch.load(Ordering::SeqCst))
+    }
+
+    pub(crate) fn restore_mark(&self) -> &str {
+        &self.restore_mark
     }
 
     pub(crate) fn committer(&self) -> &Committer {

@@ -19,7 +19,7 @@ mod volume;
 mod xattr;
 
 pub use bracket::{Bracket, Places};
-pub use group::{ClockState, Group, GroupOptions, OnFull, WARN_PERCENT, believed_clock};
+pub use group::{ClockState, Group, GroupOptions, OnFull, RESTORE_MARK, WARN_PERCENT, believed_clock, restore_mark};
 pub use primary::{
     Adopted, Based, DirEntry, DirtyCounts, Held, Identity, Lost, NewEpoch, OpenError, OpenOptions, Opened, Primary,
     Reason, Recovered, Requester, ResyncError, Resynced, Session, SetAttr, Suspension, Telling, TimeSet, UnderWay,

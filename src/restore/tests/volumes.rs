@@ -11,8 +11,9 @@ use super::{Bench, Deck, Method, Plan, Request, Summary, run};
 use crate::error::{Error, Result};
 use crate::log::{Filter, tell};
 use crate::point::Point;
-use crate::restore::{Phase, mark_name};
+use crate::restore::Phase;
 use crate::when::Zone;
+use reelfs_volume::restore_mark;
 
 const DATA: VolumeIndex = VolumeIndex(0);
 
@@ -297,7 +298,7 @@ fn a_volume_that_left_is_there_before_and_not_after() {
 #[test]
 fn an_interrupted_restore_of_several_volumes_is_done_anew() {
     let (bench, _, _) = pair();
-    let (target, mark) = (bench.target(), mark_name(bench.world.uuid));
+    let (target, mark) = (bench.target(), restore_mark(bench.world.uuid));
     std::fs::create_dir_all(target.join("data/half")).expect("half a restore");
     std::fs::create_dir_all(target.join("old")).expect("half a restore");
     std::fs::write(target.join(&mark), "").expect("a mark");
@@ -312,7 +313,7 @@ fn a_restore_that_stops_in_the_second_volume_leaves_marks_and_converges() {
     let (bench, _, _) = pair();
     let deck = open(&bench.tapes(), "docs").expect("tapes");
     let plan = Plan::new(&deck, deck.resolve(&Point::Latest, Zone::UTC).expect("a point")).expect("a plan");
-    let (target, mark) = (bench.target(), mark_name(bench.world.uuid));
+    let (target, mark) = (bench.target(), restore_mark(bench.world.uuid));
     let request = Request { to: target.clone(), ..Request::default() };
     let stopped = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         run(&deck, &plan, &request, &mut |progress| {

@@ -73,6 +73,14 @@ impl Primary {
         Ok((node, stat))
     }
 
+    /// A directory that is to get a name.
+    fn place_for(&self, directory: u64, name: &Name) -> Result<Arc<Node>> {
+        if directory == self.root() && name.as_bytes() == self.group.restore_mark().as_bytes() {
+            return Err(Errno::PERM);
+        }
+        self.live_directory(directory)
+    }
+
     /// A directory that still has a name, or is the root.
     fn live_directory(&self, ino: u64) -> Result<Arc<Node>> {
         let node = self.node(ino)?;
@@ -123,7 +131,7 @@ impl Primary {
         let _admitted = self.admit(0)?;
         let name = Name::try_from(name).map_err(name_errno)?;
         let _names = self.names.write();
-        let parent = self.live_directory(parent)?;
+        let parent = self.place_for(parent, &name)?;
         let directory = self.volume.path(&parent)?;
         let before = Stat::at(&*directory, b"")?;
         self.need_names(parent.id)?;
@@ -234,7 +242,7 @@ impl Primary {
         let _admitted = self.admit(0)?;
         let name = Name::try_from(name).map_err(name_errno)?;
         let _names = self.names.write();
-        let (node, parent) = (self.node(ino)?, self.live_directory(parent)?);
+        let (node, parent) = (self.node(ino)?, self.place_for(parent, &name)?);
         if node.state.lock().nameless {
             return Err(Errno::NOENT);
         }
@@ -308,7 +316,7 @@ impl Primary {
         let name = Name::try_from(name).map_err(name_errno)?;
         let new_name = Name::try_from(new_name).map_err(name_errno)?;
         let _names = self.names.write();
-        let (from, to) = (self.node(parent)?, self.live_directory(new_parent)?);
+        let (from, to) = (self.node(parent)?, self.place_for(new_parent, &new_name)?);
         let (node, _) = self.find(&from, &name, 0)?;
         let other = match self.find(&to, &new_name, 0) {
             Ok((other, _)) => Some(other),
