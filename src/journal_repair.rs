@@ -185,8 +185,9 @@ impl Tapes {
         if !self.open.as_ref().is_some_and(|open| holds(open.tape.head(), seq)) {
             self.open = None;
             let holds = |tape: &&CatalogTape| tape.head.label.group_uuid == self.group && holds(&tape.head, seq);
-            let paths: Vec<PathBuf> = self.catalog.tapes().iter().filter(holds).map(|tape| tape.path.clone()).collect();
-            for path in paths {
+            let tapes = self.catalog.tapes().iter().filter(holds);
+            let paths = tapes.flat_map(|tape| std::iter::once(&tape.path).chain(&tape.copies));
+            for path in paths.cloned().collect::<Vec<PathBuf>>() {
                 match OpenTape::open(&path, seq, before) {
                     Ok(Some(open)) => {
                         self.open = Some(open);

@@ -161,35 +161,6 @@ fn killed_at_any_moment_it_goes_on_and_is_the_twin() {
 }
 
 #[test]
-fn tapes_are_followed_one_after_the_other_and_a_gap_is_told() {
-    let mut history = History::new();
-    let to = history.sandbox.path("replica");
-    let some = history.copy_of_tapes("some");
-    let arguments = ["--tapes", some.to_str().unwrap(), "--once"];
-    fs::remove_file(history.tape_in(&some, 3)).unwrap();
-    fs::remove_file(history.tape_in(&some, 4)).unwrap();
-    follow(&history.sandbox, &arguments, &to).ok();
-    history.states[0].assert_same(&Tree::of(&to), "at the first marker");
-    // the tape after the next comes first
-    fs::copy(history.tape(4), history.tape_in(&some, 4)).unwrap();
-    follow(&history.sandbox, &arguments, &to).refused(15, &["a tape is missing"]);
-    history.states[0].assert_same(&Tree::of(&to), "still there");
-    fs::copy(history.tape(3), history.tape_in(&some, 3)).unwrap();
-    let child = follower(&history.sandbox, &arguments[..2], &to);
-    history.go_on(4);
-    let copied = history.sandbox.path("part");
-    fs::copy(history.tape(5), &copied).unwrap();
-    fs::rename(&copied, history.tape_in(&some, 5)).unwrap();
-    let is_there = wait::until(Duration::from_secs(60), || to.join("new4").exists());
-    assert_eq!((is_there, kill(child, Signal::INT)), (true, Some(0)));
-    follow(&history.sandbox, &arguments, &to).ok();
-    history.states[3].assert_same(&Tree::of(&to), "with the new tape");
-    let other = History::new();
-    let foreign = ["--tapes", other.tapes.to_str().unwrap(), "--once"];
-    follow(&history.sandbox, &foreign, &to).refused(21, &["another"]);
-}
-
-#[test]
 fn somebody_elses_hand_in_a_replica_is_told_and_nothing_is_done() {
     let history = History::new();
     let arguments = ["--tapes", history.tapes.to_str().unwrap(), "--once"];

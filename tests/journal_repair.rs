@@ -187,6 +187,27 @@ fn without_the_tape_nothing_is_changed_and_the_group_stops() {
 }
 
 #[test]
+fn of_two_copies_of_a_tape_the_one_that_is_whole_is_taken() {
+    if !tools::root() {
+        return;
+    }
+    let site = Site::new();
+    site.wound();
+    // looked at first, for its name
+    let copies = site.sandbox.directory("a-copy");
+    for tape in site.sandbox.tapes(&site.tapes) {
+        let mut bytes = fs::read(&tape).unwrap();
+        let middle = bytes.len() / 2;
+        if bytes.len() > 1 << 20 {
+            bytes[middle] ^= 1;
+        }
+        fs::write(copies.join(tape.file_name().unwrap()), bytes).unwrap();
+    }
+    site.repair(&["--from", text(&copies)]).ok();
+    site.assert_whole("beside a rotten copy");
+}
+
+#[test]
 fn a_tape_of_another_history_repairs_nothing() {
     if !tools::root() {
         return;

@@ -1,6 +1,9 @@
 //! Following directories of tapes: each new tape is read whole, and then its records.
 
-use std::path::PathBuf;
+use std::collections::HashMap;
+use std::ops::RangeInclusive;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
@@ -20,6 +23,16 @@ use crate::restore::{Tape, broken_tapes, tape_error};
 /// How often it is looked without a hint: a disk that is mounted there gives none.
 const EVERY: Duration = Duration::from_secs(1);
 
+/// A file, by what every change of it changes: its number, its length and the time of the change.
+type State = (u64, u64, i64, i64);
+
+/// A tape whose bytes are not whole.
+struct Unfit {
+    state: State,
+    records: RangeInclusive<Seq>,
+    sentence: String,
+}
+
 /// Directories of tapes of one group.
 pub struct TapeSource {
     dirs: Vec<PathBuf>,
@@ -30,6 +43,8 @@ pub struct TapeSource {
     output: Output,
     /// What was said of a tape that does not read.
     told: Option<String>,
+    /// Tapes whose bytes are not whole, as their files were then: they are not read again before they change.
+    unfit: HashMap<PathBuf, Unfit>,
     hints: Receiver<()>,
     _watcher: Option<RecommendedWatcher>,
 }
@@ -41,7 +56,8 @@ impl TapeSource {
         let (group, uuid, volume) = (replica.group.clone(), replica.uuid, replica.volume);
         let (hint, hints) = mpsc::channel();
         let watcher = if once { None } else { watch(&dirs, move || hint.send(()).is_ok()) };
-        TapeSource { dirs, group, uuid, volume, once, output: output.clone(), told: None, hints, _watcher: watcher }
+        let (output, unfit) = (output.clone(), HashMap::new());
+        TapeSource { dirs, group, uuid, volume, once, output, told: None, unfit, hints, _watcher: watcher }
     }
 
     fn scan(&self) -> Result<Option<Catalog>> {
@@ -80,17 +96,52 @@ impl TapeSource {
         let broken = broken
             .iter()
             .find(|broken| broken.may_belong_to(Some(self.group.as_str())) && broken.may_hold_after(at.seq));
-        if let Some(broken) = broken {
-            let sentence = broken.error.to_string();
+        let unfit = self.unfit_for(at).map(|unfit| unfit.sentence.clone());
+        if let Some(sentence) = broken.map(|broken| broken.error.to_string()).or(unfit) {
             if self.once {
                 return Err(Error::new(ErrorKind::Damaged, sentence));
             }
             if self.told.as_ref() != Some(&sentence) {
-                self.output.note(format!("{sentence}; waiting for the rest of it"));
+                self.output.note(format!("{sentence}; waiting for a whole one"));
                 self.told = Some(sentence);
             }
         }
         Ok(None)
+    }
+
+    /// The tape that goes on behind what the replica has.
+    fn choose<'c>(&self, catalog: &'c Catalog, at: &Position) -> Result<Option<&'c CatalogTape>> {
+        let chain = catalog.chain(self.uuid, at.epoch);
+        if let Some(clash) = chain.diverged.iter().find(|clash| clash.seq > at.seq) {
+            let message =
+                format!("two histories of {} are on the tapes: they differ at record {}", self.group, clash.seq);
+            return Err(Error::new(ErrorKind::Foreign, message)
+                .hint("keep the tapes of one history in a directory of their own and follow that"));
+        }
+        let later: Vec<&CatalogTape> = chain.updates.iter().filter(|tape| tape.head.last() > at.seq).copied().collect();
+        if let Some(tape) = later.iter().find(|tape| tape.head.first() <= at.seq.next()) {
+            return Ok(Some(tape));
+        }
+        let Some(first) = later.iter().map(|tape| tape.head.first()).min() else { return Ok(None) };
+        // it is there, and may be whole in a moment
+        if self.unfit_for(at).is_some() {
+            return Ok(None);
+        }
+        let (from, to) = (at.seq.next(), first.previous());
+        let message = format!("a tape is missing: records {from} to {to} of {} are on none", self.group);
+        Err(Error::new(ErrorKind::TapeNeeded, message)
+            .hint("bring the missing tape and run this again; the replica goes on where it stands"))
+    }
+
+    /// Leaves out what was not whole and has not changed since.
+    fn leave_out_unfit(&mut self, catalog: &mut Catalog) {
+        self.unfit.retain(|path, unfit| state(path) == Some(unfit.state));
+        self.unfit.keys().for_each(|path| catalog.leave_out(path));
+    }
+
+    /// One that would hold what comes next.
+    fn unfit_for(&self, at: &Position) -> Option<&Unfit> {
+        self.unfit.values().find(|unfit| unfit.records.contains(&at.seq.next()))
     }
 
     fn verify(&self, tape: &CatalogTape) -> Result<(PathBuf, VerifiedTape)> {
@@ -101,29 +152,28 @@ impl TapeSource {
 
 impl Source for TapeSource {
     fn next(&mut self, at: &Position) -> Result<Option<Stretch>> {
-        let Some(catalog) = self.scan()? else { return Ok(None) };
+        let Some(mut catalog) = self.scan()? else { return Ok(None) };
         self.check_group(&catalog)?;
-        let chain = catalog.chain(self.uuid, at.epoch);
-        if let Some(clash) = chain.diverged.iter().find(|clash| clash.seq > at.seq) {
-            let message =
-                format!("two histories of {} are on the tapes: they differ at record {}", self.group, clash.seq);
-            return Err(Error::new(ErrorKind::Foreign, message)
-                .hint("keep the tapes of one history in a directory of their own and follow that"));
+        self.leave_out_unfit(&mut catalog);
+        loop {
+            let Some(tape) = self.choose(&catalog, at)? else { return self.nothing(&catalog, at) };
+            let (path, records) = (tape.path.clone(), tape.head.first()..=tape.head.last());
+            let state = state(&path);
+            match (self.verify(tape), state) {
+                (Ok((path, tape)), _) => {
+                    check_follows(&path, &tape, at)?;
+                    let last = tape.head().last();
+                    let held = Held::Tape(path, Box::new(tape));
+                    return Ok(Some(Stretch { held, last, volume: self.volume, now: None }));
+                }
+                // others may have the records; or it is being copied, its end first
+                (Err(error), Some(state)) if error.kind() == ErrorKind::Damaged => {
+                    catalog.leave_out(&path);
+                    self.unfit.insert(path, Unfit { state, records, sentence: error.chain() });
+                }
+                (Err(error), _) => return Err(error),
+            }
         }
-        let later: Vec<&CatalogTape> = chain.updates.iter().filter(|tape| tape.head.last() > at.seq).copied().collect();
-        let Some(tape) = later.iter().find(|tape| tape.head.first() <= at.seq.next()) else {
-            let Some(first) = later.iter().map(|tape| tape.head.first()).min() else {
-                return self.nothing(&catalog, at);
-            };
-            let (from, to) = (at.seq.next(), first.previous());
-            let message = format!("a tape is missing: records {from} to {to} of {} are on none", self.group);
-            return Err(Error::new(ErrorKind::TapeNeeded, message)
-                .hint("bring the missing tape and run this again; the replica goes on where it stands"));
-        };
-        let (path, tape) = self.verify(tape)?;
-        check_follows(&path, &tape, at)?;
-        let last = tape.head().last();
-        Ok(Some(Stretch { held: Held::Tape(path, Box::new(tape)), last, volume: self.volume, now: None }))
     }
 
     fn report(&mut self, _consumer: &Consumer, _is_done: bool) -> Result<()> {
@@ -139,8 +189,13 @@ impl Source for TapeSource {
     }
 }
 
+fn state(path: &Path) -> Option<State> {
+    let found = path.metadata().ok()?;
+    Some((found.ino(), found.len(), found.ctime(), found.ctime_nsec()))
+}
+
 /// The tape goes on where the replica stands: the digests agree there.
-fn check_follows(path: &std::path::Path, tape: &VerifiedTape, at: &Position) -> Result<()> {
+fn check_follows(path: &Path, tape: &VerifiedTape, at: &Position) -> Result<()> {
     let before = tape.head().label.before.filter(|before| before.seq == at.seq);
     let known = match before {
         Some(before) => before,

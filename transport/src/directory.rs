@@ -222,7 +222,9 @@ impl DirectoryShelf {
             given = linked.and_then(|()| self.remove(part));
         }
         if matches!(given, Err(Errno::PERM | Errno::NOSYS | Errno::OPNOTSUPP)) {
-            given = self.reserve(name).and_then(|()| renameat(directory, part, directory, name));
+            given = self.reserve(name).and_then(|()| {
+                renameat(directory, part, directory, name).or_else(|error| self.remove(name).and(Err(error)))
+            });
         }
         match given {
             Err(Errno::EXIST) => Err(ShelfError::Exists { path: self.path.join(name) }),
@@ -232,7 +234,16 @@ impl DirectoryShelf {
 
     fn reserve(&self, name: &str) -> rustix::io::Result<()> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        openat(&self.directory, name, flags, Mode::RUSR | Mode::WUSR).map(drop)
+        match openat(&self.directory, name, flags, Mode::RUSR | Mode::WUSR) {
+            // reserved by a writer that was killed before it renamed: nobody else does that at the same time
+            Err(Errno::EXIST) if self.is_reserved(name) => Ok(()),
+            reserved => reserved.map(drop),
+        }
+    }
+
+    fn is_reserved(&self, name: &str) -> bool {
+        let found = statat(&self.directory, name, AtFlags::SYMLINK_NOFOLLOW);
+        found.is_ok_and(|found| found.st_size == 0 && FileType::from_raw_mode(found.st_mode) == FileType::RegularFile)
     }
 
     fn remove(&self, name: &str) -> rustix::io::Result<()> {
