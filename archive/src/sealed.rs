@@ -147,8 +147,11 @@ fn read_table(file: &File, bytes: u64) -> Result<Vec<Span>, TapeError> {
     }
     let packed_max = zstd_safe::compress_bound(FRAME_BYTES);
     let body = &spans[..spans.len() - 2];
-    if body.iter().any(|span| span.raw as usize > FRAME_BYTES || span.raw == 0 || span.packed as usize > packed_max) {
-        return Err(TapeError::malformed("seek table", "a frame is longer than frames are"));
+    let is_odd = |span: &Span| {
+        span.raw as usize > FRAME_BYTES || span.raw == 0 || span.packed == 0 || span.packed as usize > packed_max
+    };
+    if body.iter().any(is_odd) {
+        return Err(TapeError::malformed("seek table", "a frame is longer than frames are, or empty"));
     }
     Ok(spans)
 }

@@ -70,7 +70,7 @@ impl Needs {
 
     fn object(&mut self, file: FileId, node: &Node, survey: &Survey, restraint: Restraint) {
         let told = survey.told.get(&file).copied().unwrap_or(0);
-        self.bytes += node.size.min(told);
+        self.bytes = self.bytes.saturating_add(node.size.min(told));
         self.objects += 1;
         if (node.attributes.uid, node.attributes.gid) != self.caller {
             self.foreign_owners += 1;

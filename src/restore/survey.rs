@@ -73,7 +73,8 @@ impl Survey {
             Change::BaseData { file, stream_offset, stream_length, size } => {
                 let extent = BaseExtent { stream_offset: *stream_offset, stream_length: *stream_length, size: *size };
                 self.extents.push((*file, extent));
-                *self.told.entry(*file).or_default() += stream_length;
+                let told = self.told.entry(*file).or_default();
+                *told = told.saturating_add(*stream_length);
             }
             Change::Entry { parent: FileId::NONE, file, kind: NodeKind::Directory, .. } => {
                 self.unplaced.push(*file);

@@ -274,8 +274,8 @@ impl Volume {
         node.state.lock().in_use().data.clone()
     }
 
-    /// A descriptor of a regular file open for data, found by its names if none is kept: no rename may be under way. The one for reading and writing is kept in the node; where the
-    /// daemon may do only one of the two, it is opened for this call.
+    /// A descriptor of a regular file open for data, found by its names if none is kept: no rename may be under way then. The one
+    /// for reading and writing is kept in the node; where the daemon may do only one of the two, it is opened for this call.
     pub(crate) fn data(&self, node: &Arc<Node>, write: bool) -> Result<Arc<OwnedFd>> {
         if let Some(file) = self.kept_data(node) {
             return Ok(file);

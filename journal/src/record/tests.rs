@@ -281,3 +281,18 @@ fn tags_that_cannot_be_are_no_record() {
         assert!(Record::decode(&sealed(encoded.control(), &data), &data).is_err(), "{what}");
     }
 }
+
+#[test]
+fn bytes_of_a_base_end_where_files_do() {
+    let decoded = |stream_offset, stream_length, size| {
+        let change = Change::BaseData { file: FILE, stream_offset, stream_length, size };
+        let record = record(change);
+        let encoded = record.encode();
+        Record::decode(encoded.control(), &encoded.data().concat()).map(|_| ())
+    };
+    let most = u64::MAX >> 1;
+    assert_eq!(decoded(most, 0, most), Ok(()));
+    for (offset, length, size) in [(512, u64::MAX - 100, 9), (most, 1, 9), (512, 7, most + 1)] {
+        assert!(matches!(decoded(offset, length, size), Err(RecordError::Range(_))), "{offset} {length} {size}");
+    }
+}
