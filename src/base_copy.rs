@@ -7,7 +7,9 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
-use reelfs_archive::{BaseFile, BaseWriter, CatalogTape, Label, LabelVolume, TapeKind, TapeName, WriteOptions};
+use reelfs_archive::{
+    BaseFile, BaseWriter, Catalog, CatalogTape, Label, LabelVolume, TapeKind, TapeName, WriteOptions,
+};
 use reelfs_journal::{Change, FileId, Name, NodeKind, Record, Seq, VolumeName, disk};
 use reelfs_volume::{Primary, Visit, WalkError};
 use rustix::fs::SeekFrom;
@@ -16,7 +18,7 @@ use uuid::Uuid;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::export::{self, Destination, Exported, Made, tape_error};
-use crate::group_file::{Base, Target, VolumeEntry};
+use crate::group_file::{Base, VolumeEntry};
 use crate::open_group::OpenGroup;
 use crate::open_volume::OpenVolume;
 use crate::pair_state::{self, PairState, PairVerb};
@@ -32,6 +34,8 @@ pub fn base_copy(
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Exported> {
     let file = group.file();
+    let catalog = Catalog::scan(std::slice::from_ref(&to.dir));
+    to.refuse_mountpoint(&file, &catalog.map_err(|error| tape_error("read the tapes", error))?)?;
     let mut bases = Vec::new();
     for entry in file.chosen(volume)? {
         bases.push(write_base(group, entry, to, progress)?);
@@ -151,8 +155,7 @@ pub(crate) fn keep_records_from(group: &OpenGroup, to: &Destination, began: Seq)
         return Ok(());
     }
     let before = export::position_before(group, began)?;
-    let (epoch, seq, digest) = (before.epoch, before.seq, before.digest);
-    group.update(|file| file.set_target(Target { dir: to.dir.clone(), epoch, seq, digest, last_seen_tape: None }))
+    group.update(|file| file.set_target(to.target(before, None)))
 }
 
 #[expect(clippy::disallowed_methods, reason = "a base copy's identity is the one random thing about it")]

@@ -114,7 +114,7 @@ pub enum Ask {
         /// The replica or the directory of tapes.
         dir: PathBuf,
     },
-    /// Forget a directory of tapes that was needed for a moment only.
+    /// Forget a directory of tapes, and the site that acknowledged them.
     DropTapes {
         /// The directory.
         dir: PathBuf,
@@ -253,7 +253,10 @@ pub fn perform(group: &OpenGroup, ask: &Ask) -> Result<serde_json::Value> {
         }
         Ask::Dismiss { dir } => dismiss(group, dir)?,
         Ask::DropTapes { dir } => {
-            group.update(|file| file.targets.retain(|target| target.dir != *dir))?;
+            group.update(|file| {
+                file.targets.retain(|target| target.dir != *dir);
+                file.consumers.retain(|known| known.way != Way::Tapes || known.dir != *dir);
+            })?;
             export::free(group)?;
         }
         Ask::Acknowledge { dir, upto, required } => {

@@ -61,6 +61,10 @@ pub struct Destination {
     pub dir: PathBuf,
     /// It lies on the volume's own disk.
     pub same_disk: bool,
+    /// It lies on the disk that the system, or the journal, is on.
+    is_of_system: bool,
+    /// Its file system.
+    file_system: Option<String>,
 }
 
 impl Destination {
@@ -86,7 +90,33 @@ impl Destination {
         for mountpoint in mountpoints {
             overlap::refuse_inside("the mount", mountpoint, "the tape directory", to)?;
         }
-        Ok(Destination { dir: overlap::real(to)?, same_disk: devices.contains(&metadata.dev()) })
+        let device = |path: &Path| std::fs::metadata(path).ok().map(|metadata| metadata.dev());
+        let is_of_system = [Path::new("/"), &file.journal].into_iter().any(|path| device(path) == Some(metadata.dev()));
+        let file_system = File::open(to).ok().and_then(|dir| reelfs_volume::file_system_of(dir).ok());
+        let same_disk = devices.contains(&metadata.dev());
+        Ok(Destination { dir: overlap::real(to)?, same_disk, is_of_system, file_system })
+    }
+
+    /// That a group has got so far on it.
+    pub(crate) fn target(&self, at: Position, last_seen_tape: Option<String>) -> Target {
+        let Position { epoch, seq, digest } = at;
+        Target { dir: self.dir.clone(), epoch, seq, digest, last_seen_tape, file_system: self.file_system.clone() }
+    }
+
+    /// What is left of a disk that is not there is its mountpoint, a directory of the system's disk: tapes that went there would be
+    /// missing on the disk, and the journal be freed. Another disk in its place is welcome.
+    pub(crate) fn refuse_mountpoint(&self, file: &GroupFile, catalog: &Catalog) -> Result<()> {
+        let Some(known) = file.target(&self.dir) else { return Ok(()) };
+        let is_another = known.file_system.is_some() && known.file_system != self.file_system;
+        let has_tapes = catalog.groups().iter().any(|group| group.uuid == file.uuid);
+        if !is_another || has_tapes || !self.is_of_system {
+            return Ok(());
+        }
+        let (shown, name) = (self.dir.display(), &file.name);
+        let message =
+            format!("the tape disk is not at {shown}: it had tapes of group {name} up to record {}", known.seq);
+        Err(Error::new(ErrorKind::NotFound, message)
+            .hint(format!("mount the disk there; if it is gone for good: reelfs tape forget {name} --tapes {shown}")))
     }
 }
 
@@ -124,6 +154,7 @@ fn read_and_write(
 ) -> Result<Exported> {
     let mut exported = Exported::default();
     let catalog = Catalog::scan(std::slice::from_ref(&to.dir)).map_err(|error| tape_error("read the tapes", error))?;
+    to.refuse_mountpoint(&group.file(), &catalog)?;
     for volume in needs_base(group, &catalog)? {
         let file = group.file();
         let title = file.title(&volume);
@@ -140,9 +171,8 @@ fn read_and_write(
     let mut done = 0;
     if stretches.is_empty() {
         // up to date, and a directory to keep records for from now on
-        let Position { epoch, seq, digest } = after.position;
         let last_seen_tape = after.previous.as_ref().map(|previous| previous.name.clone());
-        group.update(|file| file.set_target(Target { dir: to.dir.clone(), epoch, seq, digest, last_seen_tape }))?;
+        group.update(|file| file.set_target(to.target(after.position, last_seen_tape)))?;
     }
     for stretch in stretches {
         let is_last = stretch.last == seal.last;
@@ -150,14 +180,9 @@ fn read_and_write(
             progress(done + records, total);
         })?;
         done += stretch.last.0 + 1 - stretch.first.0;
-        let target = Target {
-            dir: to.dir.clone(),
-            epoch: stretch.epoch,
-            seq: stretch.last,
-            digest: made.1.position.digest,
-            last_seen_tape: made.1.previous.as_ref().map(|previous| previous.name.clone()),
-        };
-        group.update(|file| file.set_target(target))?;
+        let at = Position { epoch: stretch.epoch, seq: stretch.last, digest: made.1.position.digest };
+        let last_seen_tape = made.1.previous.as_ref().map(|previous| previous.name.clone());
+        group.update(|file| file.set_target(to.target(at, last_seen_tape)))?;
         group.known().note(made.1.position);
         after = made.1;
         exported.tapes.push(made.0);

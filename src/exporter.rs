@@ -1,5 +1,6 @@
 //! A mounted group that writes its tapes by itself, to every directory that it knows, when one is due.
 
+use std::collections::HashSet;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 
 use crate::daemon::{Daemon, Worker};
@@ -30,13 +31,21 @@ pub fn serve(daemon: Daemon) -> Result<()> {
 }
 
 fn look(worker: &Worker, ended: &Receiver<()>) {
-    let mut triggers = Triggers::new(worker.group());
+    let (mut triggers, mut told) = (Triggers::new(worker.group()), HashSet::new());
     while matches!(ended.recv_timeout(LOOK_INTERVAL), Err(RecvTimeoutError::Timeout)) && !worker.has_ended() {
         for (dir, cause) in triggers.due(worker.group()) {
             let outcome = worker.perform(&Request::Export { to: dir.clone() }, &mut |_| {});
             triggers.tried(worker.group(), &dir, outcome.is_ok());
             match outcome {
-                Ok(_) => tracing::info!(dir = %dir.display(), ?cause, "exported"),
+                Ok(exported) => {
+                    tracing::info!(dir = %dir.display(), ?cause, "exported");
+                    let warnings = exported["warnings"].as_array().into_iter().flatten();
+                    for warning in warnings.filter_map(|warning| warning.as_str()) {
+                        if told.insert(warning.to_owned()) {
+                            tracing::warn!(dir = %dir.display(), "{warning}");
+                        }
+                    }
+                }
                 Err(_) if worker.has_ended() => return,
                 Err(error) => tracing::warn!(dir = %dir.display(), error = error.chain(), "no tape could be written"),
             }

@@ -115,6 +115,9 @@ pub struct Target {
     pub digest: Digest,
     /// Name of the last tape.
     pub last_seen_tape: Option<String>,
+    /// The file system that it was on, as [`reelfs_volume::file_system_of`] tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file_system: Option<String>,
 }
 
 impl Target {
@@ -435,6 +438,7 @@ mod tests {
             seq: Seq(seq),
             digest: Digest([3; 32]),
             last_seen_tape: None,
+            file_system: Some("which".to_owned()),
         };
         file.set_target(target(1));
         file.set_target(target(2));

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use support::program::{BINARY, with_environment};
-use support::{Mount, Random, Sandbox, Tree, wait};
+use support::{Disk, FileSystem, Mount, Random, Sandbox, Tree, tools, wait};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -305,4 +305,81 @@ fn protect_brings_a_group_back_when_its_tape_disk_is_back() {
 
 fn text(path: &Path) -> &str {
     path.to_str().expect("sandboxes have UTF-8 paths")
+}
+
+#[test]
+fn the_mountpoint_of_a_tape_disk_that_is_away_gets_no_tape() {
+    if !tools::root() || !tools::present(&["mkfs.ext4"]) {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let pvol = sandbox.directory("pvol");
+    sandbox.group("auto", &pvol);
+    let disk = Disk::new(&sandbox, "disk", FileSystem::Ext4, 64);
+    let to = text(disk.path());
+    sandbox.base("auto", disk.path());
+    let mount = sandbox.mount("auto", "mnt");
+    fs::write(mount.join("first"), "on the disk").unwrap();
+    sandbox.export("auto", disk.path());
+    fs::write(mount.join("second"), "while it is away").unwrap();
+    disk.umount();
+    let known = || sandbox.reelfs(["journal", "show", "auto", "--json"]).ok().json();
+    let before = known();
+    for command in [["tape", "export", "auto", "--to", to], ["base", "copy", "auto", "--to", to]] {
+        sandbox.reelfs(command).refused(10, &["the tape disk is not at", "reelfs tape forget auto"]);
+    }
+    assert_eq!(fs::read_dir(disk.path()).unwrap().count(), 0);
+    assert_eq!(known()["consumers"], before["consumers"]);
+    disk.mount();
+    sandbox.export("auto", disk.path());
+    // the tapes were carried away, and another disk is in its place
+    let carried = sandbox.directory("carried");
+    let carry = || {
+        for tape in sandbox.tapes(disk.path()) {
+            fs::copy(&tape, carried.join(tape.file_name().unwrap())).unwrap();
+            fs::remove_file(tape).unwrap();
+        }
+    };
+    carry();
+    fs::write(mount.join("third"), "on the same disk, which is empty").unwrap();
+    sandbox.export("auto", disk.path());
+    carry();
+    disk.umount();
+    let other = Disk::new(&sandbox, "other", FileSystem::Ext4, 64);
+    rustix::mount::mount_bind(other.path(), disk.path()).unwrap();
+    fs::write(mount.join("fourth"), "on another one").unwrap();
+    sandbox.export("auto", disk.path());
+    mount.umount();
+    sandbox.export("auto", disk.path());
+    carry();
+    rustix::mount::unmount(disk.path(), rustix::mount::UnmountFlags::empty()).unwrap();
+    let restored = sandbox.restore(&carried, "latest", "restored");
+    Tree::of(&restored).assert_same(&Tree::of(&pvol), "from all the disks");
+}
+
+#[test]
+fn a_directory_that_is_gone_for_good_is_forgotten() {
+    let site = Site::new(&[]);
+    let broken = site.sandbox.directory("broken");
+    site.sandbox.base("auto", &broken);
+    let mount = site.sandbox.mount("auto", "mnt");
+    site.sandbox.export("auto", &site.tapes);
+    fs::write(mount.join("file"), "bytes").unwrap();
+    fs::remove_dir_all(&broken).unwrap();
+    let first = || site.sandbox.reelfs(["journal", "show", "auto", "--json"]).ok().json()["journal_out"].clone();
+    let kept = first();
+    site.sandbox.export("auto", &site.tapes);
+    assert_eq!(first(), kept, "the other directory lacks it");
+    let forget = ["tape", "forget", "auto", "--tapes"];
+    let forget = |more: &[&str]| site.sandbox.reelfs(forget.iter().chain(more));
+    forget(&["nowhere"]).refused(10, &["has no directory of tapes nowhere", text(&broken), text(&site.tapes)]);
+    let told = forget(&[text(&broken), "-n", "--json"]).ok().json();
+    assert_eq!((&told["dir"], &told["dry_run"]), (&text(&broken).into(), &true.into()), "{told}");
+    assert_eq!(first(), kept, "only said");
+    forget(&[text(&broken)]).ok();
+    assert!(first().as_u64() > kept.as_u64(), "{} is free", first());
+    forget(&[text(&broken)]).refused(10, &["has no directory"]);
+    let last = forget(&[text(&site.tapes)]).ok();
+    assert!(last.stdout.contains("reelfs base copy auto --to DIR"), "{last}");
+    mount.umount();
 }

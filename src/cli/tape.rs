@@ -1,7 +1,8 @@
-//! `reelfs tape`: write, list, show and verify tapes.
+//! `reelfs tape`: write, list, show, verify, prune and forget tapes.
 
 mod ack;
 mod export;
+mod forget;
 mod list;
 mod prune;
 mod show;
@@ -44,6 +45,12 @@ pub(crate) enum TapeVerb {
                       an acknowledging site or a replica has not applied.\n\nExample:\n  reelfs tape prune docs -n"
     )]
     Prune(prune::TapePruneArgs),
+    /// Keep nothing in the journal any more for a directory of tapes that is gone for good
+    #[command(
+        after_help = "Its tapes stay where they are. A directory that is forgotten goes on with a new base copy only.\n\nExample:\n  \
+                      reelfs tape forget docs --tapes /media/broken-disk"
+    )]
+    Forget(forget::TapeForgetArgs),
     /// Read tapes whole and check every digest
     #[command(
         after_help = "Exit code 19 when one is truncated or altered.\n\nExample:\n  reelfs tape verify /media/disk"
@@ -80,6 +87,7 @@ pub(crate) fn run(verb: &TapeVerb, context: &Context) -> Result<()> {
         TapeVerb::List(arguments) => list::run(arguments, context),
         TapeVerb::Show(arguments) => show::run(arguments, context),
         TapeVerb::Prune(arguments) => prune::run(arguments, context),
+        TapeVerb::Forget(arguments) => forget::run(arguments, context),
         TapeVerb::Verify(arguments) => verify::run(arguments, context),
     }
 }

@@ -37,7 +37,7 @@ mod walk;
 
 pub(crate) use committer::Committer;
 
-pub use adopt::{Adopted, Identity};
+pub use adopt::{Adopted, Identity, file_system_of};
 pub use attributes::{SetAttr, TimeSet};
 pub use base_log::{UnderWay, base_under_way};
 pub use data::{Way, Writing, Written};
