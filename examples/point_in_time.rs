@@ -55,7 +55,7 @@ pub fn main() -> Result<(), Box<dyn Error>> {
     let open = OpenGroup::open(&state.existing(&name)?, "example", false, &output)?;
 
     // what is there already, then two changes, each noted in another way
-    let to = Destination { dir: tapes.clone(), same_disk: true };
+    let to = Destination::check(&open.file(), &open.devices(), &[], &tapes)?;
     reelfs::base_copy::base_copy(&open, None, &to, &mut |_, _| {})?;
     let volume = open.volumes().remove(0);
     let primary = &volume.primary;

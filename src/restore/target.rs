@@ -221,7 +221,7 @@ mod tests {
         fs::write(target.join("a/b/file"), "half").expect("half a restore");
         // nobody may look into these, neither into the one that is in the other
         for closed in ["a/b", "a"] {
-            fs::set_permissions(target.join(closed), fs::Permissions::from_mode(0)).expect("a mode");
+            fs::set_permissions(target.join(closed), fs::Permissions::from_mode(0o000)).expect("a mode");
         }
         assert_eq!(Destination::make(&target, Standing::Interrupted, group).expect_err("under way").code(), 11);
         assert_eq!(check(&target, &tapes, group).expect("ours"), Standing::Interrupted);
