@@ -61,10 +61,8 @@ pub struct Destination {
     pub dir: PathBuf,
     /// It lies on the volume's own disk.
     pub same_disk: bool,
-    /// It lies on the disk that the system, or the journal, is on.
-    is_of_system: bool,
-    /// Its file system.
-    file_system: Option<String>,
+    /// It lies on another disk than the system and the journal.
+    apart: bool,
 }
 
 impl Destination {
@@ -91,25 +89,22 @@ impl Destination {
             overlap::refuse_inside("the mount", mountpoint, "the tape directory", to)?;
         }
         let device = |path: &Path| std::fs::metadata(path).ok().map(|metadata| metadata.dev());
-        let is_of_system = [Path::new("/"), &file.journal].into_iter().any(|path| device(path) == Some(metadata.dev()));
-        let file_system = File::open(to).ok().and_then(|dir| reelfs_volume::file_system_of(dir).ok());
-        let same_disk = devices.contains(&metadata.dev());
-        Ok(Destination { dir: overlap::real(to)?, same_disk, is_of_system, file_system })
+        let apart = [Path::new("/"), &file.journal].into_iter().all(|path| device(path) != Some(metadata.dev()));
+        Ok(Destination { dir: overlap::real(to)?, same_disk: devices.contains(&metadata.dev()), apart })
     }
 
     /// That a group has got so far on it.
     pub(crate) fn target(&self, at: Position, last_seen_tape: Option<String>) -> Target {
         let Position { epoch, seq, digest } = at;
-        Target { dir: self.dir.clone(), epoch, seq, digest, last_seen_tape, file_system: self.file_system.clone() }
+        Target { dir: self.dir.clone(), epoch, seq, digest, last_seen_tape, apart: self.apart }
     }
 
     /// What is left of a disk that is not there is its mountpoint, a directory of the system's disk: tapes that went there would be
     /// missing on the disk, and the journal be freed. Another disk in its place is welcome.
     pub(crate) fn refuse_mountpoint(&self, file: &GroupFile, catalog: &Catalog) -> Result<()> {
         let Some(known) = file.target(&self.dir) else { return Ok(()) };
-        let is_another = known.file_system.is_some() && known.file_system != self.file_system;
         let has_tapes = catalog.groups().iter().any(|group| group.uuid == file.uuid);
-        if !is_another || has_tapes || !self.is_of_system {
+        if !known.apart || self.apart || has_tapes {
             return Ok(());
         }
         let (shown, name) = (self.dir.display(), &file.name);

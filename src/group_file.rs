@@ -115,9 +115,9 @@ pub struct Target {
     pub digest: Digest,
     /// Name of the last tape.
     pub last_seen_tape: Option<String>,
-    /// The file system that it was on, as [`reelfs_volume::file_system_of`] tells.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub file_system: Option<String>,
+    /// It was on another disk than the system and the journal.
+    #[serde(default)]
+    pub apart: bool,
 }
 
 impl Target {
@@ -155,7 +155,7 @@ pub struct LastMarker {
 
 impl GroupFile {
     /// The version that this program writes.
-    pub const SCHEMA: u32 = 2;
+    pub const SCHEMA: u32 = 3;
 
     /// Reads the file of a group.
     ///
@@ -191,7 +191,11 @@ impl GroupFile {
             |error| Error::new(ErrorKind::Damaged, format!("{} is not a group file", path.display())).because(error);
         let Version { schema } = serde_json::from_str(text).map_err(broken)?;
         match schema {
-            Self::SCHEMA => serde_json::from_str(text).map_err(broken),
+            // 2 says of no directory of tapes that it was apart
+            2 | Self::SCHEMA => {
+                let file: GroupFile = serde_json::from_str(text).map_err(broken)?;
+                Ok(GroupFile { schema: Self::SCHEMA, ..file })
+            }
             1 => serde_json::from_str::<Schema1>(text).map(GroupFile::from).map_err(broken),
             later => {
                 let (shown, known) = (path.display(), Self::SCHEMA);
@@ -438,7 +442,7 @@ mod tests {
             seq: Seq(seq),
             digest: Digest([3; 32]),
             last_seen_tape: None,
-            file_system: Some("which".to_owned()),
+            apart: true,
         };
         file.set_target(target(1));
         file.set_target(target(2));
@@ -452,8 +456,8 @@ mod tests {
     #[test]
     fn a_later_schema_and_rubbish_are_told_apart() {
         let path = Path::new("/x/group.json");
-        let later = GroupFile::parse(path, r#"{"schema": 3, "new": true}"#).expect_err("later");
-        assert_eq!(later.to_string(), "/x/group.json is of schema 3; this program knows 1 to 2");
+        let later = GroupFile::parse(path, r#"{"schema": 4, "new": true}"#).expect_err("later");
+        assert_eq!(later.to_string(), "/x/group.json is of schema 4; this program knows 1 to 3");
         assert_eq!(GroupFile::parse(path, "rubbish").expect_err("rubbish").code(), 19);
     }
 

@@ -51,14 +51,6 @@ pub fn contains(outer: &Path, inner: &Path) -> Result<bool> {
     Ok(inner.ancestors().any(|ancestor| identity(ancestor) == Some(outer)))
 }
 
-/// Whether both are one directory, however they are called.
-///
-/// # Errors
-/// One of them cannot be looked at.
-pub fn is_same(one: &Path, other: &Path) -> Result<bool> {
-    Ok(contains(one, other)? && contains(other, one)?)
-}
-
 /// Refuses `inner` at or beneath `outer`, with a sentence that names both by what they are.
 ///
 /// # Errors
@@ -98,8 +90,6 @@ mod tests {
         assert!(!inside("a", "ab"));
         assert!(!inside("a/b", "a"));
         assert!(!inside("missing", "a"));
-        let same = |one: &str, other: &str| is_same(&root.join(one), &root.join(other)).expect("look");
-        assert!(same("link", "ab/../a/b") && same("missing", "missing") && !same("a", "link") && !same("ab", "a"));
         let error = refuse_inside("the PVOL", &root.join("a"), "the journal", &root.join("a/b")).expect_err("nested");
         assert_eq!(error.code(), 2);
     }

@@ -20,6 +20,7 @@ use crate::mount_options::{self, Awake, Passthrough};
 use crate::open_group::OpenGroup;
 use crate::open_volume::OpenVolume;
 use crate::output::Output;
+use crate::overlap;
 use crate::pair;
 use crate::pair_state::PairVerb;
 use crate::retention::{self, Pruned};
@@ -397,7 +398,8 @@ fn prune(group: &OpenGroup, dir: Option<&Path>, dry_run: bool) -> Result<Pruned>
     let now = group.journal().clock_state().believed;
     let known: Vec<PathBuf> = file.targets.iter().map(|target| target.dir.clone()).collect();
     let mut all = Pruned::default();
-    for dir in dir.map_or(known, |dir| vec![dir.to_owned()]) {
+    let named = dir.map(overlap::real).transpose()?;
+    for dir in named.map_or(known, |dir| vec![dir]) {
         let pruned = retention::prune(&file, &dir, now, dry_run)?;
         all.tapes.extend(pruned.tapes);
         all.kept.extend(pruned.kept);

@@ -13,7 +13,6 @@ use crate::consumer::{Consumer, Way};
 use crate::error::{Error, Result};
 use crate::export::tape_error;
 use crate::group_file::GroupFile;
-use crate::overlap;
 use crate::points::Base;
 use crate::restore::{Deck, EpochTapes};
 use crate::scope::Scope;
@@ -47,12 +46,16 @@ pub struct Kept {
 
 /// Why a tape of a directory may not go, whatever the settings say: somebody whose progress the group knows has not applied it. A
 /// site applies the tapes of its directory; a replica whatever follows in its epoch, from wherever it gets it.
-fn waited_for(consumers: &[&Consumer], tape: &CatalogTape) -> Option<String> {
+fn waited_for(file: &GroupFile, dir: &Path, tape: &CatalogTape) -> Option<String> {
     let (epoch, last) = end(tape);
-    let lacks = |known: &&&Consumer| {
-        (known.way == Way::Tapes || known.epoch == epoch) && known.pointers.already_restored < last
+    let lacks = |known: &&Consumer| {
+        let concerns = match known.way {
+            Way::Tapes => known.dir == dir,
+            Way::Journal => known.epoch == epoch,
+        };
+        concerns && known.pointers.already_restored < last
     };
-    let known = consumers.iter().filter(lacks).min_by_key(|known| known.pointers.already_restored)?;
+    let known = file.consumers.iter().filter(lacks).min_by_key(|known| known.pointers.already_restored)?;
     let (who, restored) = (known.way.word(), known.pointers.already_restored);
     Some(match known.way {
         Way::Tapes => format!("the {who} has acknowledged only up to record {restored}"),
@@ -60,23 +63,12 @@ fn waited_for(consumers: &[&Consumer], tape: &CatalogTape) -> Option<String> {
     })
 }
 
-/// Who may wait for tapes of a directory, which may have been called by another name.
-fn consumers<'f>(file: &'f GroupFile, dir: &Path) -> Result<Vec<&'f Consumer>> {
-    let mut concerned = Vec::new();
-    for known in &file.consumers {
-        if known.way == Way::Journal || overlap::is_same(&known.dir, dir)? {
-            concerned.push(known);
-        }
-    }
-    Ok(concerned)
-}
-
 /// Where a tape ends in the history of its group.
 fn end(tape: &CatalogTape) -> (Epoch, Seq) {
     (tape.head.label.epoch, tape.head.last())
 }
 
-/// Works out what the settings of a group let go of in a directory.
+/// Works out what the settings of a group let go of in a directory, called by its real path as the group knows it.
 ///
 /// # Errors
 /// The tapes there cannot be read.
@@ -100,14 +92,13 @@ pub fn plan(file: &GroupFile, dir: &Path, now: Timestamp) -> Result<Pruned> {
     let bases = bases.unwrap_or_default();
     let Some(began) = bases.iter().map(|base| base.began).min() else { return Ok(Pruned::default()) };
     let is_needed = |tape: &CatalogTape| tape.head.label.epoch >= epoch && end(tape) >= (epoch, began);
-    let consumers = consumers(file, dir)?;
     let mut pruned = Pruned::default();
     for tape in tapes.iter().take(within) {
         let why = if is_needed(tape) {
             pruned.needed += 1;
             Some(format!("what is kept stands on it: a restore to record {last} begins at record {began}"))
         } else {
-            waited_for(&consumers, tape)
+            waited_for(file, dir, tape)
         };
         match why {
             Some(why) => pruned.kept.push(Kept { tape: tape.path.clone(), why }),

@@ -109,11 +109,16 @@ fn a_tape_that_is_rotten_is_gone_round_or_waited_for() {
     let child = follower(&sandbox, &one[..2], &to);
     let log = || fs::read_to_string(sandbox.path("follower.log")).unwrap();
     assert!(wait::until(Duration::from_secs(60), || log().contains("waiting for a whole one")), "{}", log());
+    // beside it, under a name that comes later; and then in its place
+    fs::write(last.with_file_name("zzz.upd.reel.tar.zst"), &whole).unwrap();
+    let is_there = |name: &str| wait::until(Duration::from_secs(60), || to.join(name).exists());
+    assert!(is_there("third"), "{}", log());
+    let last = write("fourth");
+    let whole = rot(&last);
     let copied = sandbox.path("part");
     fs::write(&copied, whole).unwrap();
     fs::rename(&copied, &last).unwrap();
-    let is_there = wait::until(Duration::from_secs(60), || to.join("third").exists());
-    assert_eq!((is_there, kill(child, Signal::INT)), (true, Some(0)), "{}", log());
+    assert_eq!((is_there("fourth"), kill(child, Signal::INT)), (true, Some(0)), "{}", log());
     follow(&sandbox, &one, &to).ok();
     Tree::of(&pvol).assert_same(&Tree::of(&to), "with the whole tape");
 }

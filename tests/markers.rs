@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use reelfs_journal::{Epoch, Jvol, SystemClock, Tags};
-use reelfs_volume::{OnFull, OpenOptions, Primary, Requester};
+use reelfs_volume::{Noticed, OnFull, OpenOptions, Primary, Requester};
 use serde_json::{Value, json};
 use support::{Disk, FileSystem, Outcome, Sandbox, tools, wait};
 use uuid::Uuid;
@@ -130,7 +130,11 @@ fn while_changes_are_held_none_is_journaled_and_the_marker_lets_them_go() {
         });
         wait::pause(Duration::from_millis(300));
         assert!(!has_written.load(Ordering::SeqCst), "a change went through");
-        assert_eq!(primary.read(file, 0, 3).unwrap(), b"old", "reads go on, and nothing is made ahead of the journal");
+        assert_eq!(
+            primary.read(file, 0, 3, Noticed::Yes).unwrap(),
+            b"old",
+            "reads go on, and nothing is made ahead of the journal"
+        );
         assert_eq!(primary.jvol().pointers().next, next, "nothing is journaled");
         let (seq, _) = primary.group().mark("m", "", &Tags::default(), vec![held]).unwrap();
         assert_eq!(seq, next, "the marker is the next record");

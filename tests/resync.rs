@@ -422,3 +422,41 @@ fn a_sync_is_of_the_file_itself_until_the_pair_is_back() {
     primary.resync(&mut || false, &mut meanwhile).expect("brought back");
     primary.close(&opened.session).unwrap();
 }
+
+#[test]
+fn names_change_while_bytes_of_closed_files_are_told() {
+    let sandbox = Sandbox::in_memory();
+    let pvol = sandbox.directory("pvol");
+    let files = 1_000;
+    (0..files).for_each(|number| std::fs::write(pvol.join(format!("f{number}")), b"before").unwrap());
+    let opened = start(&sandbox, None);
+    let (primary, root) = (&opened.primary, opened.primary.root());
+    primary.suspend(Reason::User).unwrap();
+    for number in 0..files {
+        let ino = primary.lookup(root, format!("f{number}").as_ref()).unwrap().id.ino;
+        primary.write(&ROOT, ino, 0, b"meanwhile", false).unwrap();
+        // as when its last handle is closed: nothing of it is open any more
+        primary.open(ino, true).unwrap();
+        primary.release(ino);
+    }
+    let (ended, wait) = std::sync::mpsc::channel();
+    let changing = primary.clone();
+    let is_over = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let over = is_over.clone();
+    let names = std::thread::spawn(move || {
+        // as many as the journal has room for
+        for _ in (0..1_500).take_while(|_| !over.load(std::sync::atomic::Ordering::SeqCst)) {
+            let made = changing.make(&ROOT, changing.root(), "new".as_ref(), NodeKind::Directory, 0o755, 0).unwrap();
+            changing.rmdir(&ROOT, changing.root(), "new".as_ref()).unwrap();
+            changing.forget(made.id.ino, 1);
+        }
+    });
+    let telling = primary.clone();
+    std::thread::spawn(move || {
+        ended.send(telling.resync(&mut || false, &mut |_, _| {}).map(|_| ()).map_err(|error| error.to_string()))
+    });
+    let told = wait.recv_timeout(std::time::Duration::from_secs(60));
+    is_over.store(true, std::sync::atomic::Ordering::SeqCst);
+    assert_eq!(told, Ok(Ok(())), "who changes names and who tells wait for one another");
+    names.join().unwrap();
+}

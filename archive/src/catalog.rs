@@ -126,6 +126,17 @@ impl Catalog {
         self.tapes.retain(|tape| tape.path != path);
     }
 
+    /// Leaves one file out; a copy of the same tape takes its place.
+    pub fn leave_out_file(&mut self, path: &Path) {
+        for tape in &mut self.tapes {
+            tape.copies.retain(|copy| copy != path);
+            if tape.path == path && !tape.copies.is_empty() {
+                tape.path = tape.copies.remove(0);
+            }
+        }
+        self.leave_out(path);
+    }
+
     /// Files that should be tapes and are not.
     #[must_use]
     pub fn damaged(&self) -> &[Damaged] {

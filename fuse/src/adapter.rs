@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use reelfs_journal::NodeKind;
-use reelfs_volume::{Primary, SetAttr};
+use reelfs_volume::{Noticed, Primary, SetAttr};
 use rustix::io::Errno;
 
 use crate::about::{about, is_about, without_about};
@@ -278,12 +278,12 @@ impl Filesystem for Adapter {
             return control.read(handle, offset, size, reply);
         }
         let (ino, size) = (self.real(ino), size as usize);
-        let read = || match flags.0 & libc::O_NOATIME {
-            0 => self.primary.read(ino, offset, size),
-            _ => self.primary.read_unnoticed(ino, offset, size),
-        };
+        let noticed = if flags.0 & libc::O_NOATIME == 0 { Noticed::Yes } else { Noticed::No };
         // it says who would have a lock where it reads past its cache, and only there; a mapping has the flags of its handle
-        let result = if owner.is_some() { read() } else { self.primary.read_page(ino, offset, size, read) };
+        let result = match owner {
+            Some(_) => self.primary.read(ino, offset, size, noticed),
+            None => self.primary.read_page(ino, offset, size, noticed),
+        };
         match result {
             Ok(bytes) => reply.data(&bytes),
             Err(error) => reply.error(code(error)),
@@ -626,7 +626,7 @@ impl Filesystem for Adapter {
         match self.opens.may_store(ino) {
             None => seek(),
             // a hole of the volume may have been stored into
-            Some(node) => self.opens.second.later(move |opens| {
+            Some(node) => self.opens.second.slowly(move |opens| {
                 opens.second.invalidate(node, offset, 0);
                 seek();
             }),

@@ -34,7 +34,7 @@ impl Purpose {
 /// How the kernel serves a handle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Mode {
-    /// Through the page cache of the mount, written through.
+    /// Through the page cache of the mount, for who only reads.
     Cached,
     /// Each request comes to us, whole.
     Direct,
@@ -43,10 +43,12 @@ pub(crate) enum Mode {
     /// Reads and writes come to us; mappings would go to the backing file. For handles that can not be mapped, or not be
     /// stored into.
     ThroughDirect,
+    /// Through the page cache of the mount, written through, and its mappings may be stored into.
+    Storing,
 }
 
 impl Mode {
-    const ALL: [Mode; 4] = [Mode::Cached, Mode::Direct, Mode::Through, Mode::ThroughDirect];
+    pub(crate) const ALL: [Mode; 5] = [Mode::Cached, Mode::Direct, Mode::Through, Mode::ThroughDirect, Mode::Storing];
 
     /// The number that the kernel gives back with the handle's release.
     pub(crate) fn number(self) -> u64 {
@@ -56,6 +58,14 @@ impl Mode {
     /// The mode of a number; none of one that is not ours.
     pub(crate) fn of_number(number: u64) -> Option<Mode> {
         Mode::ALL.into_iter().find(|mode| mode.number() == number)
+    }
+
+    /// That of a handle in the page cache of the mount.
+    fn in_cache(purpose: Purpose) -> Mode {
+        match purpose {
+            Purpose::ReadWrite => Mode::Storing,
+            Purpose::Read | Purpose::ReadDirect | Purpose::Write => Mode::Cached,
+        }
     }
 
     pub(crate) fn passes_through(self) -> bool {
@@ -87,6 +97,7 @@ pub(crate) enum Answer {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Handles {
     cached: u32,
+    storing: u32,
     direct: u32,
     through: u32,
 }
@@ -106,15 +117,16 @@ impl Handles {
     fn held(self) -> Held {
         match self {
             Handles { through: 1.., .. } => Held::Through,
-            Handles { cached: 1.., .. } => Held::Cached,
+            Handles { cached: 1.., .. } | Handles { storing: 1.., .. } => Held::Cached,
             Handles { direct: 1.., .. } => Held::Direct,
-            Handles { through: 0, cached: 0, direct: 0 } => Held::Nothing,
+            Handles { through: 0, cached: 0, storing: 0, direct: 0 } => Held::Nothing,
         }
     }
 
     fn count(&mut self, mode: Mode) -> &mut u32 {
         match mode {
             Mode::Cached => &mut self.cached,
+            Mode::Storing => &mut self.storing,
             Mode::Direct => &mut self.direct,
             Mode::Through | Mode::ThroughDirect => &mut self.through,
         }
@@ -135,7 +147,7 @@ impl Handled {
         match (inode, self.second.is_some(), self.first.held(), purpose) {
             (Inode::First, false, Held::Nothing, Purpose::Read) if may_pass => Open(Mode::Through),
             (Inode::First, false, Held::Nothing | Held::Direct | Held::Cached, Purpose::Write) => Open(Mode::Direct),
-            (Inode::First, false, Held::Nothing | Held::Direct | Held::Cached, _) => Open(Mode::Cached),
+            (Inode::First, false, Held::Nothing | Held::Direct | Held::Cached, _) => Open(Mode::in_cache(purpose)),
             // old readers stay where they are and may be joined; what they read is what stands
             (Inode::First, _, Held::Through, Purpose::Read) => Open(Mode::Through),
             (Inode::First, _, Held::Through, Purpose::ReadDirect) => Open(Mode::ThroughDirect),
@@ -144,7 +156,7 @@ impl Handled {
             (Inode::First, true, Held::Through, Purpose::Write | Purpose::ReadWrite) => LookAgain,
             (Inode::First, true, Held::Nothing | Held::Direct | Held::Cached, _) => LookAgain,
             (Inode::Second, true, _, Purpose::Write) => Open(Mode::Direct),
-            (Inode::Second, true, _, _) => Open(Mode::Cached),
+            (Inode::Second, true, _, _) => Open(Mode::in_cache(purpose)),
             (Inode::Second, false, _, _) => LookAgain,
         }
     }
@@ -194,15 +206,15 @@ impl Handled {
 
     /// Readers of the backing file would not see yet what is stored into mappings of the second inode.
     pub(crate) fn may_hide_stores(&self) -> bool {
-        self.passes_through() && self.second.is_some_and(|second| second.cached > 0)
+        self.passes_through() && self.second.is_some_and(|second| second.storing > 0)
     }
 
     /// The inode whose mappings may have been stored into: what they hold is not in the volume before the kernel writes it back.
     pub(crate) fn may_store(&self) -> Option<Inode> {
-        if self.second.is_some_and(|second| second.cached > 0) {
+        if self.second.is_some_and(|second| second.storing > 0) {
             return Some(Inode::Second);
         }
-        (self.first.held() == Held::Cached).then_some(Inode::First)
+        (self.first.storing > 0).then_some(Inode::First)
     }
 
     /// Nobody has it open.

@@ -430,7 +430,7 @@ fn inode_of(node: INodeNo) -> Inode {
 /// What the kernel is told of a mode; that it passes through is added where it is.
 pub(crate) fn flags_of(mode: Mode) -> FopenFlags {
     match mode {
-        Mode::Cached => FopenFlags::FOPEN_KEEP_CACHE,
+        Mode::Cached | Mode::Storing => FopenFlags::FOPEN_KEEP_CACHE,
         Mode::Direct | Mode::ThroughDirect => FopenFlags::FOPEN_DIRECT_IO,
         Mode::Through => FopenFlags::empty(),
     }

@@ -23,6 +23,8 @@ type Job = Box<dyn FnOnce(&Opens) + Send>;
 #[derive(Default)]
 pub(crate) struct Second {
     queue: Mutex<Option<Sender<Job>>>,
+    /// What may wait for room in the journal, and nobody is to wait behind it who asks for something else.
+    slow: Mutex<Option<Sender<Job>>>,
     /// Wakes the thread that looks after mappings.
     watched: Mutex<Option<Sender<()>>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -35,11 +37,15 @@ impl Second {
     pub(crate) fn start(&self, opens: &Arc<Opens>) -> std::io::Result<()> {
         let (sender, jobs) = mpsc::channel::<Job>();
         let (watched, watch) = mpsc::channel::<()>();
-        let (theirs, others) = (Arc::downgrade(opens), Arc::downgrade(opens));
+        let (slow, slow_jobs) = mpsc::channel::<Job>();
+        let [theirs, others, slowly] = [(); 3].map(|()| Arc::downgrade(opens));
         let named = |name: &str| std::thread::Builder::new().name(name.into());
         let serving = named("second").spawn(move || serve(&jobs, &theirs))?;
         *self.queue.lock() = Some(sender);
         self.threads.lock().push(serving);
+        let waiting = named("slow").spawn(move || serve(&slow_jobs, &slowly))?;
+        *self.slow.lock() = Some(slow);
+        self.threads.lock().push(waiting);
         let refreshing = named("refresh").spawn(move || refresh(&watch, &others))?;
         *self.watched.lock() = Some(watched);
         self.threads.lock().push(refreshing);
@@ -56,6 +62,13 @@ impl Second {
     pub(crate) fn later(&self, job: impl FnOnce(&Opens) + Send + 'static) {
         if let Some(queue) = &*self.queue.lock() {
             let _ = queue.send(Box::new(job)); // the mount ends: the kernel answers what is left itself
+        }
+    }
+
+    /// The same of what waits until the kernel has written back what mappings hold.
+    pub(crate) fn slowly(&self, job: impl FnOnce(&Opens) + Send + 'static) {
+        if let Some(queue) = &*self.slow.lock() {
+            let _ = queue.send(Box::new(job)); // as above
         }
     }
 
@@ -96,6 +109,7 @@ impl Second {
     /// Ends the threads.
     pub(crate) fn stop(&self) {
         drop(self.queue.lock().take());
+        drop(self.slow.lock().take());
         drop(self.watched.lock().take());
         let threads = std::mem::take(&mut *self.threads.lock());
         if threads.into_iter().any(|thread| thread.join().is_err()) {

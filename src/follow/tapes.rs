@@ -136,7 +136,7 @@ impl TapeSource {
     /// Leaves out what was not whole and has not changed since.
     fn leave_out_unfit(&mut self, catalog: &mut Catalog) {
         self.unfit.retain(|path, unfit| state(path) == Some(unfit.state));
-        self.unfit.keys().for_each(|path| catalog.leave_out(path));
+        self.unfit.keys().for_each(|path| catalog.leave_out_file(path));
     }
 
     /// One that would hold what comes next.
@@ -157,21 +157,26 @@ impl Source for TapeSource {
         self.leave_out_unfit(&mut catalog);
         loop {
             let Some(tape) = self.choose(&catalog, at)? else { return self.nothing(&catalog, at) };
-            let (path, records) = (tape.path.clone(), tape.head.first()..=tape.head.last());
-            let state = state(&path);
-            match (self.verify(tape), state) {
-                (Ok((path, tape)), _) => {
+            let records = tape.head.first()..=tape.head.last();
+            // as they are before they are read
+            let files: Vec<_> =
+                [&tape.path].into_iter().chain(&tape.copies).map(|path| (path.clone(), state(path))).collect();
+            match self.verify(tape) {
+                Ok((path, tape)) => {
                     check_follows(&path, &tape, at)?;
                     let last = tape.head().last();
                     let held = Held::Tape(path, Box::new(tape));
                     return Ok(Some(Stretch { held, last, volume: self.volume, now: None }));
                 }
                 // others may have the records; or it is being copied, its end first
-                (Err(error), Some(state)) if error.kind() == ErrorKind::Damaged => {
-                    catalog.leave_out(&path);
-                    self.unfit.insert(path, Unfit { state, records, sentence: error.chain() });
+                Err(error) if error.kind() == ErrorKind::Damaged => {
+                    for (path, state) in files {
+                        catalog.leave_out_file(&path);
+                        let (records, sentence) = (records.clone(), error.chain());
+                        self.unfit.extend(state.map(|state| (path, Unfit { state, records, sentence })));
+                    }
                 }
-                (Err(error), _) => return Err(error),
+                Err(error) => return Err(error),
             }
         }
     }

@@ -150,7 +150,7 @@ fn space(destination: &Destination, root: &OwnedFd, needs: &Needs) -> Result<()>
     let stat = rustix::fs::fstatvfs(root)
         .map_err(|errno| Error::io(format!("look at {}", destination.path().display()), errno.into()))?;
     let free = stat.f_bavail.saturating_mul(stat.f_frsize);
-    let needed = needs.bytes + needs.objects * OBJECT_OVERHEAD;
+    let needed = needs.bytes.saturating_add(needs.objects.saturating_mul(OBJECT_OVERHEAD));
     let place = destination.path().display();
     // one that tells no size at all (ramfs, some network file systems) is found full when it is
     if stat.f_blocks > 0 && needed > free {

@@ -21,9 +21,9 @@ mod xattr;
 pub use bracket::{Bracket, Places};
 pub use group::{ClockState, Group, GroupOptions, OnFull, RESTORE_MARK, WARN_PERCENT, believed_clock, restore_mark};
 pub use primary::{
-    Adopted, Based, DirEntry, DirtyCounts, Held, Identity, Lost, NewEpoch, OpenError, OpenOptions, Opened, Primary,
-    Reason, Recovered, Requester, ResyncError, Resynced, Session, SetAttr, Suspension, Telling, TimeSet, UnderWay,
-    Visit, VolumeOptions, WalkError, Way, Writing, Written, base_under_way, file_system_of, recovery_table, suspension,
+    Adopted, Based, DirEntry, DirtyCounts, Held, Identity, Lost, NewEpoch, Noticed, OpenError, OpenOptions, Opened,
+    Primary, Reason, Recovered, Requester, ResyncError, Resynced, Session, SetAttr, Suspension, Telling, TimeSet,
+    UnderWay, Visit, VolumeOptions, WalkError, Way, Writing, Written, base_under_way, recovery_table, suspension,
 };
 pub use replica::{Found, Recalled};
 pub use stat::Stat;

@@ -37,10 +37,10 @@ mod walk;
 
 pub(crate) use committer::Committer;
 
-pub use adopt::{Adopted, Identity, file_system_of};
+pub use adopt::{Adopted, Identity};
 pub use attributes::{SetAttr, TimeSet};
 pub use base_log::{UnderWay, base_under_way};
-pub use data::{Way, Writing, Written};
+pub use data::{Noticed, Way, Writing, Written};
 pub use directory::DirEntry;
 pub use dirty::{DirtyCounts, Reason, Suspension, suspension};
 pub use lifecycle::{OpenError, OpenOptions, Opened, Session, VolumeOptions};

@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -39,19 +39,12 @@ impl Identity {
     /// # Errors
     /// `EOPNOTSUPP` when the file system has no file handles.
     pub fn of(root: &OwnedFd) -> Result<Identity> {
-        let file_system = file_system_of(&open_directory(root)?)?;
+        let directory = open_directory(root)?;
+        let file_system = match sys::file_system_uuid(&directory) {
+            Some(uuid) => uuid::Uuid::from_bytes(uuid).to_string(),
+            None => format!("{:016x}", rustix::fs::fstatvfs(&directory)?.f_fsid),
+        };
         Ok(Identity { file_system, root: Stat::identified(root, b"")?.id })
-    }
-}
-
-/// Which file system an open directory is on: its UUID where it tells one, else its `statfs` id.
-///
-/// # Errors
-/// What the file system says.
-pub fn file_system_of(directory: impl AsFd) -> Result<String> {
-    match sys::file_system_uuid(&directory) {
-        Some(uuid) => Ok(uuid::Uuid::from_bytes(uuid).to_string()),
-        None => Ok(format!("{:016x}", rustix::fs::fstatvfs(&directory)?.f_fsid)),
     }
 }
 

@@ -45,6 +45,28 @@ pub struct Writing {
     pub way: Way,
 }
 
+/// Whether a read moves the time of the last access.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Noticed {
+    /// As the mount below has it.
+    Yes,
+    /// Not, for a handle that is opened with `O_NOATIME`.
+    No,
+}
+
+impl Noticed {
+    fn read(self, file: &OwnedFd, offset: u64, length: usize) -> Result<Vec<u8>> {
+        match self {
+            Noticed::Yes => read_from(file, offset, length),
+            // when it may not be opened so it is not ours, and we are not root; or nothing may be opened any more
+            Noticed::No => match reopen(file, OFlags::RDONLY | OFlags::NOATIME) {
+                Ok(unnoticed) => read_from(unnoticed, offset, length),
+                Err(_) => read_from(file, offset, length),
+            },
+        }
+    }
+}
+
 /// What became of a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Written {
@@ -113,44 +135,39 @@ impl Primary {
     /// # Errors
     /// What the file system says.
     pub fn backing(&self, ino: u64) -> Result<Arc<OwnedFd>> {
-        let node = self.node(ino)?;
-        if let Some(file) = self.volume.kept_data(&node) {
+        self.file_of(&self.node(ino)?)
+    }
+
+    /// The same; whoever asks holds neither names nor the object's order.
+    fn file_of(&self, node: &Arc<Node>) -> Result<Arc<OwnedFd>> {
+        if let Some(file) = self.volume.kept_data(node) {
             return Ok(file);
         }
         let _names = self.names.read();
-        self.volume.data(&node, false)
+        self.volume.data(node, false)
     }
 
-    /// Has the kernel read so many bytes into pages: from then on these are not old, so nothing is written meanwhile.
-    pub fn read_page<T>(&self, ino: u64, offset: u64, length: usize, read: impl FnOnce() -> T) -> T {
-        let Ok(node) = self.node(ino) else { return read() };
+    /// Reads up to `length` bytes into pages of the kernel: from then on these are not old, so nothing is written meanwhile.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn read_page(&self, ino: u64, offset: u64, length: usize, noticed: Noticed) -> Result<Vec<u8>> {
+        let node = self.node(ino)?;
+        let file = self.file_of(&node)?;
         if node.state.lock().in_use().overtaken.is_empty() {
-            return read();
+            return noticed.read(&file, offset, length);
         }
         let _order = node.order.lock();
         node.state.lock().begin_use().overtaken.forget(offset, offset.saturating_add(length as u64));
-        read()
+        noticed.read(&file, offset, length)
     }
 
     /// Reads up to `length` bytes.
     ///
     /// # Errors
     /// What the file system says.
-    pub fn read(&self, ino: u64, offset: u64, length: usize) -> Result<Vec<u8>> {
-        read_from(&*self.backing(ino)?, offset, length)
-    }
-
-    /// The same for a handle that is opened with `O_NOATIME`.
-    ///
-    /// # Errors
-    /// What the file system says.
-    pub fn read_unnoticed(&self, ino: u64, offset: u64, length: usize) -> Result<Vec<u8>> {
-        let file = self.backing(ino)?;
-        match reopen(&*file, OFlags::RDONLY | OFlags::NOATIME) {
-            Ok(unnoticed) => read_from(unnoticed, offset, length),
-            // not ours, and we are not root; or nothing may be opened any more
-            Err(_) => read_from(&*file, offset, length),
-        }
+    pub fn read(&self, ino: u64, offset: u64, length: usize, noticed: Noticed) -> Result<Vec<u8>> {
+        noticed.read(&*self.backing(ino)?, offset, length)
     }
 
     /// `lseek(2)` with `SEEK_DATA` or `SEEK_HOLE`.
@@ -287,7 +304,7 @@ impl Primary {
         length: u64,
     ) -> Result<u64> {
         let length = usize::try_from(length).unwrap_or(DATA_MAX).min(DATA_MAX);
-        let bytes = self.read(from, from_offset, length)?;
+        let bytes = self.read(from, from_offset, length, Noticed::Yes)?;
         if bytes.is_empty() {
             return Ok(0);
         }
@@ -358,7 +375,7 @@ impl Primary {
     }
 }
 
-fn read_from(file: impl AsFd, offset: u64, length: usize) -> Result<Vec<u8>> {
+pub(super) fn read_from(file: impl AsFd, offset: u64, length: usize) -> Result<Vec<u8>> {
     let mut bytes = Vec::with_capacity(length);
     while bytes.len() < length {
         let at = offset + bytes.len() as u64;

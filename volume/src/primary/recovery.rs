@@ -9,6 +9,7 @@ use reelfs_journal::{AmendOutcome, Change, FileId, InFlightState, Name, Record, 
 use rustix::io::{Errno, Result};
 use serde::Serialize;
 
+use super::data::Noticed;
 use super::{Primary, Requester};
 use crate::apply::is_about_content;
 use crate::stat::Stat;
@@ -200,7 +201,7 @@ impl Primary {
         };
         let stands = || -> Result<AmendOutcome> {
             let node = self.volume.node(*file)?;
-            let present = self.read(file.ino, *offset, data.len())?;
+            let present = self.read(file.ino, *offset, data.len(), Noticed::Yes)?;
             let length = present.iter().zip(data.iter()).take_while(|(a, b)| a == b).count() as u64;
             Ok(AmendOutcome::Short { length, size: self.volume.stat(&node)?.size })
         };

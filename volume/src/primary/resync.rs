@@ -13,6 +13,7 @@ use rustix::fs::FileType;
 use rustix::io::{Errno, Result};
 use serde::{Deserialize, Serialize};
 
+use super::data::read_from;
 use super::dirty::{Dirt, DirtyMap, Reason};
 use super::scan::{Found, Scan};
 use super::suspend::failed_map;
@@ -255,7 +256,8 @@ impl Primary {
             return Ok(Piece::Told(0));
         }
         let length = usize::try_from(length).map_err(|_| failed(Errno::INVAL))?;
-        let bytes = self.read(node.id.ino, at, length).map_err(failed)?;
+        // no further lock of the names: whoever waits to change some would come before us, and behind us
+        let bytes = self.volume.data(node, false).and_then(|file| read_from(&*file, at, length)).map_err(failed)?;
         if bytes.is_empty() {
             return Ok(Piece::Told(0));
         }
