@@ -15,6 +15,7 @@ use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use support::{Random, tools};
 use workload::{Bench, FILES, Limit, Workload};
@@ -126,6 +127,22 @@ fn read_random(place: &Path) {
     }
 }
 
+/// With somebody who writes 4 KiB at random into the same file, one write behind the other.
+fn beside_a_writer(place: &Path, bench: &Bench, read: fn(&Path)) {
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let file = File::options().write(true).open(place.join("large")).expect("the prepared file");
+            let mut random = Random::new("write", 0);
+            while !is_over.load(Ordering::Relaxed) {
+                file.write_all_at(&bench.block[..4096], random.below(16_000) * 4096).expect("room");
+            }
+        });
+        read(place);
+        is_over.store(true, Ordering::Relaxed);
+    });
+}
+
 fn drop_caches(place: &Path, bench: &Bench) {
     file_of_64_mib_once(place, bench);
     drop(File::open(place.join("large")).and_then(|file| file.sync_all()));
@@ -186,6 +203,14 @@ const WORKLOADS: &[Workload] = &[
         read_whole(place);
     })
     .prepared(drop_caches),
+    Workload::new("read 64 MiB, warm, beside a writer", Limit::OfPeer(1.0), |place, bench| {
+        beside_a_writer(place, bench, read_whole);
+    })
+    .prepared(file_to_read),
+    Workload::new("read 4 KiB at random, 20,000 times, beside a writer", Limit::OfPeer(1.0), |place, bench| {
+        beside_a_writer(place, bench, read_random);
+    })
+    .prepared(file_to_read),
     Workload::new("untar 5,000 files", Limit::OfPeer(1.0), untar).prepared(no_tree),
     Workload::new("find in them, again", Limit::OfBacking { scheduled: 3.3, on_one: 1.67 }, |place, _| walk(place))
         .prepared(tree_walked_once),

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 use reelfs_fuse::MountOptions;
@@ -371,6 +372,7 @@ fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<
 }
 
 fn listen(shared: &Arc<Shared>, listener: &Listener) {
+    let mut has_told = false;
     loop {
         let connection = listener.accept();
         if shared.closed.lock().is_some() {
@@ -379,10 +381,15 @@ fn listen(shared: &Arc<Shared>, listener: &Listener) {
         let mut connection = match connection {
             Ok(connection) => connection,
             Err(error) => {
-                tracing::warn!(%error, "a conversation could not begin");
+                // without a descriptor to spare the next one is refused at once as well
+                if !std::mem::replace(&mut has_told, true) {
+                    tracing::warn!(%error, "a conversation could not begin");
+                }
+                pause();
                 continue;
             }
         };
+        has_told = false;
         if shared.connections.fetch_add(1, Ordering::SeqCst) >= CONNECTIONS_MAX {
             let busy = Error::new(ErrorKind::Busy, "too many conversations with the mount process");
             let _ = connection.send(&answer(Err(busy)));
@@ -395,6 +402,11 @@ fn listen(shared: &Arc<Shared>, listener: &Listener) {
             leave(shared);
         }
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "nobody tells that a descriptor is free")]
+fn pause() {
+    std::thread::sleep(Duration::from_millis(100));
 }
 
 fn leave(shared: &Shared) {

@@ -164,6 +164,10 @@ fn read_and_write(
     let stretches = plan(group, after.position.seq.next(), seal.last)?;
     let total: u64 = stretches.iter().map(|stretch| stretch.last.0 + 1 - stretch.first.0).sum();
     let mut done = 0;
+    if !stretches.is_empty() {
+        // a tape says that no later record is older than its seal
+        group.journal().jvol().keep_time()?;
+    }
     if stretches.is_empty() {
         // up to date, and a directory to keep records for from now on
         let last_seen_tape = after.previous.as_ref().map(|previous| previous.name.clone());

@@ -78,6 +78,10 @@ pub fn create(state: &StateDir, new: &NewGroup, progress: &mut dyn FnMut(u64, u6
             .hint("choose where others can see it: --journal DIR"));
     }
 
+    let _making = state.begin_making()?;
+    if let Some(pvol) = &pvol {
+        refuse_protected_already(state, pvol)?;
+    }
     let made = !group.path().exists();
     group.make()?;
     let outcome = GroupLock::take(&group, "reelfs group create").and_then(|lock| {

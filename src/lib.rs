@@ -56,5 +56,6 @@ pub mod systemd;
 pub mod through_journal;
 pub mod triggers;
 mod unmount;
+mod volume_uses;
 pub mod volumes;
 pub mod when;

@@ -3,12 +3,18 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::state::GroupDir;
+
+/// Who only looks at a group has it for as long as it takes to read the journal's places.
+const LOOKING: [&str; 3] = ["(reelfs status)", "(reelfs points)", "(reelfs follow)"];
+/// Such a one is waited for so many pauses.
+const LOOKS: u32 = 500;
 
 /// Held until dropped, or until the process ends in whatever way.
 #[derive(Debug)]
@@ -22,12 +28,18 @@ impl GroupLock {
     /// # Errors
     /// Somebody else has it (exit code 11), or the file cannot be opened.
     pub fn take(group: &GroupDir, what: &str) -> Result<GroupLock> {
-        match GroupLock::attempt(group, what)? {
-            Ok(lock) => Ok(lock),
-            Err(holder) => {
+        let mut looks = 0;
+        loop {
+            let holder = match GroupLock::attempt(group, what)? {
+                Ok(lock) => return Ok(lock),
+                Err(holder) => holder,
+            };
+            looks += 1;
+            if looks == LOOKS || !is_looking(&holder) {
                 let by = if holder.is_empty() { String::new() } else { format!(" by process {holder}") };
-                Err(Error::new(ErrorKind::Busy, format!("group {} is in use{by}", group.name())))
+                return Err(Error::new(ErrorKind::Busy, format!("group {} is in use{by}", group.name())));
             }
+            pause();
         }
     }
 
@@ -69,6 +81,16 @@ impl Drop for GroupLock {
     }
 }
 
+/// Nobody has written yet who it is, or it is over in a moment.
+fn is_looking(holder: &str) -> bool {
+    holder.is_empty() || LOOKING.iter().any(|verb| holder.ends_with(verb))
+}
+
+#[expect(clippy::disallowed_methods, reason = "who lets go of a lock file tells nobody")]
+fn pause() {
+    std::thread::sleep(Duration::from_millis(20));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -85,6 +107,15 @@ mod tests {
         let expected = format!("group docs is in use by process {} (reelfs mount)", std::process::id());
         assert_eq!(refused.to_string(), expected);
         drop(first);
-        GroupLock::take(&group, "reelfs mark").expect("free again");
+        let looking = GroupLock::take(&group, "reelfs status").expect("free again");
+        std::thread::scope(|scope| {
+            let marking = scope.spawn(|| GroupLock::take(&group, "reelfs mark").map(drop));
+            let waiting = std::time::Duration::from_millis(100);
+            assert!(GroupLock::attempt(&group, "reelfs mark").expect("a look").is_err());
+            #[expect(clippy::disallowed_methods, reason = "nothing tells that it waits")]
+            std::thread::sleep(waiting);
+            drop(looking);
+            marking.join().expect("no panic").expect("whoever looks is waited for");
+        });
     }
 }

@@ -22,6 +22,7 @@ use crate::pair_state::PairState;
 use crate::ring_place;
 use crate::spare_journal;
 use crate::state::GroupDir;
+use crate::volume_uses::{VolumeUses, Working};
 
 /// A locked, open group.
 pub struct OpenGroup {
@@ -30,6 +31,9 @@ pub struct OpenGroup {
     journal: Arc<Group>,
     /// Those that are open.
     volumes: Mutex<Vec<OpenVolume>>,
+    uses: VolumeUses,
+    /// Held while a volume is opened for somebody who works on it.
+    opening: Mutex<()>,
     output: Output,
     /// One export or base copy at a time.
     tapes: Mutex<()>,
@@ -71,6 +75,8 @@ impl OpenGroup {
             file: Arc::new(Mutex::new(file)),
             journal,
             volumes: Mutex::default(),
+            uses: VolumeUses::default(),
+            opening: Mutex::default(),
             output: output.clone(),
             tapes: Mutex::new(()),
             copying: AtomicBool::new(false),
@@ -190,14 +196,44 @@ impl OpenGroup {
     /// # Errors
     /// The volume cannot be opened or closed, or what `act` says.
     pub fn with_volume<T>(&self, index: VolumeIndex, act: impl FnOnce(&OpenVolume) -> Result<T>) -> Result<T> {
-        if let Some(volume) = self.volume(index) {
-            return act(&volume);
-        }
-        let volume = self.open_volume(index, false)?;
+        let (working, volume) = self.begin_work(index)?;
         let done = act(&volume);
         drop(volume);
-        self.close_volume(index)?;
+        self.end_work(working)?;
         done
+    }
+
+    /// Somebody works on a volume, which is opened for it when it is closed: until then it is neither mounted nor closed.
+    ///
+    /// # Errors
+    /// The volume cannot be opened.
+    pub(crate) fn begin_work(&self, index: VolumeIndex) -> Result<(Working<'_>, OpenVolume)> {
+        let working = self.uses.work(index);
+        if let Some(volume) = self.volume(index) {
+            return Ok((working, volume));
+        }
+        let _opening = self.opening.lock();
+        if let Some(volume) = self.volume(index) {
+            return Ok((working, volume));
+        }
+        let volume = self.open_volume(index, false)?;
+        self.uses.note_temporary(index);
+        Ok((working, volume))
+    }
+
+    /// It is over; the last one closes what was opened for it.
+    ///
+    /// # Errors
+    /// The volume cannot be closed.
+    pub(crate) fn end_work(&self, working: Working<'_>) -> Result<()> {
+        let index = working.index();
+        let Some(_taken) = working.end() else { return Ok(()) };
+        self.close_volume(index)
+    }
+
+    /// Who is at which volume.
+    pub(crate) fn uses(&self) -> &VolumeUses {
+        &self.uses
     }
 
     /// The devices that the volumes lie on, whatever is mounted over them.

@@ -93,11 +93,15 @@ pub fn split_at(group: &OpenGroup, volume: Option<&VolumeName>, marker: &str) ->
     admit(group, None, PairVerb::Mark)?;
     let file = group.file();
     let chosen = file.chosen(volume)?;
-    let closed: Vec<VolumeIndex> =
-        chosen.iter().map(|entry| entry.index).filter(|index| group.volume(*index).is_none()).collect();
-    let opened: Result<Vec<_>> = closed.iter().map(|index| group.open_volume(*index, false)).collect();
-    let split = opened.and_then(|_| split_open(group, &chosen, marker));
-    closed.iter().try_for_each(|index| group.close_volume(*index))?;
+    let (mut at_work, mut opened) = (Vec::new(), Ok(()));
+    for entry in &chosen {
+        match group.begin_work(entry.index) {
+            Ok((working, _)) => at_work.push(working),
+            Err(error) => opened = opened.and(Err(error)),
+        }
+    }
+    let split = opened.and_then(|()| split_open(group, &chosen, marker));
+    at_work.into_iter().try_for_each(|working| group.end_work(working))?;
     split
 }
 
@@ -209,6 +213,7 @@ pub fn create(
     }
     let state = StateDir::of(group.dir());
     let pvol = group::check_pvol(&state, pvol)?;
+    let _making = state.begin_making()?;
     group::refuse_protected_already(&state, &pvol)?;
     overlap::refuse_inside("the PVOL", &pvol, "the journal", &file.journal)?;
     group::refuse_unfit(&pvol)?;

@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::base_copy;
-use crate::consumer::{self, Ask};
+use crate::consumer::{self, Ask, Way};
 use crate::error::{Error, ErrorKind, Result};
 use crate::export::{self, Destination};
 use crate::group_file::LastMarker;
@@ -251,6 +251,9 @@ pub fn connect(group: &GroupDir) -> Result<Option<Connection>> {
     Connection::connect(group.path()).map_err(|error| unreachable(group, error))
 }
 
+/// A mount process that says nothing of itself for so long hangs, or its disk does.
+const STATUS_MAX: Duration = Duration::from_secs(30);
+
 /// One request on an open connection, up to its last answer.
 ///
 /// # Errors
@@ -261,7 +264,10 @@ pub fn converse<D: DeserializeOwned>(
     request: &Request,
     progress: &mut dyn FnMut(Step),
 ) -> Result<D> {
-    match connection.ask(request, progress).map_err(|error| unreachable(group, error))? {
+    // the others may take hours, and wait for one another
+    let patience = matches!(request, Request::Status).then_some(STATUS_MAX);
+    let asked = connection.set_timeout(patience).and_then(|()| connection.ask(request, progress));
+    match asked.map_err(|error| unreachable(group, error))? {
         Answer::Done(done) => Ok(done),
         Answer::Failed { code, message, hint } => {
             let error = Error::new(ErrorKind::from_code(code), message);
@@ -321,6 +327,7 @@ pub fn perform(
         Request::Export { to } => {
             let destination = Destination::check(&group.file(), &group.devices(), mountpoints, to)?;
             let _alone = group.alone();
+            follow_link(group, to, &destination.dir)?;
             let mut exported = export::export(group, &destination, None, &mut step)?;
             if retention::is_limited(&group.file().settings)
                 && let Err(error) = prune(group, Some(&destination.dir), false)
@@ -387,6 +394,19 @@ pub(crate) fn place_mark(
     let (seq, time) = set.map_err(|error| Error::io("write the marker to the journal", error.into()))?;
     group.update(|file| file.last_marker = Some(LastMarker { name: name.to_owned(), seq, time }))?;
     Ok(Marked { seq, time })
+}
+
+/// A directory of tapes that was known by this path lies elsewhere now, and a link leads there.
+fn follow_link(group: &OpenGroup, known: &Path, dir: &Path) -> Result<()> {
+    let file = group.file();
+    if known == dir || file.target(known).is_none() || file.target(dir).is_some() {
+        return Ok(());
+    }
+    group.update(|file| {
+        file.targets.iter_mut().filter(|target| target.dir == known).for_each(|target| target.dir = dir.to_owned());
+        let sites = file.consumers.iter_mut().filter(|site| site.way == Way::Tapes && site.dir == known);
+        sites.for_each(|site| site.dir = dir.to_owned());
+    })
 }
 
 fn prune(group: &OpenGroup, dir: Option<&Path>, dry_run: bool) -> Result<Pruned> {

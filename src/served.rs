@@ -79,14 +79,18 @@ impl Mounts {
     /// 11 when it is mounted already, 16 when the last mount has just ended; the mount cannot be made.
     pub(crate) fn add(self: &Arc<Self>, index: VolumeIndex, strict: bool, options: &MountOptions) -> Result<()> {
         let _adding = self.adding.lock();
-        // the volume may be the one that is just being closed
-        self.changed.wait_while(&mut self.now.lock(), |now| now.closing > 0);
         self.refuse_ended()?;
         if let Some(served) = self.list().iter().find(|served| served.index == index) {
             let shown = served.mountpoint.display();
             let message = format!("{} is mounted already, at {shown}", options.source);
             return Err(Error::new(ErrorKind::Busy, message).hint(format!("reelfs umount {shown}")));
         }
+        // it may be the one that is just being closed
+        let Some(_taken) = self.group.uses().try_take(index) else {
+            let message = format!("somebody copies {} or brings it back", options.source);
+            return Err(Error::new(ErrorKind::Busy, message)
+                .hint(format!("mount it then; how far it is: reelfs status {}", self.group.dir().name())));
+        };
         self.group.close_volume(index)?;
         let volume = self.group.open_volume(index, strict)?;
         self.put(volume, options)
@@ -141,6 +145,9 @@ impl Mounts {
     /// Serves one mount until it ends. The volume is closed here unless it is the last: that one is closed with the group.
     fn watch(&self, served: &Arc<Served>) {
         let outcome = served.mounted.join();
+        // whoever works on it comes first, as where it is the last one
+        let is_last = || self.now.lock().list.len() == 1;
+        let _taken = if is_last() { None } else { Some(self.group.uses().take(served.index)) };
         {
             let mut now = self.now.lock();
             if now.list.len() == 1 {

@@ -52,8 +52,9 @@ pub(crate) fn begin_epoch(
     let file = group.file();
     let is_closed = |index| group.volume(index).is_none() && group.suspension(index).is_some();
     let closed: Vec<_> = file.volumes.iter().map(|entry| entry.index).filter(|index| is_closed(*index)).collect();
-    for index in &closed {
-        group.open_volume(*index, false)?;
+    let mut at_work = Vec::new();
+    for index in closed {
+        at_work.push(group.begin_work(index)?.0);
     }
     // it may have begun one itself
     let epoch = Epoch(group.file().epoch.0 + 1);
@@ -65,9 +66,7 @@ pub(crate) fn begin_epoch(
     let volumes: Vec<_> = file.volumes.iter().map(|entry| entry.index).collect();
     let begun = group.journal().begin_later_epoch(epoch, &volumes);
     let begun = begun.map_err(|error| Error::io("begin a new epoch", error.into()));
-    for index in closed {
-        group.close_volume(index)?;
-    }
+    at_work.into_iter().try_for_each(|working| group.end_work(working))?;
     begun?;
     for target in group.file().targets {
         let to = Destination::check(&group.file(), &group.devices(), mountpoints, &target.dir)?;

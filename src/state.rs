@@ -1,11 +1,12 @@
 //! The state directory: where a group keeps what is not in its journal.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use reelfs_journal::{GroupName, VolumeIndex};
+use rustix::fs::{FlockOperation, flock};
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -50,6 +51,20 @@ impl StateDir {
     #[must_use]
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// One group or pair is made at a time, until this is dropped: two at once could be of one directory.
+    ///
+    /// # Errors
+    /// The state directory cannot be written.
+    pub fn begin_making(&self) -> Result<File> {
+        let path = self.root.join("making.lock");
+        let fail = |error: io::Error| Error::io(format!("lock {}", path.display()), error);
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.root).map_err(fail)?;
+        let mut options = fs::OpenOptions::new();
+        let lock = options.write(true).create(true).truncate(false).mode(0o600).open(&path).map_err(fail)?;
+        flock(&lock, FlockOperation::LockExclusive).map_err(|errno| fail(errno.into()))?;
+        Ok(lock)
     }
 
     /// The pools of journal volumes: `pools.json`.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use reelfs_journal::{Jvol, VolumeIndex};
 use reelfs_volume::{DirtyCounts, OnFull, Suspension};
 
-use crate::daemon::{Activity, Live};
+use crate::daemon::Live;
 use crate::error::Result;
 use crate::group_file::{GroupFile, VolumeEntry};
 use crate::journal_state::JournalState;
@@ -28,6 +28,8 @@ pub struct GroupStatus {
     pub live: Option<Live>,
     /// Another verb works on it just now ("4711 (reelfs tape export)").
     pub busy: Option<String>,
+    /// The mount process is there and does not answer.
+    pub silent: bool,
     /// Volumes of which nothing is journaled: since when, why, and what changed since.
     pub suspended: Vec<(VolumeIndex, Suspension, DirtyCounts)>,
     /// Volumes of which a base copy through the journal has begun and not ended.
@@ -37,6 +39,9 @@ pub struct GroupStatus {
     /// What is wrong, one sentence each.
     pub troubles: Vec<String>,
 }
+
+/// Verbs while which the pair is in the state COPY.
+const COPYING: [&str; 2] = ["reelfs base copy", "reelfs pair resync"];
 
 impl GroupStatus {
     /// Looks at a group. What is wrong with it is part of the answer.
@@ -48,7 +53,8 @@ impl GroupStatus {
         let (live, busy, suspended, journal) = (None, None, Vec::new(), None);
         let has_begun = |entry: &&VolumeEntry| under_way(group, entry.index, file.epoch).is_some();
         let under_way = file.volumes.iter().filter(has_begun).map(|entry| entry.index).collect();
-        let mut status = GroupStatus { file, live, busy, suspended, under_way, journal, troubles: Vec::new() };
+        let (silent, troubles) = (false, Vec::new());
+        let mut status = GroupStatus { file, live, busy, silent, suspended, under_way, journal, troubles };
         match request::ask::<Live>(group, &Request::Status, &mut |_| {}) {
             Ok(Some(live)) => {
                 status.journal = Some(live.journal.clone());
@@ -56,13 +62,28 @@ impl GroupStatus {
                 status.live = Some(live);
             }
             Ok(None) => status.look_at_files(group)?,
-            Err(error) => status.troubles.push(error.chain()),
+            Err(error) => {
+                status.silent = true;
+                status.troubles.push(error.chain());
+                status.look_at_maps(group);
+            }
         }
         status.note_troubles();
         Ok(status)
     }
 
+    /// What the files say of suspensions, which they do whoever works on the group.
+    fn look_at_maps(&mut self, group: &GroupDir) {
+        for entry in &self.file.volumes {
+            match reelfs_volume::suspension(&group.volume(entry.index)) {
+                Ok(found) => self.suspended.extend(found.map(|(since, counts)| (entry.index, since, counts))),
+                Err(error) => self.troubles.push(format!("the dirty map of {}: {error}", self.file.title(entry))),
+            }
+        }
+    }
+
     fn look_at_files(&mut self, group: &GroupDir) -> Result<()> {
+        self.look_at_maps(group);
         let _lock = match GroupLock::attempt(group, "reelfs status")? {
             Ok(lock) => lock,
             Err(holder) => {
@@ -70,12 +91,6 @@ impl GroupStatus {
                 return Ok(());
             }
         };
-        for entry in &self.file.volumes {
-            match reelfs_volume::suspension(&group.volume(entry.index)) {
-                Ok(found) => self.suspended.extend(found.map(|(since, counts)| (entry.index, since, counts))),
-                Err(error) => self.troubles.push(format!("the dirty map of {}: {error}", self.file.title(entry))),
-            }
-        }
         let opened = Jvol::open(&self.file.journal, self.file.uuid).map_err(crate::error::Error::from);
         match opened.and_then(|jvol| JournalState::of(&jvol, &self.file, None)) {
             Ok(state) => self.journal = Some(state),
@@ -145,6 +160,12 @@ impl GroupStatus {
         })
     }
 
+    /// Whether the state is known: who works on the group without a mount, or does not answer, may just be changing it.
+    #[must_use]
+    pub fn is_certain(&self) -> bool {
+        !self.silent && (self.busy.is_none() || self.state() == PairState::Copy)
+    }
+
     /// The state word.
     #[must_use]
     pub fn state(&self) -> PairState {
@@ -154,8 +175,10 @@ impl GroupStatus {
     /// The state word of one volume, or of the group as a whole.
     #[must_use]
     pub fn state_of(&self, index: Option<VolumeIndex>) -> PairState {
-        let copying = |activity: &Activity| matches!(activity.verb.as_str(), "reelfs base copy" | "reelfs pair resync");
-        if self.live.as_ref().and_then(|live| live.activity.as_ref()).is_some_and(copying) {
+        let activity = self.live.as_ref().and_then(|live| live.activity.as_ref());
+        let without_mount = self.busy.as_ref().and_then(|holder| holder.split_once('(')?.1.strip_suffix(')'));
+        let verb = activity.map(|activity| activity.verb.as_str()).or(without_mount);
+        if verb.is_some_and(|verb| COPYING.contains(&verb)) {
             PairState::Copy
         } else {
             let chosen = self.file.volumes.iter().filter(|entry| index.is_none_or(|index| entry.index == index));
@@ -184,6 +207,7 @@ impl GroupStatus {
                     None => what.to_owned(),
                 }
             }
+            (PairState::Copy, None) if self.busy.is_some() => "a copy or a resync runs without a mount".to_owned(),
             (PairState::Copy, None) => {
                 format!("base copy not finished; it goes on: reelfs pair resync {}", self.file.name)
             }

@@ -9,7 +9,9 @@ use std::io::Write;
 use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
+use reelfs::lock::GroupLock;
 use reelfs::pair_state::{PairState, PairVerb, Verdict, verdict};
+use reelfs::state::StateDir;
 use serde_json::Value;
 use support::{Mount, Outcome, Random, Sandbox, Tree, tools};
 
@@ -313,4 +315,20 @@ fn libc_enospc() -> i32 {
 
 fn text(path: &Path) -> &str {
     path.to_str().expect("sandboxes have UTF-8 paths")
+}
+
+#[test]
+fn a_group_that_somebody_works_on_is_not_said_to_be_journaled() {
+    let site = Site::new("suspend", "16MiB", old_tree);
+    let mount = site.mount();
+    site.sandbox.reelfs(["pair", "split", "susp"]).ok();
+    mount.umount();
+    let group = StateDir::resolve(Some(&site.sandbox.state())).unwrap().group(&"susp".parse().unwrap());
+    let wait = |state: &str| site.sandbox.reelfs(["wait", "susp", "--state", state, "--timeout", "1s"]);
+    for (verb, state) in [("reelfs tape export", "SUSP"), ("reelfs pair resync", "COPY")] {
+        let _lock = GroupLock::take(&group, verb).unwrap();
+        assert_eq!(site.status()["state"], state, "while {verb} works on it");
+        wait("PAIR").refused(17, &["not PAIR"]);
+    }
+    wait("SUSP").ok();
 }

@@ -383,3 +383,18 @@ fn a_directory_that_is_gone_for_good_is_forgotten() {
     assert!(last.stdout.contains("reelfs base copy auto --to DIR"), "{last}");
     mount.umount();
 }
+
+#[test]
+fn a_directory_that_went_elsewhere_behind_a_link_stays_one() {
+    let site = Site::new(&[]);
+    let elsewhere = site.sandbox.path("elsewhere");
+    let mount = site.sandbox.mount("auto", "mnt");
+    fs::rename(&site.tapes, &elsewhere).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, &site.tapes).unwrap();
+    fs::write(mount.join("file"), "bytes").unwrap();
+    site.sandbox.export("auto", &site.tapes);
+    let shown = site.sandbox.reelfs(["journal", "show", "auto", "--json"]).ok().json();
+    let known: Vec<&Value> = shown["consumers"].as_array().unwrap().iter().map(|known| &known["dir"]).collect();
+    assert_eq!(known, [&Value::from(text(&elsewhere))], "{shown}");
+    mount.umount();
+}

@@ -7,11 +7,13 @@ mod support;
 use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde_json::Value;
+use support::program::{BINARY, with_environment};
 use support::random::Random;
 use support::tree::Tree;
-use support::{Mount, Sandbox};
+use support::{Mount, Sandbox, wait};
 
 /// A group `shop` with the volumes `db` and `logs`.
 struct Shop {
@@ -300,4 +302,43 @@ fn what_an_unmounted_volume_has_is_exported_while_the_other_one_is_suspended() {
     let first = shop.sandbox.mount("shop/db", "mnt-db");
     export_and_compare("in-another-process");
     first.umount();
+}
+
+#[test]
+fn a_volume_that_is_copied_is_not_mounted_under_the_copy() {
+    let shop = Shop::new();
+    fs::write(shop.sandbox.path("logs").join("large"), Random::new("large", 0).bytes(96 << 20)).unwrap();
+    let first = shop.sandbox.mount("shop/db", "mnt-db");
+    let second = shop.sandbox.directory("mnt-logs");
+    let mut command = std::process::Command::new(BINARY);
+    with_environment(&mut command, &shop.sandbox.state());
+    command.args(["base", "copy", "shop/logs", "--to", text(&shop.tapes)]);
+    let mut copy = command.stdout(std::process::Stdio::null()).spawn().unwrap();
+    let is_copying = || {
+        let told = shop.sandbox.reelfs(["status", "shop"]).ok().stdout;
+        told.contains("reelfs base copy (") && !told.contains("(0 of")
+    };
+    assert!(wait::until(Duration::from_secs(60), is_copying), "it is over");
+    let mount = ["mount", "shop/logs", text(&second)];
+    shop.sandbox.reelfs(mount).refused(11, &["somebody copies", "reelfs status shop"]);
+    assert!(copy.wait().unwrap().success());
+    shop.sandbox.reelfs(mount).ok();
+    fs::write(second.join("sent"), "journaled").unwrap();
+    shop.base();
+    shop.assert_restores(first, &second);
+}
+
+#[test]
+fn of_two_groups_that_are_made_of_one_directory_one_is_refused() {
+    let sandbox = Sandbox::in_memory();
+    let pvol = sandbox.directory("pvol");
+    let make = |name: &str| {
+        let mut command = std::process::Command::new(BINARY);
+        with_environment(&mut command, &sandbox.state());
+        command.args(["group", "create", name, "--pvol", text(&pvol), "--size", "256MiB"]);
+        command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap()
+    };
+    let made = [make("one"), make("other")].map(|mut command| command.wait().unwrap().code());
+    assert!(made == [Some(0), Some(2)] || made == [Some(2), Some(0)], "{made:?}");
+    assert_eq!(sandbox.reelfs(["status", "--json"]).ok().json()["groups"].as_array().unwrap().len(), 1);
 }

@@ -93,7 +93,12 @@ pub struct Slot<'a> {
     index: usize,
     /// It cannot be settled any more.
     left: AtomicBool,
+    /// What the table said before the last numbers were given out.
+    before: Mutex<Before>,
 }
+
+/// Lowest number, and the words of the first, the last and the state.
+type Before = (Seq, u64, u64, u64);
 
 impl InFlight {
     /// Opens the table, making it when there is none (mode 0600), and reads what an unclean stop left. Those slots stay
@@ -148,7 +153,8 @@ impl InFlight {
         }
         let index = table.free.trailing_zeros();
         table.free &= !(1 << index);
-        Slot { owner: self, index: index as usize, left: AtomicBool::new(false) }
+        let before = Mutex::new((UNNUMBERED, 0, 0, 0));
+        Slot { owner: self, index: index as usize, left: AtomicBool::new(false), before }
     }
 
     /// Takes a slot for an operation that makes its object before its record.
@@ -229,9 +235,35 @@ impl Slot<'_> {
     /// These numbers were given out to the operation: to be called before their records are written, under the lock that
     /// numbers them. A second call extends the range.
     pub fn appended(&self, first: Seq, last: Seq) {
-        let words = self.owner.slot(self.index);
         let mut table = self.owner.table.lock();
         let known = &mut table.first[self.index];
+        let words = self.owner.slot(self.index);
+        let load = |word: usize| words[word].load(Ordering::Relaxed);
+        *self.before.lock() = (*known, load(FIRST), load(LAST), load(STATE));
+        self.note(known, first, last);
+    }
+
+    /// The numbers that were given out last are nobody's, for a spare has taken over before their records were written; these are
+    /// the operation's instead, likewise.
+    pub fn numbered_anew(&self, first: Seq, last: Seq) {
+        let mut table = self.owner.table.lock();
+        let known = &mut table.first[self.index];
+        let words = self.owner.slot(self.index);
+        let (lowest, former_first, former_last, state) = *self.before.lock();
+        // in between it has none: what others were given must not be done again for us
+        words[LAST].store(0, Ordering::Release);
+        words[FIRST].store(former_first, Ordering::Release);
+        if lowest == UNNUMBERED {
+            words[STATE].store(state, Ordering::Release);
+        } else {
+            words[LAST].store(former_last, Ordering::Release);
+        }
+        *known = lowest;
+        self.note(known, first, last);
+    }
+
+    fn note(&self, known: &mut Seq, first: Seq, last: Seq) {
+        let words = self.owner.slot(self.index);
         if *known == UNNUMBERED {
             words[FIRST].store(first.0, Ordering::Relaxed);
             words[LAST].store(last.0, Ordering::Relaxed);

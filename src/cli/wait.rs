@@ -57,8 +57,9 @@ pub(crate) fn run(arguments: &WaitArgs, context: &Context) -> Result<()> {
     // not the wall clock, which may step
     let until = context.clock.read().boot.saturating_add(arguments.timeout);
     loop {
-        let state = GroupStatus::of(&group)?.state();
-        if state == wanted {
+        let status = GroupStatus::of(&group)?;
+        let state = status.state();
+        if state == wanted && status.is_certain() {
             return context.output.document(&Reached { group: name, state: state.word() });
         }
         if context.clock.read().boot >= until {

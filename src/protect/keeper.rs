@@ -158,18 +158,28 @@ impl<T: FnMut(&News<'_>)> Keeper<T> {
     /// A journal that filled while no tape could be written: now there is room, and what changed meanwhile is told.
     fn bring_back(&mut self, worker: &Worker) {
         let (group, file) = (worker.group(), worker.group().file());
-        let is_full = file.volumes.iter().any(|entry| {
+        let is_full = |entry: &&VolumeEntry| {
             group.suspension(entry.index).is_some_and(|(suspension, _)| suspension.reason != Reason::User)
-        });
-        if self.failing.is_some() || !is_full || worker.has_ended() {
+        };
+        if self.failing.is_some() {
             return;
         }
-        match worker.perform(&Request::Resync { volume: None, full: false }, &mut |_| {}) {
-            Ok(_) => self.warn(
-                "the journal was full: what changed meanwhile has been told again, and every change is journaled",
-            ),
-            Err(_) if worker.has_ended() => {}
-            Err(error) => self.warn(&format!("the group stays suspended: {}", error.chain())),
+        // each by its name: what a user has split stays so
+        for entry in file.volumes.iter().filter(is_full) {
+            if worker.has_ended() {
+                return;
+            }
+            let resync = Request::Resync { volume: Some(entry.name.clone()), full: false };
+            match worker.perform(&resync, &mut |_| {}) {
+                Ok(_) => self.warn(
+                    "the journal was full: what changed meanwhile has been told again, and every change is journaled",
+                ),
+                Err(_) if worker.has_ended() => return,
+                Err(error) => {
+                    self.warn(&format!("{} stays suspended: {}", file.title(entry), error.chain()));
+                    return;
+                }
+            }
         }
     }
 

@@ -305,10 +305,11 @@ impl Group {
             })
             .collect();
         let mut encoded: Vec<EncodedRecord<'_>> = records.iter().map(Record::encode).collect();
-        let reserved = |first, last| {
-            if let Some(slot) = slot {
-                slot.appended(first, last);
-            }
+        let mut is_numbered = false;
+        let reserved = |first, last| match slot {
+            Some(slot) if std::mem::replace(&mut is_numbered, true) => slot.numbered_anew(first, last),
+            Some(slot) => slot.appended(first, last),
+            None => {}
         };
         match self.jvol.append(&mut encoded, &*self.clock, reserve, reserved) {
             Ok(appended) => {

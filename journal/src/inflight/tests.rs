@@ -138,3 +138,34 @@ fn the_sixty_fifth_waits_for_a_slot() {
     slots.pop();
     taken.recv_timeout(Duration::from_secs(60)).expect("a slot came free");
 }
+
+#[test]
+fn numbers_that_became_nobody_s_are_forgotten_and_earlier_ones_stay() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let path = directory.path().join("inflight");
+    let (table, _) = InFlight::open(&path).expect("open");
+    let [write, longer, apart] = [(); 3].map(|()| table.begin());
+    write.appended(Seq(10), Seq(10));
+    write.numbered_anew(Seq(12), Seq(13));
+    longer.appended(Seq(5), Seq(6));
+    longer.appended(Seq(20), Seq(20));
+    longer.numbered_anew(Seq(7), Seq(7));
+    apart.appended(Seq(15), Seq(16));
+    apart.appended(Seq(30), Seq(30));
+    apart.numbered_anew(Seq(31), Seq(31));
+    let created = table.begin_create(PARENT, &name(b"a"));
+    created.appended(Seq(40), Seq(40));
+    created.numbered_anew(Seq(39), Seq(39));
+    assert_eq!(table.lowest_unsettled(), Some(Seq(5)));
+    for slot in [write, longer, apart, created] {
+        mem::forget(slot);
+    }
+    drop(table);
+    let (_, mut left) = InFlight::open(&path).expect("open");
+    let range = |state: &InFlightState| match state {
+        InFlightState::Appended { first, last } => (first.0, last.0),
+        InFlightState::Creating { .. } => (0, 0),
+    };
+    left.sort_by_key(range);
+    assert_eq!(left.iter().map(range).collect::<Vec<_>>(), [(0, 0), (5, 7), (12, 13), (15, 16), (39, 39)]);
+}

@@ -53,7 +53,11 @@ impl Jvol {
 
 fn fill(file: &VolumeFile, first: &Superblock, progress: &mut dyn FnMut(u64, u64)) -> Result<(), JournalError> {
     let size = first.geometry.size;
-    fill_zeros(file, size, progress)?;
+    let mut filled = |done, size| {
+        progress(done, size);
+        Ok(())
+    };
+    fill_zeros(file, size, &mut filled)?;
     // only now: a creation cut short leaves no file that looks like a journal volume
     write_superblocks(file, first, (Label::JvolFirstSuperblocks, Label::JvolFirstSync))?;
     file.forget(0, size);
@@ -73,7 +77,11 @@ pub(super) fn write_superblocks(
 }
 
 /// Every block allocated and written once, durably.
-pub(super) fn fill_zeros(file: &VolumeFile, size: u64, progress: &mut dyn FnMut(u64, u64)) -> Result<(), JournalError> {
+pub(super) fn fill_zeros(
+    file: &VolumeFile,
+    size: u64,
+    progress: &mut dyn FnMut(u64, u64) -> Result<(), JournalError>,
+) -> Result<(), JournalError> {
     let operation = || disk::Operation::Allocate { file: file.file.as_fd(), offset: 0, length: size, may_grow: true };
     let allocate = || rustix::fs::fallocate(&file.file, FallocateFlags::empty(), 0, size);
     match disk::call(Label::JvolPreallocate, operation, allocate) {
@@ -83,7 +91,7 @@ pub(super) fn fill_zeros(file: &VolumeFile, size: u64, progress: &mut dyn FnMut(
     }
     let zeros = vec![0; CHUNK];
     let mut done = 0;
-    progress(0, size);
+    progress(0, size)?;
     while done < size {
         let length = usize::try_from(size - done).map_or(CHUNK, |rest| rest.min(CHUNK));
         file.write(Label::JvolFill, &zeros[..length], done)?;
@@ -91,7 +99,7 @@ pub(super) fn fill_zeros(file: &VolumeFile, size: u64, progress: &mut dyn FnMut(
         if done % SYNC_EVERY == 0 {
             file.sync(Label::JvolFillSync)?;
         }
-        progress(done, size);
+        progress(done, size)?;
     }
     disk::sync(Label::JvolFillSync, &file.file).map_err(|errno| file.error("sync", errno.into()))
 }

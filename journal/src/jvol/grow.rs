@@ -86,12 +86,18 @@ impl Jvol {
         let new = Store { file: create_beside(old, beside)?, geometry };
         let used = self.pointers().data_used;
         let total = geometry.size + used;
-        fill_zeros(&new.file, geometry.size, &mut |done, _| progress(done, total))?;
+        // whoever waits for a spare because the old file fails waits for us
+        let mut filled = |done, _| {
+            progress(done, total);
+            self.check_failed()
+        };
+        fill_zeros(&new.file, geometry.size, &mut filled)?;
         let mut copied = {
             let tail = self.tail.lock();
             Copied { next: tail.out, position: tail.out_position }
         };
         for _ in 0..ROUNDS {
+            self.check_failed()?;
             let end = self.drain()?;
             let left = (end.next - copied.next > SLOTS) || (end.position - copied.position > CHUNK);
             let end = Copied { next: end.next, position: end.position };

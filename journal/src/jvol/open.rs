@@ -247,20 +247,12 @@ impl Jvol {
             let tail = self.tail.lock();
             (tail.out, tail.next)
         };
-        self.stray(next, next, out + self.geometry().control_slots)
-    }
-
-    /// The first stray slot, given as a record number from..to, when `next` is the next record.
-    fn stray(&self, next: u64, from: u64, to: u64) -> Result<Option<u64>, JournalError> {
         let slots = self.geometry().control_slots;
-        let mut bytes = Vec::new();
-        let mut at = from;
-        while at < to {
-            self.read_slots(at, to - at, &mut bytes)?;
+        let (mut at, mut bytes) = (next, Vec::new());
+        while at < out + slots {
+            self.read_slots(at, out + slots - at, &mut bytes)?;
             for slot in bytes.as_chunks::<CONTROL_LEN>().0 {
-                let (Seq(seq), _) = Record::peek(slot);
-                let is_older = seq != 0 && seq < next && seq % slots == at % slots;
-                if !is_older && *slot != [0; CONTROL_LEN] {
+                if is_stray(slot, at, next, slots) {
                     return Ok(Some(at));
                 }
                 at += 1;
@@ -278,16 +270,28 @@ impl Jvol {
         let store = self.store();
         let tail = self.tail.get_mut();
         let (next, to) = (tail.next, tail.out + store.geometry.control_slots);
-        let mut from = next;
-        while let Some(stray) = self.stray(next, from, to)? {
-            let zeroed = store.file.write(Label::JvolCutTail, &[0; CONTROL_LEN], store.geometry.slot_offset(stray));
-            self.fail(zeroed)?;
-            from = stray + 1;
+        let (mut at, mut bytes) = (next, Vec::new());
+        while at < to {
+            self.read_slots(at, to - at, &mut bytes)?;
+            for slot in bytes.as_chunks::<CONTROL_LEN>().0 {
+                if is_stray(slot, at, next, store.geometry.control_slots) {
+                    let offset = store.geometry.slot_offset(at);
+                    self.fail(store.file.write(Label::JvolCutTail, &[0; CONTROL_LEN], offset))?;
+                }
+                at += 1;
+            }
         }
         self.flush_all()?;
         self.tail.get_mut().torn = false;
         Ok(())
     }
+}
+
+/// Whether what stands in the slot of a record to come is neither empty nor of an older lap, when `next` is the next record.
+fn is_stray(slot: &[u8; CONTROL_LEN], at: u64, next: u64, slots: u64) -> bool {
+    let (Seq(seq), _) = Record::peek(slot);
+    let is_older = seq != 0 && seq < next && seq % slots == at % slots;
+    !is_older && *slot != [0; CONTROL_LEN]
 }
 
 /// The file of a group's journal volume, whole, and its superblock.

@@ -5,13 +5,16 @@ use std::sync::atomic::Ordering;
 use rustix::time::{ClockId, clock_gettime};
 
 use super::Jvol;
-use super::geometry::PAGE;
+use super::geometry::{PAGE, SLOT};
 use super::superblock::Superblock;
 use crate::disk::Label;
 use crate::{Digest, JournalError, Seq};
 
 /// Least time between two writes of the watermark by syncs, in milliseconds.
 const WATERMARK_EVERY: i64 = 1000;
+
+/// Bytes that are read and written anew at a time.
+const ANEW_MAX: u64 = 1 << 20;
 
 /// What is durable, and the right to flush.
 #[derive(Debug)]
@@ -49,16 +52,54 @@ impl Jvol {
         if self.losses.load(Ordering::SeqCst) == losses { Ok(durable) } else { Err(JournalError::Lost(self.path())) }
     }
 
-    /// Makes durable what an opening has read, the superblock written anew: it may have been in the page cache alone, and what it
-    /// calls free is about to be written over.
+    /// Makes durable what an opening has read, written anew: it may have been in the page cache alone, and what the superblock
+    /// calls free is about to be written over. A page that the disk refused once is no longer dirty, and no flush tries it again
+    /// (fsyncgate).
     ///
     /// # Errors
     /// As [`Jvol::sync`].
     pub fn confirm(&self) -> Result<(), JournalError> {
-        let mut writer = self.take_writer()?;
-        let confirmed = self.write_superblock(&mut writer, None).and_then(|()| self.flush(&mut writer));
-        self.hand_back(writer);
-        confirmed.map(|_| ())
+        self.write_anew()?;
+        self.keep_time()
+    }
+
+    /// Makes durable what time it is by now: what is journaled later is later, whatever the clock says after a crash.
+    ///
+    /// # Errors
+    /// As [`Jvol::sync`].
+    pub fn keep_time(&self) -> Result<(), JournalError> {
+        self.with_spare(|| {
+            let mut writer = self.take_writer()?;
+            let kept = self.write_superblock(&mut writer, None).and_then(|()| self.flush(&mut writer));
+            self.hand_back(writer);
+            kept.map(|_| ())
+        })
+    }
+
+    /// Writes again what lies beyond the watermark, as it reads.
+    fn write_anew(&self) -> Result<(), JournalError> {
+        let (mut seq, mut position) = {
+            let flusher = self.flusher.lock();
+            (flusher.durable + 1, flusher.durable_position)
+        };
+        let (next, end) = {
+            let tail = self.tail.lock();
+            (tail.next, tail.position)
+        };
+        let (store, mut bytes) = (self.store(), Vec::new());
+        while position < end {
+            let length = store.geometry.data_to_end(position).min(end - position).min(ANEW_MAX);
+            bytes.resize(usize::try_from(length).unwrap_or(0), 0);
+            self.read_data(&store, position, &mut bytes)?;
+            self.fail(store.file.write(Label::JvolData, &bytes, store.geometry.data_place(position)))?;
+            position += length;
+        }
+        while seq < next {
+            self.read_slots(seq, next - seq, &mut bytes)?;
+            self.fail(store.file.write(Label::JvolControl, &bytes, store.geometry.slot_offset(seq)))?;
+            seq += bytes.len() as u64 / SLOT;
+        }
+        Ok(())
     }
 
     fn sync_once(&self, upto: Seq) -> Result<Seq, JournalError> {

@@ -7,6 +7,7 @@ use std::sync::{Arc, LazyLock, mpsc};
 use tempfile::TempDir;
 
 use super::*;
+use crate::disk::{self, Label};
 use crate::{Change, EncodedRecord, FileId, FileTime, ManualClock, Record, RecordError, VolumeIndex};
 
 mod crash;
@@ -306,6 +307,53 @@ fn times_rise_through_a_restart_and_a_seal_vouches_for_what_comes() {
     let jvol = fixture.open();
     assert_eq!(jvol.pointers().last_time, sealed);
     assert!(fixture.append(&jvol, &[1]).expect("append").time > sealed);
+    // a seal that frees nothing
+    let (last, sealed) = jvol.tick(&fixture.clock);
+    jvol.sync(last).expect("sync");
+    jvol.keep_time().expect("kept");
+    drop(jvol);
+    assert_eq!(fixture.open().pointers().last_time, sealed);
+}
+
+/// The calls of a thread that reach the disk, by label, with the bytes of those that write.
+#[derive(Default)]
+struct Calls(parking_lot::Mutex<Vec<(Label, u64)>>);
+
+impl disk::Watcher for Calls {
+    fn before(&self, call: &disk::Call<'_>) -> disk::Verdict {
+        let bytes = match &call.operation {
+            disk::Operation::Write { bytes, .. } => bytes.len() as u64,
+            _ => 0,
+        };
+        self.0.lock().push((call.label, bytes));
+        disk::Verdict::Proceed
+    }
+
+    fn after(&self, _call: &disk::Call<'_>, _is_done: bool) {}
+}
+
+#[test]
+fn what_an_opening_reads_beyond_the_watermark_is_written_again_before_it_is_called_durable() {
+    let fixture = Fixture::new();
+    let jvol = fixture.open();
+    let first = fixture.append(&jvol, &[4_000]).expect("append");
+    jvol.sync(first.last).expect("sync");
+    jvol.note_durable().expect("noted");
+    fixture.append(&jvol, &[5_000, 300]).expect("append");
+    drop(jvol);
+    let jvol = fixture.open();
+    let calls = Arc::new(Calls::default());
+    let before = disk::watch_thread(Some(calls.clone()));
+    jvol.confirm().expect("confirmed");
+    disk::watch_thread(before);
+    let calls = calls.0.lock().clone();
+    let at = |label: Label| calls.iter().position(|call| call.0 == label).expect("it is called");
+    let written = |label: Label| calls.iter().filter(|call| call.0 == label).map(|call| call.1).sum::<u64>();
+    assert!(written(Label::JvolData) > 5_300, "{calls:?}");
+    assert_eq!(written(Label::JvolControl), 2 * geometry::SLOT, "{calls:?}");
+    let flush = at(Label::JvolSync);
+    assert!(at(Label::JvolData) < flush && at(Label::JvolControl) < flush && at(Label::JvolSuperblock) < flush);
+    assert_eq!(jvol.pointers().durable, Seq(3));
 }
 
 #[test]

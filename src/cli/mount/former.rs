@@ -82,7 +82,7 @@ impl Ending {
 
 fn look(group: &GroupDir, volume: &VolumeName) -> Result<Option<Ending>> {
     let Some(mut connection) = request::connect(group)? else {
-        return Ok(match GroupLock::attempt(group, "reelfs mount")? {
+        return Ok(match GroupLock::attempt(group, "reelfs status")? {
             // one that is about to let go, or has just got it, is not named
             Err(holder) if holder.is_empty() || MOUNTING.iter().any(|verb| holder.ends_with(verb)) => {
                 Some(Ending::Silent)
