@@ -70,9 +70,6 @@ pub fn create(state: &StateDir, new: &NewGroup, progress: &mut dyn FnMut(u64, u6
         None => None,
     };
     refuse_existing(&group)?;
-    if let Some(pvol) = &pvol {
-        refuse_protected_already(state, pvol)?;
-    }
     if new.origin.visible && new.journal.is_none() && new.origin.pool.is_none() {
         return Err(Error::usage("the journal would lie in the state directory, which nobody else may enter")
             .hint("choose where others can see it: --journal DIR"));
