@@ -33,6 +33,7 @@ pub fn base_copy(
     to: &Destination,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Exported> {
+    group.follow_link(&to.asked, &to.dir)?;
     let file = group.file();
     let catalog = Catalog::scan(std::slice::from_ref(&to.dir));
     to.refuse_mountpoint(&file, &catalog.map_err(|error| tape_error("read the tapes", error))?)?;

@@ -61,6 +61,8 @@ pub struct Destination {
     pub dir: PathBuf,
     /// It lies on the volume's own disk.
     pub same_disk: bool,
+    /// As it was called.
+    pub(crate) asked: PathBuf,
     /// It lies on another disk than the system and the journal.
     apart: bool,
 }
@@ -90,7 +92,8 @@ impl Destination {
         }
         let device = |path: &Path| std::fs::metadata(path).ok().map(|metadata| metadata.dev());
         let apart = [Path::new("/"), &file.journal].into_iter().all(|path| device(path) != Some(metadata.dev()));
-        Ok(Destination { dir: overlap::real(to)?, same_disk: devices.contains(&metadata.dev()), apart })
+        let (dir, asked) = (overlap::real(to)?, to.to_owned());
+        Ok(Destination { dir, same_disk: devices.contains(&metadata.dev()), asked, apart })
     }
 
     /// That a group has got so far on it.
@@ -148,6 +151,7 @@ fn read_and_write(
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Exported> {
     let mut exported = Exported::default();
+    group.follow_link(&to.asked, &to.dir)?;
     let catalog = Catalog::scan(std::slice::from_ref(&to.dir)).map_err(|error| tape_error("read the tapes", error))?;
     to.refuse_mountpoint(&group.file(), &catalog)?;
     for volume in needs_base(group, &catalog)? {

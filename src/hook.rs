@@ -174,19 +174,18 @@ impl Hook {
 impl Drop for Hook {
     fn drop(&mut self) {
         self.signals.close();
+        if !self.is_reaped {
+            drop(self.child.stdin.take());
+            self.signal(Signal::TERM);
+            self.watched.wait(GRACE, |seen| seen.has_ended);
+            self.signal(Signal::KILL);
+            // it cannot outlive that, and nobody is left to be told how it ended
+            let _ = self.child.wait();
+        }
         // without that nobody would hear them any more
         for signal in [SIGINT, SIGTERM, SIGHUP] {
             let _ = signal_hook::flag::register_conditional_default(signal, Arc::new(AtomicBool::new(true)));
         }
-        if self.is_reaped {
-            return;
-        }
-        drop(self.child.stdin.take());
-        self.signal(Signal::TERM);
-        self.watched.wait(GRACE, |seen| seen.has_ended);
-        self.signal(Signal::KILL);
-        // it cannot outlive that, and nobody is left to be told how it ended
-        let _ = self.child.wait();
     }
 }
 

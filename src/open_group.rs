@@ -1,7 +1,7 @@
 //! A group opened for itself: locked, its journal and its volumes ready to be changed. The mount process holds one; without a
 //! mount every verb that changes something opens one for as long as it runs.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -10,6 +10,7 @@ use reelfs_journal::{Epoch, JournalError, Seq, VolumeIndex, VolumeName};
 use reelfs_volume::{DirtyCounts, Group, GroupOptions, OpenError, Suspension, UnderWay};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use crate::consumer::Way;
 use crate::error::{Error, ErrorKind, Result};
 use crate::group_file::{GroupFile, VolumeEntry};
 use crate::journal_grow;
@@ -256,6 +257,24 @@ impl OpenGroup {
         let mut file = self.file.lock();
         change(&mut file);
         file.store(&self.dir)
+    }
+
+    /// A directory of tapes that was known by one path lies elsewhere now, and a link leads there: it stays one.
+    ///
+    /// # Errors
+    /// When the state directory cannot be written.
+    pub(crate) fn follow_link(&self, known: &Path, dir: &Path) -> Result<()> {
+        if known == dir || self.file().target(known).is_none() {
+            return Ok(());
+        }
+        self.update(|file| {
+            if file.target(dir).is_some() {
+                file.targets.retain(|target| target.dir != known);
+            }
+            file.targets.iter_mut().filter(|target| target.dir == known).for_each(|target| target.dir = dir.to_owned());
+            let sites = file.consumers.iter_mut().filter(|site| site.way == Way::Tapes && site.dir == known);
+            sites.for_each(|site| site.dir = dir.to_owned());
+        })
     }
 
     /// Since when nothing of a volume is journaled, why, and what changed since.

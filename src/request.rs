@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::base_copy;
-use crate::consumer::{self, Ask, Way};
+use crate::consumer::{self, Ask};
 use crate::error::{Error, ErrorKind, Result};
 use crate::export::{self, Destination};
 use crate::group_file::LastMarker;
@@ -251,7 +251,19 @@ pub fn connect(group: &GroupDir) -> Result<Option<Connection>> {
     Connection::connect(group.path()).map_err(|error| unreachable(group, error))
 }
 
-/// A mount process that says nothing of itself for so long hangs, or its disk does.
+/// What the mount process says of itself, if there is one.
+///
+/// # Errors
+/// As [`ask`]; one that says nothing for 30 seconds counts as one that cannot be reached.
+pub fn ask_status<D: DeserializeOwned>(group: &GroupDir) -> Result<Option<D>> {
+    let Some(mut connection) = connect(group)? else {
+        return Ok(None);
+    };
+    connection.set_timeout(Some(STATUS_MAX)).map_err(|error| unreachable(group, error))?;
+    converse(group, &mut connection, &Request::Status, &mut |_| {}).map(Some)
+}
+
+/// For so long it may be at something that it does not put off.
 const STATUS_MAX: Duration = Duration::from_secs(30);
 
 /// One request on an open connection, up to its last answer.
@@ -264,10 +276,7 @@ pub fn converse<D: DeserializeOwned>(
     request: &Request,
     progress: &mut dyn FnMut(Step),
 ) -> Result<D> {
-    // the others may take hours, and wait for one another
-    let patience = matches!(request, Request::Status).then_some(STATUS_MAX);
-    let asked = connection.set_timeout(patience).and_then(|()| connection.ask(request, progress));
-    match asked.map_err(|error| unreachable(group, error))? {
+    match connection.ask(request, progress).map_err(|error| unreachable(group, error))? {
         Answer::Done(done) => Ok(done),
         Answer::Failed { code, message, hint } => {
             let error = Error::new(ErrorKind::from_code(code), message);
@@ -327,7 +336,6 @@ pub fn perform(
         Request::Export { to } => {
             let destination = Destination::check(&group.file(), &group.devices(), mountpoints, to)?;
             let _alone = group.alone();
-            follow_link(group, to, &destination.dir)?;
             let mut exported = export::export(group, &destination, None, &mut step)?;
             if retention::is_limited(&group.file().settings)
                 && let Err(error) = prune(group, Some(&destination.dir), false)
@@ -396,19 +404,6 @@ pub(crate) fn place_mark(
     Ok(Marked { seq, time })
 }
 
-/// A directory of tapes that was known by this path lies elsewhere now, and a link leads there.
-fn follow_link(group: &OpenGroup, known: &Path, dir: &Path) -> Result<()> {
-    let file = group.file();
-    if known == dir || file.target(known).is_none() || file.target(dir).is_some() {
-        return Ok(());
-    }
-    group.update(|file| {
-        file.targets.iter_mut().filter(|target| target.dir == known).for_each(|target| target.dir = dir.to_owned());
-        let sites = file.consumers.iter_mut().filter(|site| site.way == Way::Tapes && site.dir == known);
-        sites.for_each(|site| site.dir = dir.to_owned());
-    })
-}
-
 fn prune(group: &OpenGroup, dir: Option<&Path>, dry_run: bool) -> Result<Pruned> {
     let file = group.file();
     if !retention::is_limited(&file.settings) {
@@ -418,9 +413,10 @@ fn prune(group: &OpenGroup, dir: Option<&Path>, dry_run: bool) -> Result<Pruned>
     let now = group.journal().clock_state().believed;
     let known: Vec<PathBuf> = file.targets.iter().map(|target| target.dir.clone()).collect();
     let mut all = Pruned::default();
-    let named = dir.map(overlap::real).transpose()?;
-    for dir in named.map_or(known, |dir| vec![dir]) {
-        let pruned = retention::prune(&file, &dir, now, dry_run)?;
+    for known in dir.map_or(known, |dir| vec![dir.to_owned()]) {
+        let dir = overlap::real(&known)?;
+        group.follow_link(&known, &dir)?;
+        let pruned = retention::prune(&group.file(), &dir, now, dry_run)?;
         all.tapes.extend(pruned.tapes);
         all.kept.extend(pruned.kept);
         all.damaged.extend(pruned.damaged);

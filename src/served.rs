@@ -145,10 +145,8 @@ impl Mounts {
     /// Serves one mount until it ends. The volume is closed here unless it is the last: that one is closed with the group.
     fn watch(&self, served: &Arc<Served>) {
         let outcome = served.mounted.join();
-        // whoever works on it comes first, as where it is the last one
-        let is_last = || self.now.lock().list.len() == 1;
-        let _taken = if is_last() { None } else { Some(self.group.uses().take(served.index)) };
-        {
+        let mut taken = None;
+        loop {
             let mut now = self.now.lock();
             if now.list.len() == 1 {
                 self.ended.store(true, Ordering::SeqCst);
@@ -156,9 +154,15 @@ impl Mounts {
                 self.changed.notify_all();
                 return;
             }
-            now.list.retain(|other| !Arc::ptr_eq(other, served));
-            now.closed.retain(|(index, _)| *index != served.index);
-            now.closing += 1;
+            if taken.is_some() {
+                now.list.retain(|other| !Arc::ptr_eq(other, served));
+                now.closed.retain(|(index, _)| *index != served.index);
+                now.closing += 1;
+                break;
+            }
+            drop(now);
+            // whoever works on it comes first, as where it is the last one
+            taken = Some(self.group.uses().take(served.index));
         }
         if let Err(error) = outcome {
             tracing::error!(%error, mountpoint = %served.mountpoint.display(), "a mount ended with an error");

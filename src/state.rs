@@ -4,9 +4,11 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use reelfs_journal::{GroupName, VolumeIndex};
 use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -15,6 +17,9 @@ use crate::error::{Error, ErrorKind, Result};
 pub struct StateDir {
     root: PathBuf,
 }
+
+/// So many times, with a pause of 20 ms behind each, it is looked whether nobody else makes a group or a pair.
+const MAKING_LOOKS: u32 = 500;
 
 /// What is kept of a volume.
 const VOLUME_FILES: [&str; 5] = ["inflight", "directories", "dirty", "redo", "base"];
@@ -56,15 +61,21 @@ impl StateDir {
     /// One group or pair is made at a time, until this is dropped: two at once could be of one directory.
     ///
     /// # Errors
-    /// The state directory cannot be written.
+    /// The state directory cannot be written; 11 when somebody is at it for more than ten seconds.
     pub fn begin_making(&self) -> Result<File> {
         let path = self.root.join("making.lock");
         let fail = |error: io::Error| Error::io(format!("lock {}", path.display()), error);
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.root).map_err(fail)?;
         let mut options = fs::OpenOptions::new();
         let lock = options.write(true).create(true).truncate(false).mode(0o600).open(&path).map_err(fail)?;
-        flock(&lock, FlockOperation::LockExclusive).map_err(|errno| fail(errno.into()))?;
-        Ok(lock)
+        for _ in 0..MAKING_LOOKS {
+            match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+                Err(Errno::WOULDBLOCK) => pause(),
+                taken => return taken.map(|()| lock).map_err(|errno| fail(errno.into())),
+            }
+        }
+        let message = format!("another group or pair is being made in {}", self.root.display());
+        Err(Error::new(ErrorKind::Busy, message).hint("wait until it is made, and run this again"))
     }
 
     /// The pools of journal volumes: `pools.json`.
@@ -125,6 +136,11 @@ fn default_of_user(variable: impl Fn(&str) -> Option<PathBuf>) -> Result<PathBuf
         .or_else(|| absolute("HOME").map(|home| home.join(".local/state")))
         .map(|base| base.join("reelfs"))
         .ok_or_else(|| Error::usage("there is no state directory: HOME is not set").hint("set REELFS_STATE_DIR"))
+}
+
+#[expect(clippy::disallowed_methods, reason = "who lets go of a lock file tells nobody")]
+fn pause() {
+    std::thread::sleep(Duration::from_millis(20));
 }
 
 impl GroupDir {

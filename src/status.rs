@@ -16,7 +16,7 @@ use crate::open_group::under_way;
 use crate::output::count;
 use crate::pair;
 use crate::pair_state::PairState;
-use crate::request::{self, Request};
+use crate::request;
 use crate::state::GroupDir;
 
 /// A group as it is now.
@@ -55,7 +55,7 @@ impl GroupStatus {
         let under_way = file.volumes.iter().filter(has_begun).map(|entry| entry.index).collect();
         let (silent, troubles) = (false, Vec::new());
         let mut status = GroupStatus { file, live, busy, silent, suspended, under_way, journal, troubles };
-        match request::ask::<Live>(group, &Request::Status, &mut |_| {}) {
+        match request::ask_status::<Live>(group) {
             Ok(Some(live)) => {
                 status.journal = Some(live.journal.clone());
                 status.suspended.clone_from(&live.suspended);

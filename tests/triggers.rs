@@ -392,6 +392,9 @@ fn a_directory_that_went_elsewhere_behind_a_link_stays_one() {
     fs::rename(&site.tapes, &elsewhere).unwrap();
     std::os::unix::fs::symlink(&elsewhere, &site.tapes).unwrap();
     fs::write(mount.join("file"), "bytes").unwrap();
+    // whoever comes first has it adopted
+    site.set(&["--keep-tapes", "100"]);
+    site.sandbox.reelfs(["tape", "prune", "auto", "--tapes", text(&site.tapes)]).ok();
     site.sandbox.export("auto", &site.tapes);
     let shown = site.sandbox.reelfs(["journal", "show", "auto", "--json"]).ok().json();
     let known: Vec<&Value> = shown["consumers"].as_array().unwrap().iter().map(|known| &known["dir"]).collect();

@@ -307,7 +307,7 @@ fn what_an_unmounted_volume_has_is_exported_while_the_other_one_is_suspended() {
 #[test]
 fn a_volume_that_is_copied_is_not_mounted_under_the_copy() {
     let shop = Shop::new();
-    fs::write(shop.sandbox.path("logs").join("large"), Random::new("large", 0).bytes(96 << 20)).unwrap();
+    fs::write(shop.sandbox.path("logs").join("large"), Random::new("large", 0).bytes(192 << 20)).unwrap();
     let first = shop.sandbox.mount("shop/db", "mnt-db");
     let second = shop.sandbox.directory("mnt-logs");
     let mut command = std::process::Command::new(BINARY);

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::group_file::GroupFile;
 use crate::lock::GroupLock;
 use crate::points::{Glance, Happening, Stretch};
-use crate::request::{self, Request};
+use crate::request;
 use crate::state::GroupDir;
 
 /// What the journal is called where tapes have names.
@@ -28,7 +28,7 @@ impl Live {
     /// It is not there (10) or damaged (19).
     pub fn open(group: &GroupDir, file: &GroupFile) -> Result<Live> {
         // a mount that answers has shown all that it journaled
-        let answer = request::ask::<serde_json::Value>(group, &Request::Status, &mut |_| {});
+        let answer = request::ask_status::<serde_json::Value>(group);
         let is_silent = !matches!(answer, Ok(Some(_)));
         // nobody else may bring in what a killed one left
         let lock = match answer {
