@@ -122,3 +122,23 @@ fn a_tape_that_is_rotten_is_gone_round_or_waited_for() {
     follow(&sandbox, &one, &to).ok();
     Tree::of(&pvol).assert_same(&Tree::of(&to), "with the whole tape");
 }
+
+#[test]
+fn who_waits_for_tapes_looks_now_and_then() {
+    let history = History::new();
+    let to = history.sandbox.path("replica");
+    let child = follower(&history.sandbox, &["--tapes", history.tapes.to_str().unwrap()], &to);
+    assert!(wait::until(Duration::from_secs(60), || to.join("new3").exists()));
+    let looks = || {
+        let counters = fs::read_to_string(format!("/proc/{}/io", child.id())).unwrap();
+        counters.lines().find_map(|line| line.strip_prefix("syscr: ")).unwrap().parse::<u64>().unwrap()
+    };
+    // its first copy is done some moments later
+    let is_idle = || {
+        let before = looks();
+        wait::pause(Duration::from_secs(2));
+        looks() - before < 200
+    };
+    assert!(wait::until(Duration::from_secs(30), is_idle), "its own looks wake it up");
+    assert_eq!(kill(child, Signal::INT), Some(0));
+}

@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
-use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+use notify::event::{AccessKind, AccessMode};
+use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use reelfs_archive::{Catalog, CatalogTape, Depth, VerifiedTape};
-use reelfs_journal::{Epoch, GroupName, Position, Seq, VolumeIndex};
+use reelfs_journal::{GroupName, Position, Seq, VolumeIndex};
 use uuid::Uuid;
 
 use super::Source;
@@ -88,9 +89,11 @@ impl TapeSource {
 
     /// Nothing follows what the replica has: because nothing is there, or because it cannot be used.
     fn nothing(&mut self, catalog: &Catalog, at: &Position) -> Result<Option<Stretch>> {
-        let next = catalog.chain(self.uuid, Epoch(at.epoch.0 + 1));
-        if !next.updates.is_empty() || !next.bases.is_empty() {
-            return Err(super::new_epoch(&self.group, Epoch(at.epoch.0 + 1)));
+        let groups = catalog.groups();
+        let ours = groups.iter().filter(|group| group.uuid == self.uuid);
+        // the tapes of the very next one may have been pruned
+        if let Some(later) = ours.flat_map(|group| &group.epochs).filter(|epoch| **epoch > at.epoch).min() {
+            return Err(super::new_epoch(&self.group, *later));
         }
         let broken = broken_tapes(catalog);
         let broken = broken
@@ -119,7 +122,9 @@ impl TapeSource {
                 .hint("keep the tapes of one history in a directory of their own and follow that"));
         }
         let later: Vec<&CatalogTape> = chain.updates.iter().filter(|tape| tape.head.last() > at.seq).copied().collect();
-        if let Some(tape) = later.iter().find(|tape| tape.head.first() <= at.seq.next()) {
+        // the longest: a batch that was begun from it must be had as a whole
+        let fitting = later.iter().filter(|tape| tape.head.first() <= at.seq.next());
+        if let Some(tape) = fitting.max_by_key(|tape| tape.head.last()) {
             return Ok(Some(tape));
         }
         let Some(first) = later.iter().map(|tape| tape.head.first()).min() else { return Ok(None) };
@@ -219,8 +224,12 @@ fn check_follows(path: &Path, tape: &VerifiedTape, at: &Position) -> Result<()> 
 }
 
 fn watch(dirs: &[PathBuf], hint: impl Fn() -> bool + Send + 'static) -> Option<RecommendedWatcher> {
-    let noticed = move |_: notify::Result<notify::Event>| {
-        hint();
+    let noticed = move |event: notify::Result<notify::Event>| {
+        // that they are opened and read is our own doing
+        let is_ours = matches!(&event, Ok(event) if event.kind.is_access() && !is_written(event.kind));
+        if !is_ours {
+            hint();
+        }
     };
     let mut watcher = notify::recommended_watcher(noticed)
         .inspect_err(|error| tracing::debug!(%error, "nothing to watch with"))
@@ -231,6 +240,11 @@ fn watch(dirs: &[PathBuf], hint: impl Fn() -> bool + Send + 'static) -> Option<R
         let _ = watched.inspect_err(|error| tracing::debug!(%error, "cannot watch"));
     }
     Some(watcher)
+}
+
+/// Somebody who wrote into it has closed a file.
+fn is_written(kind: EventKind) -> bool {
+    kind == EventKind::Access(AccessKind::Close(AccessMode::Write))
 }
 
 #[expect(clippy::disallowed_methods, reason = "nothing watches the directory")]

@@ -51,7 +51,7 @@ impl Resolver<'_> {
                 self.at_seq(mark.seq, &format!("marker {name} (record {})", mark.seq))
             }
             Point::LastMarker => {
-                let mark = self.newest().and_then(|history| history.marks.last());
+                let mark = self.histories.iter().rev().find_map(|history| history.marks.last());
                 let mark =
                     mark.ok_or_else(|| Error::new(ErrorKind::NotFound, format!("{} has no marker", self.group)))?;
                 self.at_seq(mark.seq, &format!("marker {} (record {})", mark.name, mark.seq))

@@ -73,6 +73,16 @@ fn resolve(history: &History, point: Point) -> std::result::Result<u64, u8> {
 }
 
 #[test]
+fn the_last_marker_may_be_of_an_epoch_before() {
+    let later = History::new(Epoch(2), vec![stretch(31, 40)], &[base_tape()], vec![base_end(33)]);
+    let histories = [history(vec![stretch(1, 30)]), later];
+    let (volumes, glances) = (Volumes::only(), &Records);
+    let resolver = Resolver { group: "docs", volumes: &volumes, histories: &histories, glances, zone: Zone::UTC };
+    let found = resolver.resolve(&Point::LastMarker).map(|target| (target.epoch, target.seq));
+    assert_eq!(found.map_err(|error| error.code()), Ok((EPOCH, Seq(28))));
+}
+
+#[test]
 fn every_kind_of_point() {
     let history = history(vec![stretch(11, 20), stretch(1, 10), stretch(21, 30)]);
     let named = |back| Point::Marker { name: "a".to_owned(), back };
