@@ -316,6 +316,16 @@ pub fn dismiss(group: &OpenGroup, dir: &Path) -> Result<()> {
     export::free(group)
 }
 
+/// A directory of tapes that was known by one path, and the site that acknowledges them, are called by another one from now on.
+pub(crate) fn follow_link(file: &mut GroupFile, known: &Path, dir: &Path) {
+    if known != dir && file.target(dir).is_some() {
+        file.targets.retain(|target| target.dir != known);
+    }
+    file.targets.iter_mut().filter(|target| target.dir == known).for_each(|target| target.dir = dir.to_owned());
+    let sites = file.consumers.iter_mut().filter(|site| site.way == Way::Tapes && site.dir == known);
+    sites.for_each(|site| site.dir = dir.to_owned());
+}
+
 /// Forgets the replicas of a volume that has left the group.
 ///
 /// # Errors

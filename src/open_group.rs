@@ -10,7 +10,7 @@ use reelfs_journal::{Epoch, JournalError, Seq, VolumeIndex, VolumeName};
 use reelfs_volume::{DirtyCounts, Group, GroupOptions, OpenError, Suspension, UnderWay};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::consumer::Way;
+use crate::consumer;
 use crate::error::{Error, ErrorKind, Result};
 use crate::group_file::{GroupFile, VolumeEntry};
 use crate::journal_grow;
@@ -267,14 +267,7 @@ impl OpenGroup {
         if known == dir || self.file().target(known).is_none() {
             return Ok(());
         }
-        self.update(|file| {
-            if file.target(dir).is_some() {
-                file.targets.retain(|target| target.dir != known);
-            }
-            file.targets.iter_mut().filter(|target| target.dir == known).for_each(|target| target.dir = dir.to_owned());
-            let sites = file.consumers.iter_mut().filter(|site| site.way == Way::Tapes && site.dir == known);
-            sites.for_each(|site| site.dir = dir.to_owned());
-        })
+        self.update(|file| consumer::follow_link(file, known, dir))
     }
 
     /// Since when nothing of a volume is journaled, why, and what changed since.

@@ -415,8 +415,12 @@ fn prune(group: &OpenGroup, dir: Option<&Path>, dry_run: bool) -> Result<Pruned>
     let mut all = Pruned::default();
     for known in dir.map_or(known, |dir| vec![dir.to_owned()]) {
         let dir = overlap::real(&known)?;
-        group.follow_link(&known, &dir)?;
-        let pruned = retention::prune(&group.file(), &dir, now, dry_run)?;
+        let mut file = group.file();
+        consumer::follow_link(&mut file, &known, &dir);
+        if !dry_run {
+            group.follow_link(&known, &dir)?;
+        }
+        let pruned = retention::prune(&file, &dir, now, dry_run)?;
         all.tapes.extend(pruned.tapes);
         all.kept.extend(pruned.kept);
         all.damaged.extend(pruned.damaged);
