@@ -4,32 +4,13 @@
 
 mod support;
 
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
-use support::{History, Outcome, Random, Sandbox, Tree, program, wait};
-
-fn follow(sandbox: &Sandbox, arguments: &[&str], to: &Path) -> Outcome {
-    sandbox.reelfs(["follow"].iter().chain(arguments).map(AsRef::as_ref).chain(["--to".as_ref(), to.as_os_str()]))
-}
-
-/// A follower in the background.
-fn follower(sandbox: &Sandbox, arguments: &[&str], to: &Path) -> Child {
-    let mut command = std::process::Command::new(program::BINARY);
-    program::with_environment(&mut command, &sandbox.state());
-    let log = File::create(sandbox.path("follower.log")).unwrap();
-    command.arg("follow").args(arguments).arg("--to").arg(to);
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap()
-}
-
-fn kill(mut child: Child, signal: Signal) -> Option<i32> {
-    // it may have ended by itself
-    _ = kill_process(Pid::from_child(&child), signal);
-    child.wait().unwrap().code()
-}
+use rustix::process::Signal;
+use support::follower::{follow, follower, kill};
+use support::{History, Random, Sandbox, Tree, wait};
 
 #[test]
 fn tapes_are_followed_one_after_the_other_and_a_gap_is_told() {

@@ -3,6 +3,7 @@
 
 pub mod cutter;
 pub mod disk;
+pub mod follower;
 pub mod history;
 pub mod mount;
 pub mod program;
