@@ -127,12 +127,13 @@ fn read_random(place: &Path) {
     }
 }
 
-/// With somebody who writes 4 KiB at random into the same file, one write behind the other.
+/// With somebody who writes 4 KiB at random into the same file, one write behind the other, and opened it when a reader had it open.
 fn beside_a_writer(place: &Path, bench: &Bench, read: fn(&Path)) {
     let is_over = AtomicBool::new(false);
+    let _reader = File::open(place.join("large")).expect("the prepared file");
+    let file = File::options().write(true).open(place.join("large")).expect("the prepared file");
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            let file = File::options().write(true).open(place.join("large")).expect("the prepared file");
             let mut random = Random::new("write", 0);
             while !is_over.load(Ordering::Relaxed) {
                 file.write_all_at(&bench.block[..4096], random.below(16_000) * 4096).expect("room");

@@ -87,7 +87,14 @@ fn a_store_beside_a_write_that_waits(options: &[&str], kind: &str) {
 #[test]
 fn a_store_beside_a_write_that_waits_loses_neither() {
     if can_run() {
-        a_store_beside_a_write_that_waits(&[], "cache");
+        a_store_beside_a_write_that_waits(&[], "first");
+    }
+}
+
+#[test]
+fn a_store_beside_a_write_through_the_cache_that_waits_loses_neither() {
+    if can_run() {
+        a_store_beside_a_write_that_waits(&[], "beside");
     }
 }
 

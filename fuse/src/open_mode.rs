@@ -34,9 +34,10 @@ impl Purpose {
 /// How the kernel serves a handle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Mode {
-    /// Through the page cache of the mount, for who only reads.
+    /// Through the page cache of the mount, for who only reads, and for who only writes beside readers: what it writes is
+    /// where they look for it. Each write comes to us.
     Cached,
-    /// Each request comes to us, whole.
+    /// Each request comes to us, whole; what it writes is dropped from the page cache of the mount.
     Direct,
     /// Reads and mappings go to the backing file without us.
     Through,
@@ -146,7 +147,8 @@ impl Handled {
         use Answer::{LookAgain, Open, Switch};
         match (inode, self.second.is_some(), self.first.held(), purpose) {
             (Inode::First, false, Held::Nothing, Purpose::Read) if may_pass => Open(Mode::Through),
-            (Inode::First, false, Held::Nothing | Held::Direct | Held::Cached, Purpose::Write) => Open(Mode::Direct),
+            // a copy less, and nobody reads what it takes from the cache
+            (Inode::First, false, Held::Nothing | Held::Direct, Purpose::Write) => Open(Mode::Direct),
             (Inode::First, false, Held::Nothing | Held::Direct | Held::Cached, _) => Open(Mode::in_cache(purpose)),
             // old readers stay where they are and may be joined; what they read is what stands
             (Inode::First, _, Held::Through, Purpose::Read) => Open(Mode::Through),

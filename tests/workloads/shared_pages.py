@@ -1,6 +1,6 @@
 """What handles of one file do to each other's pages.
 
-shared_pages.py waiting FILE FILLER through|cache|late: a store beside a write that waits for room; says `waits`, and goes on at a line of input
+shared_pages.py waiting FILE FILLER through|first|beside|late: a store beside a write that waits for room; says `waits`, and goes on at a line of input
 shared_pages.py opens FILE FILLER OTHER: an open beside a page that waits for room; likewise
 shared_pages.py direct FILE BACKING: writes past the cache and stores by one handle with O_DIRECT, over and over
 shared_pages.py appends FILE: who appends by two inodes
@@ -107,10 +107,14 @@ def waiting(path, filler, kind):
         handle = os.open(path, os.O_RDWR)
         return handle, mmap.mmap(handle, SIZE)
 
+    # whoever only writes goes past the cache when he is the first, and through it beside a reader
+    if kind == "first":
+        writer = os.open(path, os.O_WRONLY)
     if kind != "late":
         reader = os.open(path, os.O_RDONLY)
         assert os.pread(reader, 1, 0) == b"a"
-    writer = os.open(path, os.O_WRONLY)
+    if kind != "first":
+        writer = os.open(path, os.O_WRONLY)
     if kind != "late":
         storer, memory = stores()
     first = filling(filler)

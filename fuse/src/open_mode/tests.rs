@@ -348,3 +348,17 @@ fn the_number_of_a_mode_gives_it_back() {
     Mode::ALL.into_iter().for_each(|mode| assert_eq!(Mode::of_number(mode.number()), Some(mode)));
     assert_eq!(Mode::of_number(5), None);
 }
+
+/// Past the cache each write drops a page that a reader would find there.
+#[test]
+fn who_writes_beside_readers_of_the_cache_writes_through_it() {
+    let mut handled = Handled::default();
+    assert_eq!(handled.answer(Inode::First, Purpose::Write, false), Answer::Open(Mode::Direct));
+    handled.add(Inode::First, Mode::Direct);
+    assert_eq!(handled.answer(Inode::First, Purpose::Write, false), Answer::Open(Mode::Direct));
+    handled.add(Inode::First, Mode::Cached);
+    assert_eq!(handled.answer(Inode::First, Purpose::Write, false), Answer::Open(Mode::Cached));
+    handled.remove(Inode::First, Mode::Cached);
+    handled.add(Inode::First, Mode::Storing);
+    assert_eq!(handled.answer(Inode::First, Purpose::Write, false), Answer::Open(Mode::Cached));
+}
