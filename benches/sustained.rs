@@ -3,7 +3,9 @@
 //! `REELFS_BENCH_GIB` says how much is written, 20 unless set. The data is written twice, so half of the disk's speed is the limit
 //! of any journal. A second writer of 4 KiB measures what a request has to wait meanwhile, on the disk alone too. Whoever frees
 //! the journal reads each record as a replica does, and forgets it; with `REELFS_BENCH_CONSUMER=export` it writes tapes. With
-//! `REELFS_BENCH_DISK=memory` there is no disk at all: what comes out then is what the processors allow.
+//! `REELFS_BENCH_DISK=memory` there is no disk at all: what comes out then is what the processors allow. With
+//! `REELFS_FLOOR="target/release/examples/floor --twice {source} {point}"` the same goes through a file system too that does nothing
+//! but write what it is told twice, with somebody beside who reads it once and looks at none of it.
 
 #[path = "../tests/support/mod.rs"]
 mod support;
@@ -12,12 +14,15 @@ mod support;
 #[expect(dead_code, reason = "other memory than whole pages")]
 mod block;
 mod paired;
+#[path = "subjects/mod.rs"]
+#[expect(dead_code, reason = "the floor alone")]
+mod subjects;
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{self, Sender};
 use std::time::Duration;
 
@@ -30,6 +35,7 @@ use reelfs::group_file::GroupFile;
 use reelfs::output::Output;
 use reelfs::request::{self, Request};
 use reelfs::state::StateDir;
+use subjects::Subject;
 use support::{Disk, FileSystem, Random, Sandbox, tools, wait};
 
 /// Length of the file that is written over and over.
@@ -55,15 +61,28 @@ struct Written {
     small: usize,
 }
 
+/// How far the writing is.
+#[derive(Default)]
+struct Course {
+    pieces: AtomicU64,
+    is_over: AtomicBool,
+}
+
+impl Course {
+    fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::SeqCst)
+    }
+}
+
 /// Writes so many pieces of 1 MiB, one behind the other, and makes them durable, with small writes beside, and somebody who
 /// consumes what is written until it is over.
-fn write(directory: &Path, pieces: u64, consume: impl FnOnce(&AtomicBool) + Send) -> Written {
-    let is_over = AtomicBool::new(false);
+fn write(directory: &Path, pieces: u64, consume: impl FnOnce(&Course) + Send) -> Written {
+    let course = Course::default();
     std::thread::scope(|scope| {
-        let small = scope.spawn(|| small_writes(directory, &is_over));
-        let consumer = scope.spawn(|| consume(&is_over));
-        let (took, longest) = large_writes(directory, pieces);
-        is_over.store(true, Ordering::SeqCst);
+        let small = scope.spawn(|| small_writes(directory, &course.is_over));
+        let consumer = scope.spawn(|| consume(&course));
+        let (took, longest) = large_writes(directory, pieces, &course);
+        course.is_over.store(true, Ordering::SeqCst);
         consumer.join().expect("no panic");
         let small = small.join().expect("no panic");
         Written {
@@ -75,7 +94,7 @@ fn write(directory: &Path, pieces: u64, consume: impl FnOnce(&AtomicBool) + Send
     })
 }
 
-fn large_writes(directory: &Path, pieces: u64) -> (Duration, Duration) {
+fn large_writes(directory: &Path, pieces: u64, course: &Course) -> (Duration, Duration) {
     let file = File::options().create(true).truncate(false).write(true).open(directory.join("large")).expect("a file");
     // a tape of it is small, and whoever consumes it is not what is measured
     let mut piece = Block::compressible();
@@ -85,6 +104,7 @@ fn large_writes(directory: &Path, pieces: u64) -> (Duration, Duration) {
         let before = wait::now();
         file.write_all_at(&piece, (number << 20) % LENGTH).expect("room");
         longest = longest.max(before.elapsed());
+        course.pieces.store(number + 1, Ordering::SeqCst);
         // or the disk alone would be asked for the last pass only, and memory for the others
         if ((number + 1) << 20).is_multiple_of(LENGTH) {
             file.sync_all().expect("a sync");
@@ -166,9 +186,32 @@ fn small_writes(directory: &Path, is_over: &AtomicBool) -> Vec<Duration> {
     took
 }
 
+/// The same through a file system that does nothing but write what it is told twice, when there is one, and somebody beside who
+/// reads it once and looks at none of it.
+fn through_floor(sandbox: &Sandbox, pieces: u64) -> Option<f64> {
+    let floor = Subject::floor(sandbox)?;
+    let consume = |course: &Course| {
+        let second = File::open(sandbox.path("behind-floor/second")).expect("what the floor writes a second time");
+        let (mut piece, mut read) = (Block::compressible(), 0);
+        while !course.is_over() {
+            if read == course.pieces.load(Ordering::SeqCst) {
+                wait::pause(Duration::from_millis(1));
+                continue;
+            }
+            second.read_exact_at(&mut piece, (read << 20) % SECOND).expect("what was written");
+            read += 1;
+        }
+    };
+    write(&floor.view, pieces.min(LENGTH >> 20), consume);
+    let written = write(&floor.view, pieces, consume);
+    ["large", "small"].into_iter().for_each(|name| drop(fs::remove_file(floor.view.join(name))));
+    floor.end();
+    Some(written.speed)
+}
+
 /// Exports again and again; a tape that is not the newest is removed at once.
-fn export(sandbox: &Sandbox, tapes: &Path, is_over: &AtomicBool) {
-    while !is_over.load(Ordering::SeqCst) {
+fn export(sandbox: &Sandbox, tapes: &Path, course: &Course) {
+    while !course.is_over() {
         sandbox.export("bench", tapes);
         sandbox.tapes(tapes).iter().rev().skip(2).for_each(|path| drop(fs::remove_file(path)));
         wait::pause(Duration::from_millis(20));
@@ -210,7 +253,7 @@ impl Reader {
         Reader { source, reports: JournalSource::new(group, volume, &output), consumer }
     }
 
-    fn consume(&mut self, is_over: &AtomicBool) {
+    fn consume(&mut self, course: &Course) {
         let Reader { source, reports, consumer } = self;
         let (report, read) = mpsc::channel::<Consumer>();
         std::thread::scope(|scope| {
@@ -220,14 +263,14 @@ impl Reader {
                     reports.report(&last, true).expect("reported");
                 }
             });
-            read_on(source, consumer, is_over, &report);
+            read_on(source, consumer, course, &report);
             drop(report);
         });
     }
 }
 
-fn read_on(source: &mut JournalSource, consumer: &mut Consumer, is_over: &AtomicBool, report: &Sender<Consumer>) {
-    while !is_over.load(Ordering::SeqCst) {
+fn read_on(source: &mut JournalSource, consumer: &mut Consumer, course: &Course, report: &Sender<Consumer>) {
+    while !course.is_over() {
         let Some(stretch) = source.next(&consumer.position()).expect("what is new") else {
             wait::pause(Duration::from_millis(20));
             continue;
@@ -257,15 +300,16 @@ fn main() -> ExitCode {
     sandbox.group_of_size("bench", &pvol, "1GiB");
     sandbox.base("bench", &tapes);
     // the first pass allocates, on the disk and in the memory that a host lends: of that each subject has its own luck
-    large_writes(&bare, pieces.min(LENGTH >> 20));
+    large_writes(&bare, pieces.min(LENGTH >> 20), &Course::default());
     let alone = write(&bare, pieces, |_| {});
     let twice = twice(&bare, pieces);
     ["large", "second"].into_iter().for_each(|name| drop(fs::remove_file(bare.join(name))));
+    let floor = through_floor(&sandbox, pieces);
     let mount = sandbox.mount("bench", "mnt");
     let mut reader = (!exports).then(|| Reader::enlist(&sandbox, &tapes));
-    let mut consume = |is_over: &AtomicBool| match &mut reader {
-        Some(reader) => reader.consume(is_over),
-        None => export(&sandbox, &tapes, is_over),
+    let mut consume = |course: &Course| match &mut reader {
+        Some(reader) => reader.consume(course),
+        None => export(&sandbox, &tapes, course),
     };
     write(mount.path(), pieces.min(LENGTH >> 20), &mut consume);
     let journaled = write(mount.path(), pieces, &mut consume);
@@ -282,6 +326,9 @@ fn main() -> ExitCode {
         "| the same, everything written twice, read once and no more | {twice:.0}: {:.2} | | |",
         twice / alone.speed
     );
+    if let Some(floor) = floor {
+        println!("| the same through a file system that does no more | {floor:.0}: {:.2} | | |", floor / alone.speed);
+    }
     let (first, second) = (alone.of_999, journaled.of_999);
     println!("| writes of 4 KiB beside: 99.9 % within | {first:.1?} | {second:.1?} | {MOST_OF_999:?} |");
     println!("| how many these were | {} | {} | |", alone.small, journaled.small);

@@ -4,8 +4,9 @@
 //! mount. `REELFS_FLOOR="target/release/examples/floor {source} {point}" cargo bench --bench mount` measures it beside a
 //! peer and reelfs; no file system that is told of each change by a request can be faster. With `--keep` before the two it
 //! writes what it is given into a file of the source for each, syncs it when it is told to, removes it, and nothing else: what a
-//! daemon costs that writes. With `--twice` it writes everything a second time, one behind the other into one file of 256 MiB that
-//! is there already, and a sync is one of that file: what any journal costs that has no checksums, no order and no recovery.
+//! daemon costs that writes. With `--twice` it writes everything a second time, one behind the other into one file of 1 GiB that
+//! is there already and is synced every 16 MiB, and a sync is one of that file: what any journal costs that has no checksums, no
+//! order and no recovery.
 
 #[path = "../src/awake.rs"]
 #[expect(dead_code, reason = "it ends with its process")]
@@ -27,6 +28,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use awake::Awake;
@@ -113,9 +115,13 @@ fn attributes(ino: u64, kind: FileType, mode: u32, (uid, gid): (u32, u32)) -> Fi
 struct Second {
     file: File,
     end: AtomicU64,
+    /// To who syncs it.
+    due: SyncSender<()>,
 }
 
-const SECOND: u64 = 256 << 20;
+const SECOND: u64 = 1 << 30;
+/// So much is synced at once.
+const DUE: u64 = 16 << 20;
 
 impl Second {
     fn new(source: &Path) -> io::Result<Second> {
@@ -123,14 +129,24 @@ impl Second {
         let zeros = vec![0; 1 << 20];
         (0..SECOND >> 20).try_for_each(|piece| file.write_all_at(&zeros, piece << 20))?;
         file.sync_all()?;
-        Ok(Second { file, end: AtomicU64::new(0) })
+        let (due, to_sync) = sync_channel(1);
+        let synced = file.try_clone()?;
+        std::thread::spawn(move || to_sync.iter().try_for_each(|()| synced.sync_data()));
+        Ok(Second { file, end: AtomicU64::new(0), due })
     }
 
     fn write(&self, data: &[u8]) -> io::Result<()> {
-        let begin = self.end.fetch_add(data.len() as u64, Ordering::Relaxed) % SECOND;
+        let length = data.len() as u64;
+        let end = self.end.fetch_add(length, Ordering::Relaxed);
+        let begin = end % SECOND;
         let first = usize::try_from(SECOND - begin).unwrap_or(usize::MAX).min(data.len());
         self.file.write_all_at(&data[..first], begin)?;
-        self.file.write_all_at(&data[first..], 0)
+        self.file.write_all_at(&data[first..], 0)?;
+        if end / DUE != (end + length) / DUE {
+            // one that is due already is enough
+            drop(self.due.try_send(()));
+        }
+        Ok(())
     }
 }
 
