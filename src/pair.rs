@@ -190,6 +190,8 @@ fn resync_volume(
         )),
         ResyncError::Again => Error::new(ErrorKind::State, format!("{name}: {error}"))
             .hint("export more often than the journal fills, then again"),
+        ResyncError::Lost => Error::new(ErrorKind::State, format!("{name}: {error}"))
+            .hint(format!("once more, and a new epoch begins: reelfs pair resync {name}")),
         ResyncError::Failed { what, source } => Error::io(format!("{what} of group {name}"), source.into()),
     })
 }

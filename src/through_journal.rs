@@ -97,7 +97,9 @@ fn copy_error(title: &str, error: ResyncError, room: &mut Room<'_>) -> Error {
                 .hint(format!("reelfs pair resync {title} brings it back, and goes on with the copy"))
         }
         ResyncError::Failed { what, source } => Error::io(format!("{what} of {title}"), source.into()),
-        ResyncError::NotSuspended | ResyncError::TooMuch(_) => Error::failed(format!("{title}: {error}")),
+        ResyncError::NotSuspended | ResyncError::TooMuch(_) | ResyncError::Lost => {
+            Error::failed(format!("{title}: {error}"))
+        }
     }
 }
 

@@ -61,6 +61,36 @@ fn a_file_is_as_long_as_the_disk_made_it_before_it_had_no_more_room() {
     mount.umount();
 }
 
+/// The file system frees before it looks for room, or zeroes piece by piece: what it had, it has no more when it refuses.
+#[test]
+fn what_a_refused_zeroing_took_is_gone_in_the_journal_too() {
+    if !tools::holds(tools::root(), "root, to mount a disk") {
+        return;
+    }
+    for kind in [FileSystem::Ext4, FileSystem::Xfs] {
+        let sandbox = Sandbox::new();
+        let disk = Disk::new(&sandbox, "disk", kind, 400);
+        let (pvol, tapes) = (disk.directory("pvol"), sandbox.directory("tapes"));
+        sandbox.group("small", &pvol);
+        sandbox.base("small", &tapes);
+        let mount = sandbox.mount("small", "mnt");
+        fs::write(mount.join("file"), vec![b'a'; 1 << 20]).unwrap();
+        let file = File::options().read(true).write(true).open(mount.join("file")).unwrap();
+        assert_eq!(fs::read(mount.join("file")).unwrap()[..4], *b"aaaa");
+        let refused = rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::ZERO_RANGE, 0, 1 << 30);
+        assert_eq!(refused, Err(rustix::io::Errno::NOSPC));
+        let (told, there) = (fs::read(mount.join("file")).unwrap(), fs::read(pvol.join("file")).unwrap());
+        assert_eq!(told.len(), there.len());
+        assert!(told == there, "{kind:?}: the mount shows what is no longer there");
+        assert!(there[..1 << 20].iter().all(|&byte| byte == 0), "{kind:?}: half of it");
+        drop(file);
+        sandbox.export("small", &tapes);
+        mount.umount();
+        let restored = sandbox.restore(&tapes, "latest", "restored");
+        Tree::of(&pvol).assert_same(&Tree::of(&restored), "after a refused zeroing");
+    }
+}
+
 #[test]
 fn files_that_were_written_anew_are_closed_however_many_at_once() {
     let sandbox = Sandbox::new();

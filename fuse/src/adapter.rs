@@ -601,7 +601,7 @@ impl Filesystem for Adapter {
             })
         };
         let reply = self.changed(reply, self.sync_of(handle), who, &tell);
-        self.change(0, &tell, reply, run, |reply, result| reply.answer(result, empty));
+        self.change(0, &tell, reply, run, |reply, result| reply.answer_dropping(result, empty));
     }
 
     fn lseek(

@@ -75,6 +75,19 @@ pub(crate) struct Changed<R> {
 }
 
 impl<R: Send + 'static> Changed<R> {
+    /// The same of a change that may be done in part when it fails, while the kernel keeps the pages of what it had before.
+    pub(crate) fn answer_dropping<T: Send + 'static>(self, result: Result<T>, say: fn(R, Result<T>)) {
+        if result.is_ok() {
+            return self.answer(result, say);
+        }
+        let Tell { opens, node, offset, length, .. } = self.tell.clone();
+        // it may come back to us with what is dirty, so not from an event loop
+        opens.clone().second.slowly(move |_| {
+            opens.second.invalidate(node.0, offset, length);
+            self.answer(result, say);
+        });
+    }
+
     pub(crate) fn answer<T: Send + 'static>(self, result: Result<T>, say: fn(R, Result<T>)) {
         let Changed { reply, sync, primary, who, ino, tell } = self;
         match (result, sync) {

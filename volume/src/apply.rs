@@ -425,7 +425,7 @@ fn write_all(label: Label, file: &OwnedFd, mut offset: u64, mut bytes: &[u8]) ->
     Ok(written)
 }
 
-fn write_zeros(file: &OwnedFd, mut offset: u64, mut length: u64) -> Result<()> {
+pub(crate) fn write_zeros(file: &OwnedFd, mut offset: u64, mut length: u64) -> Result<()> {
     let zeros = [0; 65_536];
     while length > 0 {
         let count = length.min(zeros.len() as u64);

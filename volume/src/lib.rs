@@ -17,6 +17,7 @@ mod stat;
 mod sys;
 mod volume;
 mod xattr;
+mod zeroing;
 
 pub use bracket::{Bracket, Places};
 pub use group::{ClockState, Group, GroupOptions, OnFull, RESTORE_MARK, WARN_PERCENT, believed_clock, restore_mark};

@@ -65,6 +65,7 @@ use rustix::io::{Errno, Result};
 use crate::group::{Group, OnFull, STEP_MIN, Writers, lend};
 use crate::node::Node;
 use crate::volume::Volume;
+use crate::zeroing;
 
 /// Who asked for a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -311,9 +312,12 @@ impl Primary {
                     }
                 }
                 Err(error) => {
+                    let begun = zeroing::may_be_begun(change, error);
+                    let whole = if begun { self.volume.zero_the_rest(change) } else { Ok(()) };
                     // ext4 sets times, and fallocate the size, before it looks for room; told first, for an amended change is settled
-                    let told = touched(change).into_iter().try_for_each(|id| self.read_back(who, id));
-                    let mut voids = seq.0..first.0 + changes.len() as u64;
+                    let mut touched = touched(change).into_iter();
+                    let told = whole.and_then(|()| touched.try_for_each(|id| self.read_back(who, id)));
+                    let mut voids = seq.0 + u64::from(begun)..first.0 + changes.len() as u64;
                     told.and_then(|()| voids.try_for_each(|void| self.amend(slot, who, Seq(void), AmendOutcome::Void)))
                         .inspect_err(|_| self.give_up(slot))?;
                     // EAGAIN is our own word for a full journal

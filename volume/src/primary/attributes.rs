@@ -94,7 +94,6 @@ impl Primary {
             left.mtime = now;
             node.state.lock().end_use(|in_use| {
                 (in_use.size, in_use.cut) = (None, true);
-                in_use.overtaken.forget(size, u64::MAX);
             });
             changes.push(Change::SetSize { file: node.id, size, mtime: now });
         }
@@ -128,7 +127,12 @@ impl Primary {
             node.state.lock().begin_use().found = Some(Box::new(before));
             let slot = self.in_flight.begin();
             let committed = self.commit(&slot, who, &changes);
-            node.state.lock().end_use(|in_use| in_use.found = None);
+            node.state.lock().end_use(|in_use| {
+                in_use.found = None;
+                if let (Ok(_), Some(size)) = (&committed, asked.size) {
+                    in_use.overtaken.forget(size, u64::MAX); // the kernel drops these pages by itself
+                }
+            });
             committed?;
         }
         if let Some(atime) = asked.atime.map(time) {

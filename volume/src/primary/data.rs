@@ -282,14 +282,17 @@ impl Primary {
             FALLOC_PUNCH_HOLE if mode & FALLOC_KEEP_SIZE != 0 => Change::Punch { file, offset, length, mtime },
             _ => return Err(Errno::OPNOTSUPP),
         };
+        let zeroes = !matches!(change, Change::Allocate { .. });
         let mut changes = self.take_privileges(who, &node, &before, who.uid != 0)?;
         changes.push(change);
-        node.state.lock().end_use(|in_use| {
-            in_use.size = None;
-            in_use.overtaken.forget(offset, end); // the kernel does it in its pages by itself
-        });
+        node.state.lock().end_use(|in_use| in_use.size = None);
         let slot = self.in_flight.begin();
-        self.commit(&slot, who, &changes).map(|_| ())
+        self.commit(&slot, who, &changes)?;
+        if zeroes {
+            // the kernel drops these pages by itself
+            node.state.lock().end_use(|in_use| in_use.overtaken.forget(offset, end));
+        }
+        Ok(())
     }
 
     /// Copies bytes between files; answered short after [`DATA_MAX`].

@@ -54,6 +54,13 @@ pub struct Suspension {
     pub time: Timestamp,
 }
 
+impl Suspension {
+    /// In a journal that lost what it held and goes on at `out`: what came before the suspension is lost, or some of it.
+    pub(super) fn loses_its_place(&self, out: Seq) -> bool {
+        self.reason == Reason::Error || self.seq < out
+    }
+}
+
 /// How much changed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DirtyCounts {

@@ -223,7 +223,7 @@ impl Primary {
         }
         if let Err(error) = self.commit(slot, who, &[change]) {
             node.remove_link(parent, name);
-            self.volume.nodes.remove(id);
+            self.take_back(&node);
             return Err(error);
         }
         if stat.is_directory() {
@@ -394,6 +394,17 @@ impl Primary {
     }
 
     /// An object without a name that neither the kernel nor a handle knows ends here.
+    /// An object that was made and is gone again before anybody heard of it. What the kernel has not forgotten yet of another one with this
+    /// number stays owed.
+    fn take_back(&self, node: &Arc<Node>) {
+        let mut state = node.state.lock();
+        state.nameless = true;
+        state.lookups.forget(1);
+        state.end_use(|in_use| in_use.data = None);
+        drop(state);
+        self.drop_if_forgotten(node);
+    }
+
     fn drop_if_forgotten(&self, node: &Arc<Node>) {
         let state = node.state.lock();
         if state.nameless && state.in_use().opens == 0 && state.lookups == Lookups::NONE {

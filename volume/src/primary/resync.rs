@@ -50,6 +50,9 @@ pub enum ResyncError {
     /// It filled again while it was brought back.
     #[error("the journal filled again, and the group is suspended again")]
     Again,
+    /// Its disk failed meanwhile, and what the spare does not have is in no map either.
+    #[error("the journal lost what it held, and the group stays suspended")]
+    Lost,
     /// The volume, the journal, or the dirty map.
     #[error("{what}: {source}")]
     Failed {
@@ -75,7 +78,7 @@ impl Primary {
     ) -> std::result::Result<Resynced, ResyncError> {
         self.tell_all(make_room, progress).inspect_err(|error| match error {
             // nothing was told
-            ResyncError::NotSuspended | ResyncError::TooMuch(_) | ResyncError::Again => {}
+            ResyncError::NotSuspended | ResyncError::TooMuch(_) | ResyncError::Again | ResyncError::Lost => {}
             ResyncError::NoRoom if self.is_suspended() => {}
             ResyncError::NoRoom => self.suspend_again(Reason::JournalFull),
             ResyncError::Failed { .. } => self.suspend_again(Reason::Error),
@@ -133,6 +136,10 @@ impl Primary {
         let (scan, names) = self.dirty_scan(map).map_err(failed("look at what changed"))?;
         let room = name_bytes * (names + 64);
         let pointers = self.jvol().pointers();
+        if self.jvol().breaks_off() && map.suspension.loses_its_place(pointers.out) {
+            // while room was waited for: what is lost is in no map
+            return Err(ResyncError::Lost);
+        }
         if room > pointers.data_size / 2 {
             return Err(ResyncError::TooMuch(names));
         }

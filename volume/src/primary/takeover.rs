@@ -79,8 +79,7 @@ impl Primary {
     #[must_use]
     pub fn needs_new_epoch(&self) -> bool {
         let out = self.jvol().pointers().out;
-        self.jvol().breaks_off()
-            && self.suspension().is_some_and(|(since, _)| since.reason == Reason::Error || since.seq < out)
+        self.jvol().breaks_off() && self.suspension().is_some_and(|(since, _)| since.loses_its_place(out))
     }
 
     /// Another history has begun, and no change is under way.
