@@ -10,6 +10,7 @@ mod group;
 mod helper;
 mod journal;
 mod log;
+mod log_lines;
 mod man;
 mod mark;
 mod mount;
@@ -30,7 +31,6 @@ use std::sync::Arc;
 use clap::Parser;
 use clap::error::ErrorKind as ClapKind;
 use reelfs_journal::{Clock, Timestamp};
-use tracing_subscriber::EnvFilter;
 
 use crate::error::{Error, Result};
 use crate::output::Output;
@@ -106,8 +106,7 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
             return ExitCode::from(error.code());
         }
     };
-    log_to_stderr(cli.global.verbose, cli.global.quiet);
-    match run(cli.verb, &context) {
+    match log_lines::begin(cli.verb.stays(), &context.output).and_then(|()| run(cli.verb, &context)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             context.output.error(&error);
@@ -154,21 +153,6 @@ fn usage(error: &clap::Error, json: bool) -> ExitCode {
         let _ = error.print();
     }
     if asked { ExitCode::SUCCESS } else { ExitCode::from(2) }
-}
-
-/// Warnings and errors, more with `-v`; `REELFS_LOG` says exactly what.
-fn log_to_stderr(verbose: u8, quiet: bool) {
-    let level = match verbose {
-        _ if quiet => "error",
-        0 => "warn",
-        1 => "warn,reelfs=info",
-        2 => "info,reelfs=debug",
-        _ => "trace",
-    };
-    let filter = EnvFilter::try_from_env("REELFS_LOG").unwrap_or_else(|_| EnvFilter::new(level));
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);
-    // a second call in one process (a test) keeps the first
-    let _ = subscriber.try_init();
 }
 
 /// The path as the mount process must see it, whose current directory is another.

@@ -271,6 +271,7 @@ impl From<JournalError> for Error {
         };
         let told = Error::new(kind, error.to_string());
         match kind {
+            ErrorKind::NotFound => told.hint("is the disk of the journal mounted?"),
             ErrorKind::Damaged => told.hint("where a tape holds the record: reelfs journal repair GROUP --dry-run"),
             _ => told,
         }

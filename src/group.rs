@@ -390,6 +390,10 @@ pub fn refuse_protected_already(state: &StateDir, pvol: &Path) -> Result<()> {
             if overlap::contains(&volume.pvol, pvol)? || overlap::contains(pvol, &volume.pvol)? {
                 let (title, theirs) = (file.title(volume), volume.pvol.display());
                 let shown = pvol.display();
+                if volume.pvol == pvol {
+                    let message = format!("{shown} is protected by group {title} already");
+                    return Err(Error::usage(message).hint(format!("reelfs status {}", file.name)));
+                }
                 return Err(Error::usage(format!("{shown} overlaps with {theirs}, the PVOL of group {title}")));
             }
         }

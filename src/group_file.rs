@@ -187,8 +187,11 @@ impl GroupFile {
         struct Version {
             schema: u32,
         }
-        let broken =
-            |error| Error::new(ErrorKind::Damaged, format!("{} is not a group file", path.display())).because(error);
+        let broken = |error| {
+            let (shown, dir) = (path.display(), path.parent().unwrap_or(path).display());
+            let hint = format!("put a copy of it back, or give the group up: mv {dir} ELSEWHERE");
+            Error::new(ErrorKind::Damaged, format!("{shown} is not a group file")).because(error).hint(hint)
+        };
         let Version { schema } = serde_json::from_str(text).map_err(broken)?;
         match schema {
             // 2 says of no directory of tapes that it was apart

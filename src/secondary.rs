@@ -38,6 +38,10 @@ impl FromStr for Secondary {
             (word, _) if !word.is_empty() && !word.contains('/') => Err(format!(
                 "`{word}:` is no kind of secondary: media:DIR, or DIR (./{text} for a directory of that name)"
             )),
+            // sites will have names like this one; a typing mistake must not become a copy in the working directory
+            _ if !text.contains('/') && !matches!(text, "." | "..") => {
+                Err(format!("`{text}` is neither media:DIR nor a path: ./{text} for a directory of that name here"))
+            }
             _ => Ok(Secondary::Replica(text.into())),
         }
     }
@@ -144,9 +148,11 @@ mod tests {
         let read = |text: &str| text.parse::<Secondary>();
         assert_eq!(read("media:/m"), Ok(Secondary::Media("/m".into())));
         assert_eq!(read("/srv/x:y"), Ok(Secondary::Replica("/srv/x:y".into())));
-        assert_eq!(read("replica"), Ok(Secondary::Replica("replica".into())));
+        assert_eq!(read("./osaka"), Ok(Secondary::Replica("./osaka".into())));
         assert_eq!(read("./media:x"), Ok(Secondary::Replica("./media:x".into())));
-        for (text, part) in [("", "names no directory"), ("media:", "names no directory"), ("s3:bucket", "`s3:`")] {
+        for (text, part) in
+            [("", "names no directory"), ("media:", "names no directory"), ("s3:bucket", "`s3:`"), ("osaka", "./osaka")]
+        {
             assert!(read(text).is_err_and(|error| error.contains(part)), "{text}");
         }
         assert_eq!(Secondary::Media("/m".into()).to_string(), "media:/m");

@@ -57,6 +57,17 @@ impl<T> Switch<T> {
     }
 }
 
+/// A length of time as a person writes it: `90s`, `5m`, `1h 30m`.
+///
+/// # Errors
+/// It is none; what to write.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text).map_err(|error| match text.trim().parse::<u64>() {
+        Ok(number) => format!("`{text}` has no unit: {number}s, {number}m or {number}h"),
+        Err(_) => format!("`{text}`: {error}"),
+    })
+}
+
 /// A length of time, in whole seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -66,7 +77,7 @@ impl FromStr for Seconds {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Seconds, String> {
-        let duration = humantime::parse_duration(text).map_err(|error| format!("`{text}`: {error}"))?;
+        let duration = parse_duration(text)?;
         let seconds = Seconds(duration.as_secs());
         (seconds.0 > 0).then_some(seconds).ok_or_else(|| format!("`{text}` is less than a second"))
     }

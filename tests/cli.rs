@@ -148,6 +148,77 @@ fn a_group_is_made_shown_and_deleted() {
 }
 
 #[test]
+fn a_deletion_can_be_looked_at_first() {
+    let sandbox = Sandbox::new();
+    let (pvol, tapes) = (sandbox.directory("pvol"), sandbox.directory("tapes"));
+    sandbox.group("docs", &pvol);
+    sandbox.base("docs", &tapes);
+    let mount = sandbox.mount("docs", "mnt");
+    fs::write(mount.join("file"), "on no tape").unwrap();
+    mount.umount();
+    let look = ["group", "delete", "docs", "--dry-run"];
+    let told = sandbox.reelfs(look).ok().stdout;
+    let parts = ["would delete group docs", "that no tape has: only with --yes", path(&pvol), "1 directory of tapes"];
+    parts.iter().for_each(|part| assert!(told.contains(part), "{part}:\n{told}"));
+    let json = sandbox.reelfs(look.iter().chain(&["--json"])).ok().json();
+    assert!(json["dry_run"] == true && json["changes_lost"].as_u64() > Some(0), "{json}");
+    sandbox.reelfs(["group", "show", "docs"]).ok();
+}
+
+#[test]
+fn a_broken_group_hides_no_other_and_is_told_by_the_exit_code() {
+    let sandbox = Sandbox::new();
+    sandbox.group("docs", &sandbox.directory("pvol"));
+    let broken = sandbox.state().join("groups/broken");
+    fs::create_dir(&broken).unwrap();
+    fs::write(broken.join("group.json"), "").unwrap();
+    for look in [["status"].as_slice(), &["group", "list"], &["pair", "list"]] {
+        let outcome = sandbox.reelfs(look);
+        assert!(outcome.stdout.contains("docs"), "{outcome}");
+        outcome.refused(3, &["group broken cannot be looked at", "is not a group file", "hint: "]);
+        let json = sandbox.reelfs(look.iter().chain(&["--json"]));
+        assert_eq!((json.code, json.json().to_string().contains("docs")), (3, true), "{json}");
+    }
+}
+
+#[test]
+fn what_verbs_log_is_a_warning_and_with_json_it_is_json() {
+    let sandbox = Sandbox::new();
+    sandbox.group("docs", &sandbox.directory("pvol"));
+    sandbox.base("docs", &sandbox.directory("tapes"));
+    let split = sandbox.reelfs(["pair", "split", "docs"]).ok();
+    assert!(split.stderr.starts_with("warning: suspended"), "{split}");
+    let again = sandbox.reelfs(["pair", "resync", "docs", "--json"]).ok();
+    assert!(!again.stderr.is_empty(), "{again}");
+    for line in again.stderr.lines() {
+        let line: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        assert_eq!(line["message_type"], "warning");
+    }
+}
+
+#[test]
+fn words_that_a_tired_administrator_types_change_nothing() {
+    let sandbox = Sandbox::new();
+    let (pvol, here) = (sandbox.directory("pvol"), sandbox.root());
+    sandbox.group("docs", &pvol);
+    let again = ["group", "create", "other", "--pvol", path(&pvol)];
+    sandbox.reelfs(again).refused(2, &["is protected by group docs already", "reelfs status docs"]);
+    sandbox.reelfs(["umount", "docs"]).refused(10, &["docs is a group", "reelfs status docs"]);
+    sandbox
+        .reelfs(["wait", "docs", "--applied", "latest", "--timeout", "5"])
+        .refused(2, &["has no unit: 5s, 5m or 5h"]);
+    sandbox.reelfs(["group", "create", "empty", "--size", "16MiB"]).ok();
+    let replica = here.join("replica");
+    sandbox.reelfs(["follow", "empty", "--once", "--to", path(&replica)]).refused(10, &["has no volume yet"]);
+    let left: Vec<_> = fs::read_dir(here).unwrap().flatten().map(|entry| entry.file_name()).collect();
+    assert!(!left.iter().any(|name| name.to_string_lossy().starts_with("replica")), "{left:?}");
+    let mut command = Command::new(program::BINARY);
+    program::with_environment(&mut command, &sandbox.state());
+    let output = command.args(["status"]).env("REELFS_LOG", "=,=").output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+}
+
+#[test]
 fn a_refused_group_leaves_nothing() {
     let sandbox = Sandbox::new();
     let (pvol, other) = (sandbox.directory("pvol"), sandbox.directory("other"));

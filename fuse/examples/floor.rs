@@ -144,7 +144,7 @@ impl Second {
         self.file.write_all_at(&data[first..], 0)?;
         if end / DUE != (end + length) / DUE {
             // one that is due already is enough
-            drop(self.due.try_send(()));
+            let _ = self.due.try_send(());
         }
         Ok(())
     }

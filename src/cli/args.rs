@@ -107,6 +107,13 @@ pub(crate) enum Verb {
     Man(man::ManArgs),
 }
 
+impl Verb {
+    /// It does not end by itself.
+    pub(crate) fn stays(&self) -> bool {
+        matches!(self, Verb::Mount(_) | Verb::Follow(_) | Verb::Protect(_))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;

@@ -54,7 +54,7 @@ pub(crate) struct FollowArgs {
     #[arg(long)]
     pub once: bool,
     /// Apply nothing that is younger than this
-    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DURATION", value_parser = crate::settings::parse_duration)]
     pub delay: Option<Duration>,
     /// Say how far the replica is, and do nothing
     #[arg(long, conflicts_with_all = ["once", "delay", "forget", "tapes"])]
@@ -130,6 +130,11 @@ struct Kept {
 
 fn keep(arguments: &FollowArgs, beside: Beside, group: Option<&GroupDir>, context: &Context) -> Result<Kept> {
     check_places(arguments, &beside, group)?;
+    if let (Some(group), None) = (group, beside.load()?) {
+        // before anything is made there
+        let named = arguments.group.as_ref().and_then(|scope| scope.volume.as_ref());
+        crate::group_file::GroupFile::load(group)?.volume(named)?;
+    }
     let stop = stop_on_signals()?;
     let beside = beside.lock()?;
     let replica = match beside.load()? {

@@ -14,7 +14,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::cli::args::Global;
 use crate::cli::mount::{self, MountArgs};
-use crate::cli::{Context, log_to_stderr};
+use crate::cli::{Context, log_lines};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mount_options::{self, STATE_DIR};
 use crate::mounts;
@@ -84,11 +84,12 @@ pub(crate) fn main(arguments: &[OsString]) -> ExitCode {
             return ExitCode::from(u8::from(error.use_stderr()));
         }
     };
-    log_to_stderr(call.verbose, false);
-    match run(&call) {
+    let mut output = Output::plain(false);
+    output.verbose = call.verbose;
+    match log_lines::begin(true, &output).and_then(|()| run(&call)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            Output::plain(false).error(&error);
+            output.error(&error);
             ExitCode::from(code(error.kind()))
         }
     }

@@ -49,14 +49,14 @@ pub(crate) struct MarkArgs {
     #[arg(long, value_name = "CMD")]
     pub exec: Option<String>,
     /// How long the hook may take until READY, and again until its end
-    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = crate::settings::parse_duration)]
     #[arg(requires = "exec")]
     pub timeout: Duration,
     /// Come back only when every replica and site has applied the marker
     #[arg(long, value_name = "applied", value_parser = ["applied"])]
     pub wait: Option<String>,
     /// How long to wait for that; then the exit code is 17, and the marker stands
-    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = crate::settings::parse_duration)]
     #[arg(requires = "wait")]
     pub wait_timeout: Duration,
 }
@@ -101,7 +101,7 @@ pub(crate) fn run(arguments: &MarkArgs, context: &Context) -> Result<()> {
         Ok(true) => told.and_then(|()| applied(arguments, &marked, context)),
         Ok(false) => {
             context.output.warn("the hook had ended before the marker was placed: it held nothing for it");
-            told
+            told.and_then(|()| applied(arguments, &marked, context))
         }
         Err(error) => Err(Error::new(ErrorKind::Incomplete, stands(error))),
     }

@@ -66,7 +66,7 @@ pub(crate) struct MountArgs {
     pub passthrough: Option<Passthrough>,
     /// Give up, with exit code 17, when a former mount has not ended or the process of this one is not ready after so long, each
     /// [default: as long as recovery takes]
-    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DURATION", value_parser = crate::settings::parse_duration)]
     #[arg(conflicts_with_all = ["foreground", "print_fstab", "print_unit"])]
     pub wait: Option<Duration>,
     /// Mount nothing, and print the line for /etc/fstab

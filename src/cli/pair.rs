@@ -201,15 +201,23 @@ fn show(arguments: &ShowArgs, context: &Context) -> Result<()> {
 }
 
 fn list(context: &Context) -> Result<()> {
-    let mut pairs = Vec::new();
-    for group in context.state.groups()? {
-        let status = GroupStatus::of(&group)?;
+    let (groups, mut pairs, mut broken) = (context.state.groups()?, Vec::new(), Vec::new());
+    for group in &groups {
+        // one broken group must not hide the others
+        let status = match GroupStatus::of(group) {
+            Ok(status) => status,
+            Err(error) => {
+                broken.push((group, error));
+                continue;
+            }
+        };
         for volume in &status.file.volumes {
             context.output.say(line(&status, volume, context))?;
             pairs.push(Row::of(&status, volume));
         }
     }
-    context.output.document(&Rows { pairs })
+    context.output.document(&Rows { pairs })?;
+    super::status::refuse_broken(broken)
 }
 
 #[derive(Serialize)]
@@ -222,7 +230,7 @@ fn named(pair: &Scope) -> Result<VolumeName> {
     pair.volume.clone().ok_or_else(|| {
         let group = &pair.group;
         Error::usage(format!("`{group}` names no volume"))
-            .hint(format!("{group}/NAME, {group}/{} say", VolumeName::ONLY))
+            .hint(format!("give it one of your own: {group}/NAME, {group}/{} say", VolumeName::ONLY))
     })
 }
 

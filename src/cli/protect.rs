@@ -43,7 +43,7 @@ pub(crate) struct ProtectArgs {
     #[arg(long, value_name = "DIR")]
     pub tapes: PathBuf,
     /// How often a tape is written
-    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = crate::settings::parse_duration)]
     pub every: Duration,
 }
 

@@ -41,8 +41,8 @@ pub(crate) struct RestoreArgs {
     /// Print the plan and stop
     #[arg(short = 'n', long)]
     pub dry_run: bool,
-    /// Do not ask
-    #[arg(short, long)]
+    /// For scripts that say it everywhere: a restore goes into an empty directory, and asks nothing
+    #[arg(short, long, hide = true)]
     pub yes: bool,
     /// Leave out suid and sgid bits, capabilities and device nodes
     #[arg(long)]

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::cli::Context;
 use crate::daemon::{Live, LiveMount};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::group_file::VolumeEntry;
 use crate::group_table::GroupTable;
 use crate::output::{Output, Tone, count, json_line};
@@ -14,6 +14,7 @@ use crate::pair;
 use crate::pair_state::PairState;
 use crate::reads::Reads;
 use crate::size::Size;
+use crate::state::GroupDir;
 use crate::status::GroupStatus;
 use crate::when::rfc3339;
 
@@ -29,7 +30,7 @@ pub(crate) fn run(arguments: &StatusArgs, context: &Context) -> Result<()> {
         Some(name) => vec![context.state.existing(name)?],
         None => context.state.groups()?,
     };
-    let mut rows = Vec::new();
+    let (mut rows, mut broken) = (Vec::new(), Vec::new());
     for group in &groups {
         match GroupStatus::of(group) {
             Ok(status) => {
@@ -37,7 +38,7 @@ pub(crate) fn run(arguments: &StatusArgs, context: &Context) -> Result<()> {
                 rows.push(Row::of(&status));
             }
             // one broken group must not hide the others
-            Err(error) if arguments.group.is_none() => context.output.warn(error),
+            Err(error) if arguments.group.is_none() => broken.push((group, error)),
             Err(error) => return Err(error),
         }
     }
@@ -48,7 +49,22 @@ pub(crate) fn run(arguments: &StatusArgs, context: &Context) -> Result<()> {
         output.say("  or all in one      reelfs protect DIR DIR --tapes OTHER_DIR")?;
         output.say("  or just look on    reelfs demo")?;
     }
-    context.output.document(&Report { groups: rows })
+    context.output.document(&Report { groups: rows })?;
+    refuse_broken(broken)
+}
+
+/// That some of the groups could not be looked at, when the others are told.
+///
+/// # Errors
+/// 3 when there is one; what is wrong with the first.
+pub(super) fn refuse_broken(broken: Vec<(&GroupDir, Error)>) -> Result<()> {
+    let others = broken.len().saturating_sub(1);
+    let Some((group, error)) = broken.into_iter().next() else { return Ok(()) };
+    let rest = if others == 0 { String::new() } else { format!(", and {} more,", count(others as u64, "group")) };
+    let message = format!("group {}{rest} cannot be looked at", group.name());
+    let hint = error.hint_text().map(str::to_owned);
+    let told = Error::new(ErrorKind::Incomplete, message).because(error);
+    Err(hint.into_iter().fold(told, Error::hint))
 }
 
 /// One group as `reelfs status --json` shows it, on one line.

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use reelfs_journal::GroupName;
 use serde::Serialize;
 
 use crate::cli::Context;
@@ -25,12 +26,22 @@ struct Unmounted {
     clean: bool,
 }
 
+/// The group whose name was given instead of its mountpoint.
+fn group_called(word: &Path, context: &Context) -> Option<GroupName> {
+    let name = word.to_str()?.parse().ok()?;
+    context.state.existing(&name).ok().map(|_| name)
+}
+
 pub(crate) fn run(arguments: &UmountArgs, context: &Context) -> Result<()> {
     let point = mounts::place(&arguments.mountpoint)?;
     let shown = point.display();
     let entry = mounts::at(&point)?.filter(MountEntry::is_ours).ok_or_else(|| {
-        Error::new(ErrorKind::NotFound, format!("no group is mounted at {shown}"))
-            .hint("`reelfs status` shows what is mounted where")
+        Error::new(ErrorKind::NotFound, format!("no group is mounted at {shown}")).hint(
+            match group_called(&arguments.mountpoint, context) {
+                Some(name) => format!("{name} is a group, and its mountpoint is asked for: reelfs status {name}"),
+                None => "`reelfs status` shows what is mounted where".to_owned(),
+            },
+        )
     })?;
     let clean = match ask_its_process(&entry, &point, context)? {
         Some(()) => true,

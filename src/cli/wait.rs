@@ -36,7 +36,7 @@ pub(crate) struct WaitArgs {
     #[arg(long, value_name = "DIR", requires = "applied")]
     pub consumer: Option<PathBuf>,
     /// How long to wait; then the exit code is 17
-    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = crate::settings::parse_duration)]
     pub timeout: Duration,
 }
 

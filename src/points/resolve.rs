@@ -206,8 +206,11 @@ impl Resolver<'_> {
         };
         let mut known: Vec<&str> = marks().map(|mark| mark.name.as_str()).take(5).collect();
         known.dedup();
-        let hint = if known.is_empty() { "no marker was ever set".to_owned() } else { known.join(", ") };
-        Err(Error::new(ErrorKind::NotFound, message).hint(format!("the newest markers: {hint}")))
+        let hint = match known.as_slice() {
+            [] => "no marker was ever set".to_owned(),
+            known => format!("the newest markers: {}", known.join(", ")),
+        };
+        Err(Error::new(ErrorKind::NotFound, message).hint(hint))
     }
 
     fn target(&self, history: &History, glance: Glance) -> Target {

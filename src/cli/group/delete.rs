@@ -22,6 +22,9 @@ pub(crate) struct DeleteArgs {
     /// Even when the journal holds changes that are on no tape, or cannot be looked at
     #[arg(short, long)]
     pub yes: bool,
+    /// Say what would be deleted and lost, and stop
+    #[arg(short = 'n', long)]
+    pub dry_run: bool,
 }
 
 #[derive(Serialize)]
@@ -30,13 +33,18 @@ struct Deleted {
     pvol: Option<String>,
     pvols: Vec<String>,
     changes_lost: u64,
+    /// Nothing was deleted.
+    dry_run: bool,
 }
 
 pub(super) fn run(arguments: &DeleteArgs, context: &Context) -> Result<()> {
     let name = &arguments.group;
+    if arguments.dry_run {
+        return plan(name, context);
+    }
     if group::delete_rest(&context.state, &context.state.group(name), arguments.yes)? {
         let (group, pvol, pvols) = (name.to_string(), None, Vec::new());
-        context.output.document(&Deleted { group, pvol, pvols, changes_lost: 0 })?;
+        context.output.document(&Deleted { group, pvol, pvols, changes_lost: 0, dry_run: false })?;
         return context.output.confirm(format!("what was left of group {name} is deleted"));
     }
     let group = context.state.existing(name)?;
@@ -56,6 +64,7 @@ pub(super) fn run(arguments: &DeleteArgs, context: &Context) -> Result<()> {
         pvol: file.volumes.first().map(|volume| volume.pvol.display().to_string()),
         pvols: file.volumes.iter().map(|volume| volume.pvol.display().to_string()).collect(),
         changes_lost: waiting,
+        dry_run: false,
     })?;
     let stays = match file.volumes.as_slice() {
         [] => String::new(),
@@ -65,12 +74,40 @@ pub(super) fn run(arguments: &DeleteArgs, context: &Context) -> Result<()> {
     context.output.confirm(format!("group {} deleted{stays}", file.name))
 }
 
+/// What deleting it would do.
+fn plan(name: &GroupName, context: &Context) -> Result<()> {
+    let group = context.state.existing(name)?;
+    let _lock = GroupLock::take(&group, "reelfs group delete --dry-run")?;
+    let file = GroupFile::load(&group)?;
+    let pvols: Vec<String> = file.volumes.iter().map(|volume| volume.pvol.display().to_string()).collect();
+    let waiting = waiting_changes(&file, context)?;
+    let (journal, targets) = (file.journal.display(), file.targets.len() as u64);
+    context.output.say(format!("would delete group {name} and its journal {journal}"))?;
+    context.output.say(match waiting {
+        0 => "  lost      nothing: all of it is on tapes".to_owned(),
+        _ => format!("  lost      {} that no tape has: only with --yes", count(waiting, "change")),
+    })?;
+    if !is_clean(&file) {
+        context.output.say("  before    it was not closed well: what the journal has is brought back first")?;
+    }
+    pvols.iter().try_for_each(|pvol| context.output.say(format!("  stays     {pvol}")))?;
+    if targets > 0 {
+        context.output.say(format!("  stays     {} of tapes", count(targets, "directory")))?;
+    }
+    let (group, pvol) = (name.to_string(), pvols.first().cloned());
+    context.output.document(&Deleted { group, pvol, pvols, changes_lost: waiting, dry_run: true })
+}
+
+fn is_clean(file: &GroupFile) -> bool {
+    let is_closed = |volume: &VolumeEntry| volume.session.as_ref().is_none_or(|session| session.clean.is_some());
+    file.volumes.iter().all(is_closed)
+}
+
 /// After an unclean stop the journal may hold what the PVOL has lost: it goes back first. What is not there any more, or
 /// damaged, cannot be used, and does not keep the group from being deleted.
 fn bring_back(group: &GroupDir, context: &Context) -> Result<()> {
     let file = GroupFile::load(group)?;
-    let is_clean = |volume: &VolumeEntry| volume.session.as_ref().is_none_or(|session| session.clean.is_some());
-    if file.volumes.iter().all(is_clean) {
+    if is_clean(&file) {
         return Ok(());
     }
     match OpenGroup::open(group, "reelfs group delete", false, &context.output) {

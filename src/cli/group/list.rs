@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::cli::Context;
+use crate::cli::status::refuse_broken;
 use crate::error::Result;
 use crate::group_file::GroupFile;
 
@@ -21,10 +22,10 @@ struct Row {
 }
 
 pub(super) fn run(context: &Context) -> Result<()> {
-    let mut rows = Vec::new();
-    for group in context.state.groups()? {
+    let (groups, mut rows, mut broken) = (context.state.groups()?, Vec::new(), Vec::new());
+    for group in &groups {
         // one broken group must not hide the others
-        match GroupFile::load(&group) {
+        match GroupFile::load(group) {
             Ok(file) => rows.push(Row {
                 group: file.name.to_string(),
                 uuid: file.uuid.to_string(),
@@ -32,7 +33,7 @@ pub(super) fn run(context: &Context) -> Result<()> {
                 volumes: file.volumes.iter().map(|volume| volume.pvol.display().to_string()).collect(),
                 journal: file.journal.display().to_string(),
             }),
-            Err(error) => context.output.warn(error),
+            Err(error) => broken.push((group, error)),
         }
     }
     let width = rows.iter().map(|row| row.group.len()).max().unwrap_or(0);
@@ -43,8 +44,9 @@ pub(super) fn run(context: &Context) -> Result<()> {
             context.output.say(format!("{:width$}  {volume}", ""))?;
         }
     }
-    if rows.is_empty() {
+    if groups.is_empty() {
         context.output.note("no groups; make one: reelfs group create NAME --pvol DIR");
     }
-    context.output.document(&Groups { groups: rows })
+    context.output.document(&Groups { groups: rows })?;
+    refuse_broken(broken)
 }

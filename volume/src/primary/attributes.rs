@@ -92,9 +92,7 @@ impl Primary {
                 left.mode = if let Change::SetAttr { attributes, .. } = change { attributes.mode } else { left.mode };
             }
             left.mtime = now;
-            node.state.lock().end_use(|in_use| {
-                (in_use.size, in_use.cut) = (None, true);
-            });
+            node.state.lock().end_use(|in_use| (in_use.size, in_use.cut) = (None, true));
             changes.push(Change::SetSize { file: node.id, size, mtime: now });
         }
         let size_only = left;
@@ -129,9 +127,8 @@ impl Primary {
             let committed = self.commit(&slot, who, &changes);
             node.state.lock().end_use(|in_use| {
                 in_use.found = None;
-                if let (Ok(_), Some(size)) = (&committed, asked.size) {
-                    in_use.overtaken.forget(size, u64::MAX); // the kernel drops these pages by itself
-                }
+                let cut = asked.size.filter(|_| committed.is_ok()); // the kernel drops these pages by itself
+                cut.into_iter().for_each(|size| in_use.overtaken.forget(size, u64::MAX));
             });
             committed?;
         }

@@ -394,8 +394,8 @@ impl Primary {
     }
 
     /// An object without a name that neither the kernel nor a handle knows ends here.
-    /// An object that was made and is gone again before anybody heard of it. What the kernel has not forgotten yet of another one with this
-    /// number stays owed.
+    /// An object that was made and is gone again before anybody heard of it. What the kernel has not forgotten yet of
+    /// another one with this number stays owed.
     fn take_back(&self, node: &Arc<Node>) {
         let mut state = node.state.lock();
         state.nameless = true;
