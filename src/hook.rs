@@ -26,6 +26,8 @@ pub const READY: &str = "READY";
 const LINE_MAX: u64 = 4096;
 /// How long a hook may take to end after SIGTERM, and to be seen ended after it closed its output.
 const GRACE: Duration = Duration::from_secs(2);
+/// How long placing the marker may hold the application up at least; longer when the hook may take longer.
+const PLACING: Duration = Duration::from_secs(30);
 
 /// A hook that runs, and is ended when this is dropped.
 pub struct Hook {
@@ -50,6 +52,8 @@ struct Seen {
     has_ended: bool,
     /// We were told to end.
     signal: Option<i32>,
+    /// The marker was placed, or was not.
+    is_placed: bool,
 }
 
 impl Watched {
@@ -128,6 +132,40 @@ impl Hook {
         if status.success() { Ok(()) } else { Err(failed()) }
     }
 
+    /// Places the marker, and gives what came of it. A mount process that does not answer must not hold the application up for ever.
+    ///
+    /// # Errors
+    /// 17 when it takes too long, or a signal came: whether there is a marker is not known. The hook is ended when this is dropped.
+    pub fn place<T: Send + 'static>(&mut self, place: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+        let came = Arc::new(Mutex::new(None));
+        let (watched, outcome) = (self.watched.clone(), came.clone());
+        let placing = move || {
+            *outcome.lock() = Some(place());
+            watched.tell(|seen| seen.is_placed = true);
+        };
+        spawn(placing).map_err(|error| Error::io("start a thread", error))?;
+        let patience = self.patience.max(PLACING);
+        self.watched.wait(patience, |seen| seen.is_placed || seen.signal.is_some());
+        if let Some(outcome) = came.lock().take() {
+            return Ok(outcome);
+        }
+        // it is told in the way it knows, before it is ended
+        drop(self.child.stdin.take());
+        self.watched.wait(GRACE, |seen| seen.has_ended);
+        let unknown = |kind, what: &str| {
+            let told =
+                Error::new(kind, format!("{what}; the application was let go, and there may be a marker or none"));
+            told.hint("`reelfs points --kind marker` shows it if it stands")
+        };
+        Err(match self.signal_kind() {
+            Some(kind) => unknown(kind, "told to stop while the marker was placed"),
+            None => {
+                let waited = humantime::format_duration(patience);
+                unknown(ErrorKind::TimedOut, &format!("the marker was not placed within {waited}"))
+            }
+        })
+    }
+
     /// Closes its input and waits for its end. False when it had ended already: then it held nothing for the marker.
     ///
     /// # Errors
@@ -150,12 +188,14 @@ impl Hook {
     }
 
     fn check_signal(&self) -> Result<()> {
-        let kind = match self.watched.seen.lock().signal {
-            None => return Ok(()),
-            Some(SIGINT) => ErrorKind::Interrupted,
-            Some(_) => ErrorKind::Terminated,
-        };
-        Err(no_marker(kind, "told to stop while the hook ran"))
+        self.signal_kind().map_or(Ok(()), |kind| Err(no_marker(kind, "told to stop while the hook ran")))
+    }
+
+    fn signal_kind(&self) -> Option<ErrorKind> {
+        self.watched.seen.lock().signal.map(|signal| match signal {
+            SIGINT => ErrorKind::Interrupted,
+            _ => ErrorKind::Terminated,
+        })
     }
 
     /// How it ended, once it has.

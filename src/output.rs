@@ -136,15 +136,24 @@ impl Output {
 
     /// Something that may be wrong, on stderr; as JSON in JSON mode.
     pub fn warn(&self, line: impl fmt::Display) {
+        self.tell("warning", Tone::Warning, line);
+    }
+
+    /// Something that is wrong, and does not end the program by itself; likewise.
+    pub fn trouble(&self, line: impl fmt::Display) {
+        self.tell("error", Tone::Bad, line);
+    }
+
+    fn tell(&self, label: &'static str, tone: Tone, line: impl fmt::Display) {
         #[derive(Serialize)]
-        struct Warning {
+        struct Told {
             message: String,
         }
         if self.json {
-            let event = Event { message_type: "warning", body: &Warning { message: line.to_string() } };
+            let event = Event { message_type: label, body: &Told { message: line.to_string() } };
             write_stderr(&format!("{}\n", serde_json::to_string(&event).unwrap_or_default()));
         } else {
-            let label = paint(self.stderr_color, Tone::Warning, "warning:");
+            let label = paint(self.stderr_color, tone, &format!("{label}:"));
             write_stderr(&format!("{label} {line}\n"));
         }
     }

@@ -378,6 +378,31 @@ fn an_interrupted_mark_ends_its_hook() {
     assert_eq!(markers(&sandbox), Vec::<Value>::new());
 }
 
+/// The mount process does not answer: whoever waits with a database at rest can stop waiting.
+#[test]
+fn an_interrupted_mark_lets_the_application_go_while_the_marker_is_placed() {
+    use rustix::process::{Pid, Signal, kill_process};
+    let sandbox = group();
+    let mount = sandbox.mount("docs", "mnt");
+    let (rests, went) = (sandbox.path("rests"), sandbox.path("went"));
+    let hook = format!("touch {}; echo READY; cat; touch {}; sleep 4714.1", rests.display(), went.display());
+    kill_process(mount.pid(), Signal::STOP).unwrap();
+    let mut command = std::process::Command::new(support::program::BINARY);
+    let command = support::program::with_environment(&mut command, &sandbox.state());
+    let mut marking =
+        command.args(["mark", "docs", "m", "--exec", &hook]).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    assert!(wait::until(Duration::from_secs(20), || rests.exists()));
+    wait::pause(Duration::from_millis(300)); // it asks for the marker by now
+    kill_process(Pid::from_child(&marking), Signal::INT).unwrap();
+    let has_ended = wait::until(Duration::from_secs(20), || marking.try_wait().unwrap().is_some());
+    kill_process(mount.pid(), Signal::CONT).unwrap();
+    assert!(has_ended, "it waits for a mount process that does not answer");
+    assert_eq!(marking.wait().unwrap().code(), Some(130));
+    assert!(went.exists(), "the application was not let go");
+    none_runs("sleep 4714.");
+    mount.umount();
+}
+
 /// The hook of `reelfs mark --help`.
 fn sqlite_hook(database: &Path) -> String {
     format!("sqlite3 {} 'BEGIN IMMEDIATE' '.shell echo READY' '.shell cat' 'COMMIT'", database.display())

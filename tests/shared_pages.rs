@@ -23,9 +23,13 @@ struct Site {
 
 impl Site {
     fn new(place: Option<&Path>, options: &[&str]) -> Site {
+        Site::of_size("16MiB", place, options)
+    }
+
+    fn of_size(size: &str, place: Option<&Path>, options: &[&str]) -> Site {
         let sandbox = place.map_or_else(Sandbox::new, Sandbox::within);
         let (pvol, tapes) = (sandbox.directory("pvol"), sandbox.directory("tapes"));
-        let create = ["group", "create", "pages", "--pvol", pvol.to_str().unwrap(), "--size", "16MiB"];
+        let create = ["group", "create", "pages", "--pvol", pvol.to_str().unwrap(), "--size", size];
         let never = ["--on-full", "block", "--export-at", "never", "--export-every", "1d"];
         sandbox.reelfs(create.into_iter().chain(never)).ok();
         sandbox.base("pages", &tapes);
@@ -130,6 +134,26 @@ fn stores_after_writes_past_the_cache_stay() {
         site.run(&["direct", "file", site.pvol.join("file").to_str().unwrap()]);
         site.end();
     }
+}
+
+/// The journal fills, so a large write is held up for longer than a page.
+#[test]
+fn what_is_stored_into_the_pages_of_a_write_that_is_held_up_stays() {
+    if !can_run() {
+        return;
+    }
+    let site = Site::of_size("64MiB", None, &[]);
+    let used = || site.sandbox.reelfs(["journal", "show", "pages", "--json"]).ok().json()["used_ratio"].as_f64();
+    let piece = vec![b'f'; 512 << 10];
+    while used() < Some(0.93) {
+        fs::write(site.mount.join("filler"), &piece).unwrap();
+    }
+    let mut child = site.script(&["passed", "file", site.pvol.join("file").to_str().unwrap()]);
+    let mut said = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut said).unwrap();
+    assert!(child.wait().unwrap().success());
+    assert_eq!(said, "passed\n", "the page did not come back before the write");
+    site.end();
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use reelfs_journal::NodeKind;
-use reelfs_volume::{Noticed, Primary, SetAttr};
+use reelfs_volume::{Noticed, Primary, SetAttr, Waits};
 use rustix::io::Errno;
 
 use crate::about::{about, is_about, without_about};
@@ -294,7 +294,7 @@ impl Filesystem for Adapter {
         &self,
         request: &Request,
         ino: INodeNo,
-        _handle: FileHandle,
+        handle: FileHandle,
         offset: u64,
         data: &[u8],
         write_flags: WriteFlags,
@@ -312,23 +312,24 @@ impl Filesystem for Adapter {
         if writing.append {
             (tell.offset, tell.length) = (0, 0); // who knows where
         }
-        let reply = self.changed(reply, self.sync_after(flags.0), who, &tell);
+        let reply = self.changed(reply, self.sync_after(handle, flags.0), who, &tell);
         let opens = self.opens.clone();
-        let write = move |primary: &Primary, data: &[u8]| {
-            primary.write_as(&who, ino, writing, data).map(|written| opens.count(node, written))
+        let write = move |primary: &Primary, data: &[u8], waits: Option<&Waits>| {
+            primary.write_after(&who, ino, writing, data, waits).map(|written| opens.count(node, written))
         };
         if tell.is_needed() {
             let (waiting, data, payload) = (self.waiting.clone(), data.to_vec(), data.len() as u64);
-            let run = move |primary: &Primary| write(primary, &data);
+            let run = move |primary: &Primary| write(primary, &data, None);
             return tell
                 .first(move || waiting.change(payload, reply, run, |reply, result| reply.answer(result, written)));
         }
         // without a copy unless it must wait
         let delay = self.primary.delay(data.len() as u64);
-        match self.waiting.try_now(delay, || write(&self.primary, data)) {
+        match self.waiting.try_now(delay, || write(&self.primary, data, None)) {
             tried @ Err(Errno::AGAIN | Errno::INPROGRESS) => {
+                let waits = self.primary.wait_to_write(ino, writing, data.len());
                 let (data, payload) = (data.to_vec(), data.len() as u64);
-                let run = move |primary: &Primary| write(primary, &data);
+                let run = move |primary: &Primary| write(primary, &data, waits.as_ref());
                 let answer = |reply: Changed<ReplyWrite>, result| reply.answer(result, written);
                 self.waiting.answer(tried, (payload, delay), reply, run, answer);
             }

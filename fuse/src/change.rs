@@ -7,13 +7,15 @@ use crate::adapter::Adapter;
 use crate::answer::{Changed, asks_to_sync};
 use crate::handle::Handle;
 use crate::kernel::{FileHandle, INodeNo, LockOwner, WriteFlags};
+use crate::open_mode::Mode;
 use crate::tell::Tell;
 
 impl Adapter {
-    /// Whether a write must be durable before it is answered. Handles that may read are synced by the kernel itself; of one that
-    /// only writes it tells us no more than its flags.
-    pub(crate) fn sync_after(&self, flags: i32) -> bool {
-        flags & libc::O_ACCMODE == libc::O_WRONLY && (self.sync_always || asks_to_sync(flags))
+    /// Whether a write must be durable before it is answered. Behind one through its cache the kernel asks for a sync by itself; of
+    /// a handle that only writes, past the cache, it tells us no more than its flags.
+    pub(crate) fn sync_after(&self, handle: FileHandle, flags: i32) -> bool {
+        let by_kernel = Handle::of_number(handle).is_some_and(|handle| handle.mode == Mode::Cached);
+        flags & libc::O_ACCMODE == libc::O_WRONLY && !by_kernel && (self.sync_always || asks_to_sync(flags))
     }
 
     /// The same of a change that is no write: the kernel syncs none of them.

@@ -147,8 +147,10 @@ impl Handled {
         use Answer::{LookAgain, Open, Switch};
         match (inode, self.second.is_some(), self.first.held(), purpose) {
             (Inode::First, false, Held::Nothing, Purpose::Read) if may_pass => Open(Mode::Through),
-            // a copy less, and nobody reads what it takes from the cache
-            (Inode::First, false, Held::Nothing | Held::Direct, Purpose::Write) => Open(Mode::Direct),
+            // beside readers what it writes is where they look for it; else past the cache is a copy less, and beside who stores it is
+            // told apart from what he stored
+            (Inode::First, false, Held::Cached, Purpose::Write) if self.first.storing == 0 => Open(Mode::Cached),
+            (Inode::First, false, Held::Nothing | Held::Direct | Held::Cached, Purpose::Write) => Open(Mode::Direct),
             (Inode::First, false, Held::Nothing | Held::Direct | Held::Cached, _) => Open(Mode::in_cache(purpose)),
             // old readers stay where they are and may be joined; what they read is what stands
             (Inode::First, _, Held::Through, Purpose::Read) => Open(Mode::Through),

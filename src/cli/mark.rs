@@ -75,15 +75,16 @@ pub(crate) fn run(arguments: &MarkArgs, context: &Context) -> Result<()> {
     let group = context.state.existing(&arguments.group)?;
     let (name, note) = (arguments.name.clone(), arguments.note.clone());
     let request = Request::Mark { name, note, tags, freeze: arguments.freeze };
-    let place = || request::run(&group, &request, &context.output, &mut |_| {});
+    let (of, output) = (group.clone(), context.output.clone());
+    let place = move || request::run::<Marked>(&of, &request, &output, &mut |_| {});
     let Some(command) = &arguments.exec else {
-        let marked: Marked = place()?;
+        let marked = place()?;
         tell(arguments, &marked, context)?;
         return applied(arguments, &marked, context);
     };
     let mut hook = Hook::start(command, group.name(), &arguments.name, arguments.timeout)?;
     hook.check()?;
-    let placed = place();
+    let placed = hook.place(place)?;
     let let_go = hook.let_go();
     let marked = match placed {
         Ok(marked) => marked,

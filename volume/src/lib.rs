@@ -11,6 +11,7 @@ mod group;
 mod links;
 mod node;
 mod overtaken;
+mod passed;
 mod primary;
 mod replica;
 mod stat;
@@ -24,7 +25,8 @@ pub use group::{ClockState, Group, GroupOptions, OnFull, RESTORE_MARK, WARN_PERC
 pub use primary::{
     Adopted, Based, DirEntry, DirtyCounts, Held, Identity, Lost, NewEpoch, Noticed, OpenError, OpenOptions, Opened,
     Primary, Reason, Recovered, Requester, ResyncError, Resynced, Session, SetAttr, Suspension, Telling, TimeSet,
-    UnderWay, Visit, VolumeOptions, WalkError, Way, Writing, Written, base_under_way, recovery_table, suspension,
+    UnderWay, Visit, VolumeOptions, Waits, WalkError, Way, Writing, Written, base_under_way, recovery_table,
+    suspension,
 };
 pub use replica::{Found, Recalled};
 pub use stat::Stat;

@@ -15,6 +15,7 @@ use rustix::fs::FileType;
 
 use crate::links::{Link, Links};
 use crate::overtaken::Overtaken;
+use crate::passed::Passed;
 use crate::stat::Stat;
 
 /// One known object.
@@ -72,6 +73,8 @@ pub(crate) struct InUse {
     pub(crate) capability_taken: bool,
     /// What pages of it may have in an old state when the kernel writes them back (primary).
     pub(crate) overtaken: Overtaken,
+    /// Writes through the cache that wait, and what has passed them (primary).
+    pub(crate) passed: Passed,
 }
 
 static NOT_IN_USE: InUse = InUse {
@@ -85,6 +88,7 @@ static NOT_IN_USE: InUse = InUse {
     found: None,
     capability_taken: false,
     overtaken: Overtaken::NOTHING,
+    passed: Passed::NOBODY,
 };
 
 impl NodeState {
@@ -113,6 +117,7 @@ impl NodeState {
             found: None,
             capability_taken: false,
             overtaken: _, // of a file that nobody has open
+            passed: _,
         } = **in_use
         {
             self.in_use = None;

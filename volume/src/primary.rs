@@ -40,7 +40,7 @@ pub(crate) use committer::Committer;
 pub use adopt::{Adopted, Identity};
 pub use attributes::{SetAttr, TimeSet};
 pub use base_log::{UnderWay, base_under_way};
-pub use data::{Noticed, Way, Writing, Written};
+pub use data::{Noticed, Waits, Way, Writing, Written};
 pub use directory::DirEntry;
 pub use dirty::{DirtyCounts, Reason, Suspension, suspension};
 pub use lifecycle::{OpenError, OpenOptions, Opened, Session, VolumeOptions};
@@ -312,12 +312,11 @@ impl Primary {
                     }
                 }
                 Err(error) => {
-                    let begun = zeroing::may_be_begun(change, error);
-                    let whole = if begun { self.volume.zero_the_rest(change) } else { Ok(()) };
                     // ext4 sets times, and fallocate the size, before it looks for room; told first, for an amended change is settled
                     let mut touched = touched(change).into_iter();
-                    let told = whole.and_then(|()| touched.try_for_each(|id| self.read_back(who, id)));
-                    let mut voids = seq.0 + u64::from(begun)..first.0 + changes.len() as u64;
+                    let told = self.tell_zeroed(who, change, error);
+                    let told = told.and_then(|()| touched.try_for_each(|id| self.read_back(who, id)));
+                    let mut voids = seq.0..first.0 + changes.len() as u64;
                     told.and_then(|()| voids.try_for_each(|void| self.amend(slot, who, Seq(void), AmendOutcome::Void)))
                         .inspect_err(|_| self.give_up(slot))?;
                     // EAGAIN is our own word for a full journal
@@ -345,6 +344,17 @@ impl Primary {
     /// The same of an operation that is in the journal: it never counts as settled, so no more changes are taken.
     fn give_up(&self, slot: &Slot<'_>) {
         self.failed.fetch_or(self.leave(slot), Ordering::Relaxed);
+    }
+
+    /// What a refused zeroing has taken: the rest goes as well, and is told as a hole.
+    fn tell_zeroed(&self, who: &Requester, change: &Change<'_>, error: Errno) -> Result<()> {
+        if !zeroing::may_be_begun(change, error) {
+            return Ok(());
+        }
+        match self.volume.zero_the_rest(change)? {
+            Some(zeroed) => self.journal(None, who, &[zeroed], Reserve::Use).map(|_| ()),
+            None => Ok(()),
+        }
     }
 
     /// Journals size and attributes of an object as they stand, where a change did not do just what its record says.

@@ -33,6 +33,8 @@ struct Deleted {
     pvol: Option<String>,
     pvols: Vec<String>,
     changes_lost: u64,
+    /// It was not closed well: what the journal has is brought back first, and counted then.
+    unclean: bool,
     /// Nothing was deleted.
     dry_run: bool,
 }
@@ -44,7 +46,7 @@ pub(super) fn run(arguments: &DeleteArgs, context: &Context) -> Result<()> {
     }
     if group::delete_rest(&context.state, &context.state.group(name), arguments.yes)? {
         let (group, pvol, pvols) = (name.to_string(), None, Vec::new());
-        context.output.document(&Deleted { group, pvol, pvols, changes_lost: 0, dry_run: false })?;
+        context.output.document(&Deleted { group, pvol, pvols, changes_lost: 0, unclean: false, dry_run: false })?;
         return context.output.confirm(format!("what was left of group {name} is deleted"));
     }
     let group = context.state.existing(name)?;
@@ -64,6 +66,7 @@ pub(super) fn run(arguments: &DeleteArgs, context: &Context) -> Result<()> {
         pvol: file.volumes.first().map(|volume| volume.pvol.display().to_string()),
         pvols: file.volumes.iter().map(|volume| volume.pvol.display().to_string()).collect(),
         changes_lost: waiting,
+        unclean: false,
         dry_run: false,
     })?;
     let stays = match file.volumes.as_slice() {
@@ -76,6 +79,12 @@ pub(super) fn run(arguments: &DeleteArgs, context: &Context) -> Result<()> {
 
 /// What deleting it would do.
 fn plan(name: &GroupName, context: &Context) -> Result<()> {
+    let group = context.state.group(name);
+    if !group.exists() && GroupFile::load_passing(&group)?.is_some() {
+        let (group, pvol, pvols) = (name.to_string(), None, Vec::new());
+        context.output.document(&Deleted { group, pvol, pvols, changes_lost: 0, unclean: false, dry_run: true })?;
+        return context.output.say(format!("would delete what is left of group {name}"));
+    }
     let group = context.state.existing(name)?;
     let _lock = GroupLock::take(&group, "reelfs group delete --dry-run")?;
     let file = GroupFile::load(&group)?;
@@ -83,19 +92,21 @@ fn plan(name: &GroupName, context: &Context) -> Result<()> {
     let waiting = waiting_changes(&file, context)?;
     let (journal, targets) = (file.journal.display(), file.targets.len() as u64);
     context.output.say(format!("would delete group {name} and its journal {journal}"))?;
+    let unclean = !is_clean(&file);
     context.output.say(match waiting {
+        _ if unclean => {
+            "  lost      what no tape has; it was not closed well, and is brought back before that is counted"
+                .to_owned()
+        }
         0 => "  lost      nothing: all of it is on tapes".to_owned(),
         _ => format!("  lost      {} that no tape has: only with --yes", count(waiting, "change")),
     })?;
-    if !is_clean(&file) {
-        context.output.say("  before    it was not closed well: what the journal has is brought back first")?;
-    }
     pvols.iter().try_for_each(|pvol| context.output.say(format!("  stays     {pvol}")))?;
     if targets > 0 {
         context.output.say(format!("  stays     {} of tapes", count(targets, "directory")))?;
     }
     let (group, pvol) = (name.to_string(), pvols.first().cloned());
-    context.output.document(&Deleted { group, pvol, pvols, changes_lost: waiting, dry_run: true })
+    context.output.document(&Deleted { group, pvol, pvols, changes_lost: waiting, unclean, dry_run: true })
 }
 
 fn is_clean(file: &GroupFile) -> bool {

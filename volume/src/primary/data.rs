@@ -76,6 +76,20 @@ pub struct Written {
     pub took_privileges: bool,
 }
 
+/// A write that waits, until this is dropped: what comes back meanwhile of the pages that have it passes it.
+#[derive(Debug)]
+#[must_use = "it waits no more when this is dropped"]
+pub struct Waits {
+    node: Arc<Node>,
+    ticket: u64,
+}
+
+impl Drop for Waits {
+    fn drop(&mut self) {
+        self.node.state.lock().end_use(|in_use| in_use.passed.leave(self.ticket));
+    }
+}
+
 impl Primary {
     /// Opens a regular file; `write` when the handle may write.
     ///
@@ -197,22 +211,53 @@ impl Primary {
     /// # Errors
     /// As [`Primary::write`].
     pub fn write_as(&self, who: &Requester, ino: u64, writing: Writing, bytes: &[u8]) -> Result<Written> {
+        self.write_after(who, ino, writing, bytes, None)
+    }
+
+    /// A write of so many bytes is to wait. Nothing need be remembered of one that does not come through the cache: its pages are
+    /// dropped.
+    pub fn wait_to_write(&self, ino: u64, writing: Writing, length: usize) -> Option<Waits> {
+        let node = self.node(ino).ok().filter(|_| writing.way == Way::Plain && !writing.append)?;
+        let end = writing.offset.saturating_add(length as u64);
+        let ticket = node.state.lock().begin_use().passed.enter(writing.offset, end);
+        Some(Waits { node, ticket })
+    }
+
+    /// As [`Primary::write_as`], of a write that has waited: what has passed it is newer, and stays.
+    ///
+    /// # Errors
+    /// As [`Primary::write`].
+    pub fn write_after(
+        &self,
+        who: &Requester,
+        ino: u64,
+        writing: Writing,
+        bytes: &[u8],
+        waits: Option<&Waits>,
+    ) -> Result<Written> {
         let bytes = &bytes[..bytes.len().min(DATA_MAX)];
         let _admitted = self.admit(bytes.len() as u64)?;
         let node = self.node(ino)?;
         let order = node.order.lock();
         let harmless = node.state.lock().harmless;
         if harmless && self.volume.kept_data(&node).is_some() {
-            return self.write_ordered(who, &node, writing, bytes);
+            return self.write_ordered(who, &node, writing, bytes, waits);
         }
         // what takes privileges away goes by name, as does what must open the file; and names come first
         drop(order);
         let _names = self.names.read();
         let _order = node.order.lock();
-        self.write_ordered(who, &node, writing, bytes)
+        self.write_ordered(who, &node, writing, bytes, waits)
     }
 
-    fn write_ordered(&self, who: &Requester, node: &Arc<Node>, writing: Writing, bytes: &[u8]) -> Result<Written> {
+    fn write_ordered(
+        &self,
+        who: &Requester,
+        node: &Arc<Node>,
+        writing: Writing,
+        bytes: &[u8],
+        waits: Option<&Waits>,
+    ) -> Result<Written> {
         let (harmless, known_size, overtaken) = {
             let mut state = node.state.lock();
             let overtaken = !state.in_use().overtaken.is_empty();
@@ -230,10 +275,12 @@ impl Primary {
         let offset = if writing.append { before } else { writing.offset };
         let end =
             offset.checked_add(bytes.len() as u64).filter(|&end| i64::try_from(end).is_ok()).ok_or(Errno::FBIG)?;
-        let data = match writing.way {
-            Way::PageBack if overtaken => self.with_new_bytes(node, offset, bytes)?,
-            Way::PageBack | Way::PastCache | Way::Plain => Cow::Borrowed(bytes),
+        let newer = match (writing.way, waits) {
+            (Way::PageBack, _) if overtaken => node.state.lock().in_use().overtaken.within(offset, end),
+            (Way::Plain, Some(waits)) => node.state.lock().in_use().passed.stored(waits.ticket),
+            (Way::PageBack | Way::PastCache | Way::Plain, _) => Vec::new(),
         };
+        let data = self.with_newer(node, offset, bytes, newer)?;
         let size = before.max(end);
         changes.push(Change::Write { file: node.id, offset, data, size, mtime: self.now() });
         let slot = self.in_flight.begin();
@@ -245,18 +292,25 @@ impl Primary {
         match writing.way {
             Way::PastCache => state.begin_use().overtaken.note(offset, offset + written),
             Way::Plain if overtaken => state.begin_use().overtaken.forget(offset, offset + written),
-            Way::Plain | Way::PageBack => {}
+            Way::PageBack => state.end_use(|in_use| in_use.passed.note(offset, offset + written)),
+            Way::Plain => {}
         }
         let took_privileges = changes.iter().any(|change| matches!(change, Change::SetAttr { .. }));
         Ok(Written { count: u32::try_from(written).map_err(|_| Errno::IO)?, took_privileges })
     }
 
-    /// Pages of the kernel, with what was written past them since it read them.
-    fn with_new_bytes<'a>(&self, node: &Arc<Node>, offset: u64, bytes: &'a [u8]) -> Result<Cow<'a, [u8]>> {
-        let old = node.state.lock().in_use().overtaken.within(offset, offset + bytes.len() as u64);
+    /// What is to be written, but for stretches of it in which something newer stands: written past the pages that come back here, or
+    /// stored into pages that came back before.
+    fn with_newer<'a>(
+        &self,
+        node: &Arc<Node>,
+        offset: u64,
+        bytes: &'a [u8],
+        newer: Vec<(u64, u64)>,
+    ) -> Result<Cow<'a, [u8]>> {
         let mut merged = Cow::Borrowed(bytes);
         let index = |at: u64| usize::try_from(at - offset).unwrap_or(usize::MAX);
-        for (from, to) in old {
+        for (from, to) in newer {
             let new = read_from(&*self.volume.data(node, false)?, from, index(to) - index(from))?;
             merged.to_mut()[index(from)..][..new.len()].copy_from_slice(&new);
         }

@@ -13,7 +13,6 @@ use super::data::Noticed;
 use super::{Primary, Requester};
 use crate::apply::is_about_content;
 use crate::stat::Stat;
-use crate::zeroing;
 
 /// What recovery did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -118,16 +117,11 @@ impl Primary {
                     tracing::warn!(seq = %record.seq, what = record.change.verb(), %error, "a change in flight is amended");
                     recovered.amended += 1;
                     let outcome = self.outcome(&record.change);
-                    let begun = zeroing::may_be_begun(&record.change, error);
-                    if begun {
-                        self.volume.zero_the_rest(&record.change)?;
-                    }
+                    self.tell_zeroed(&Requester::reelfs(), &record.change, error)?;
                     // told first: an amended change is settled
                     let mut touched = super::touched(&record.change).into_iter();
                     touched.try_for_each(|id| self.read_back(&Requester::reelfs(), id))?;
-                    if !begun {
-                        self.amend_recovered(record.seq, outcome)?;
-                    }
+                    self.amend_recovered(record.seq, outcome)?;
                 }
             }
         }
