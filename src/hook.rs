@@ -132,11 +132,16 @@ impl Hook {
         if status.success() { Ok(()) } else { Err(failed()) }
     }
 
-    /// Places the marker, and gives what came of it. A mount process that does not answer must not hold the application up for ever.
+    /// Places the marker, and gives what came of it; `is_asked`: by asking a mount process. One that
+    /// does not answer must not hold the application up for ever.
     ///
     /// # Errors
     /// 17 when it takes too long, or a signal came: whether there is a marker is not known. The hook is ended when this is dropped.
-    pub fn place<T: Send + 'static>(&mut self, place: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+    pub fn place<T: Send + 'static>(
+        &mut self,
+        is_asked: bool,
+        place: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T> {
         let came = Arc::new(Mutex::new(None));
         let (watched, outcome) = (self.watched.clone(), came.clone());
         let placing = move || {
@@ -144,7 +149,8 @@ impl Hook {
             watched.tell(|seen| seen.is_placed = true);
         };
         spawn(placing).map_err(|error| Error::io("start a thread", error))?;
-        let patience = self.patience.max(PLACING);
+        // who opens the group by himself may have to bring back what a power cut took, and would begin anew each time
+        let patience = if is_asked { self.patience.max(PLACING) } else { Duration::from_secs(u64::from(u32::MAX)) };
         self.watched.wait(patience, |seen| seen.is_placed || seen.signal.is_some());
         if let Some(outcome) = came.lock().take() {
             return Ok(outcome);

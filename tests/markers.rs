@@ -392,12 +392,14 @@ fn an_interrupted_mark_lets_the_application_go_while_the_marker_is_placed() {
     let mut marking =
         command.args(["mark", "docs", "m", "--exec", &hook]).stderr(std::process::Stdio::piped()).spawn().unwrap();
     assert!(wait::until(Duration::from_secs(20), || rests.exists()));
-    wait::pause(Duration::from_millis(300)); // it asks for the marker by now
+    wait::pause(Duration::from_secs(2)); // it asks for the marker by now
     kill_process(Pid::from_child(&marking), Signal::INT).unwrap();
     let has_ended = wait::until(Duration::from_secs(20), || marking.try_wait().unwrap().is_some());
     kill_process(mount.pid(), Signal::CONT).unwrap();
     assert!(has_ended, "it waits for a mount process that does not answer");
-    assert_eq!(marking.wait().unwrap().code(), Some(130));
+    let output = marking.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(130) && said.contains("while the marker was placed"), "{said}");
     assert!(went.exists(), "the application was not let go");
     none_runs("sleep 4714.");
     mount.umount();

@@ -323,17 +323,24 @@ impl Filesystem for Adapter {
             return tell
                 .first(move || waiting.change(payload, reply, run, |reply, result| reply.answer(result, written)));
         }
+        // somebody may have it mapped, and store into the pages that have this already
+        let is_stored = self.opens.may_store(ino).is_some();
+        let waits = || self.primary.wait_to_write(ino, writing, data.len());
+        let mut waiting = if is_stored { waits() } else { None };
         // without a copy unless it must wait
         let delay = self.primary.delay(data.len() as u64);
-        match self.waiting.try_now(delay, || write(&self.primary, data, None)) {
+        match self.waiting.try_now(delay, || write(&self.primary, data, waiting.as_ref())) {
             tried @ Err(Errno::AGAIN | Errno::INPROGRESS) => {
-                let waits = self.primary.wait_to_write(ino, writing, data.len());
+                let waits = waiting.take().or_else(waits);
                 let (data, payload) = (data.to_vec(), data.len() as u64);
                 let run = move |primary: &Primary| write(primary, &data, waits.as_ref());
                 let answer = |reply: Changed<ReplyWrite>, result| reply.answer(result, written);
                 self.waiting.answer(tried, (payload, delay), reply, run, answer);
             }
-            result => reply.answer(result, written),
+            result => {
+                drop(waiting.take());
+                reply.answer(result, written);
+            }
         }
         if writing.append && !tell.is_needed() {
             // through the second inode, whose page has it where the kernel believed the end to be; it holds that until it is answered

@@ -91,7 +91,11 @@ impl WaitingRoom {
                 queue.cold.push_back(cold);
                 self.arrived.notify_one();
             }
-            result => answer(reply, result),
+            result => {
+                // what it holds is nobody's business any more once it is answered
+                drop(run);
+                answer(reply, result);
+            }
         }
     }
 

@@ -84,7 +84,7 @@ pub(crate) fn run(arguments: &MarkArgs, context: &Context) -> Result<()> {
     };
     let mut hook = Hook::start(command, group.name(), &arguments.name, arguments.timeout)?;
     hook.check()?;
-    let placed = hook.place(place)?;
+    let placed = hook.place(request::connect(&group)?.is_some(), place)?;
     let let_go = hook.let_go();
     let marked = match placed {
         Ok(marked) => marked,

@@ -5,7 +5,7 @@ shared_pages.py opens FILE FILLER OTHER: an open beside a page that waits for ro
 shared_pages.py direct FILE BACKING: writes past the cache and stores by one handle with O_DIRECT, over and over
 shared_pages.py appends FILE: who appends by two inodes
 shared_pages.py synced FILE BACKING: an fsync by one handle, and a store by another
-shared_pages.py passed FILE BACKING: stores into pages of a write that is held up, which come back before it; says `missed` when it was not held up for long enough
+shared_pages.py passed FILE BACKING plain|past|again: stores into pages of a write that is held up, which come back before it; says `missed` when it was not held up for long enough
 shared_pages.py durable FILE SOURCE COUNT copy|allocate [DSYNC]: changes that are no writes
 """
 import ctypes
@@ -173,22 +173,40 @@ def synced(path, backing):
         assert os.pread(below, 4, turn * 5000) == b"%4d" % turn, f"store {turn} is not there after the fsync"
 
 
-def passed(path, backing):
+def written_back(handle):
+    """The first page comes back as the kernel does it by itself; msync would wait for the write."""
+    if LIBC.sync_file_range(handle, ctypes.c_int64(0), ctypes.c_int64(4096), 7) != 0:
+        raise OSError(ctypes.get_errno(), "sync_file_range")
+
+
+def passed(path, backing, kind):
     writer, storer, below = os.open(path, os.O_RDWR), os.open(path, os.O_RDWR), os.open(backing, os.O_RDONLY)
     memory = mmap.mmap(storer, SIZE)
     assert memory[0] == memory[SIZE - 1] == ord("a")
+    if kind == "past":
+        # nobody has read that page since
+        block = mmap.mmap(-1, 4096)
+        block[:] = b"d" * 4096
+        assert os.pwrite(os.open(path, os.O_RDWR | os.O_DIRECT), block, 0) == 4096
     writing = started(lambda: os.pwrite(writer, b"w" * SIZE, 0))
     until(lambda: memory[SIZE - 1] == ord("w") and waits(writing))
     time.sleep(0.005)  # the request has been read by now: what is stored is not in it
+    if kind == "again":
+        os.open(path, os.O_WRONLY)  # past the cache, which drops its pages
+        assert memory[0] == ord("a"), "nothing was read again"
     memory[100:101] = b"S"
-    # as the kernel does by itself; msync would wait for the write
-    if LIBC.sync_file_range(storer, ctypes.c_int64(0), ctypes.c_int64(4096), 7) != 0:
-        raise OSError(ctypes.get_errno(), "sync_file_range")
+    written_back(storer)
     is_first = waits(writing)
     assert os.pread(below, 1, 100) == b"S", "the store is not there"
     writing.join()
-    assert memory[100:101] == b"S"
-    assert os.pread(below, 200, 0) == b"w" * 100 + b"S" + b"w" * 99, "what was stored later is gone"
+    if kind == "again":
+        # as if it had been stored before; the pages that were read again go
+        until(lambda: memory[0:200] == b"w" * 200)
+        assert os.pread(below, SIZE, 0) == b"w" * SIZE, "what was written is gone"
+    else:
+        assert memory[100:101] == b"S"
+        expected = b"w" * 100 + b"S" + b"w" * (SIZE - 101)
+        assert os.pread(below, SIZE, 0) == expected, "what was written, or stored later, is gone"
     print("passed" if is_first else "missed", flush=True)
 
 

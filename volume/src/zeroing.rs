@@ -14,7 +14,7 @@ use crate::volume::Volume;
 /// Whether some of a change may be there that failed with this: what is found wrong before anything is changed says something else.
 pub(crate) fn may_be_begun(change: &Change<'_>, error: Errno) -> bool {
     matches!(change, Change::Zero { .. } | Change::Punch { .. })
-        && matches!(error, Errno::NOSPC | Errno::DQUOT | Errno::IO)
+        && matches!(error, Errno::NOSPC | Errno::DQUOT | Errno::IO | Errno::INTR | Errno::NOMEM)
 }
 
 impl Volume {

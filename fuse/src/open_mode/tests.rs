@@ -360,4 +360,6 @@ fn who_writes_beside_readers_of_the_cache_writes_through_it() {
     assert_eq!(handled.answer(Inode::First, Purpose::Write, false), Answer::Open(Mode::Cached));
     handled.add(Inode::First, Mode::Storing);
     assert_eq!(handled.answer(Inode::First, Purpose::Write, false), Answer::Open(Mode::Direct));
+    handled.remove(Inode::First, Mode::Cached);
+    assert_eq!(handled.answer(Inode::First, Purpose::Write, false), Answer::Open(Mode::Direct));
 }

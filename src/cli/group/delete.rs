@@ -32,7 +32,8 @@ struct Deleted {
     group: String,
     pvol: Option<String>,
     pvols: Vec<String>,
-    changes_lost: u64,
+    /// Not known of one that was not closed well.
+    changes_lost: Option<u64>,
     /// It was not closed well: what the journal has is brought back first, and counted then.
     unclean: bool,
     /// Nothing was deleted.
@@ -46,7 +47,14 @@ pub(super) fn run(arguments: &DeleteArgs, context: &Context) -> Result<()> {
     }
     if group::delete_rest(&context.state, &context.state.group(name), arguments.yes)? {
         let (group, pvol, pvols) = (name.to_string(), None, Vec::new());
-        context.output.document(&Deleted { group, pvol, pvols, changes_lost: 0, unclean: false, dry_run: false })?;
+        context.output.document(&Deleted {
+            group,
+            pvol,
+            pvols,
+            changes_lost: Some(0),
+            unclean: false,
+            dry_run: false,
+        })?;
         return context.output.confirm(format!("what was left of group {name} is deleted"));
     }
     let group = context.state.existing(name)?;
@@ -65,7 +73,7 @@ pub(super) fn run(arguments: &DeleteArgs, context: &Context) -> Result<()> {
         group: file.name.to_string(),
         pvol: file.volumes.first().map(|volume| volume.pvol.display().to_string()),
         pvols: file.volumes.iter().map(|volume| volume.pvol.display().to_string()).collect(),
-        changes_lost: waiting,
+        changes_lost: Some(waiting),
         unclean: false,
         dry_run: false,
     })?;
@@ -82,7 +90,14 @@ fn plan(name: &GroupName, context: &Context) -> Result<()> {
     let group = context.state.group(name);
     if !group.exists() && GroupFile::load_passing(&group)?.is_some() {
         let (group, pvol, pvols) = (name.to_string(), None, Vec::new());
-        context.output.document(&Deleted { group, pvol, pvols, changes_lost: 0, unclean: false, dry_run: true })?;
+        context.output.document(&Deleted {
+            group,
+            pvol,
+            pvols,
+            changes_lost: Some(0),
+            unclean: false,
+            dry_run: true,
+        })?;
         return context.output.say(format!("would delete what is left of group {name}"));
     }
     let group = context.state.existing(name)?;
@@ -106,7 +121,8 @@ fn plan(name: &GroupName, context: &Context) -> Result<()> {
         context.output.say(format!("  stays     {} of tapes", count(targets, "directory")))?;
     }
     let (group, pvol) = (name.to_string(), pvols.first().cloned());
-    context.output.document(&Deleted { group, pvol, pvols, changes_lost: waiting, unclean, dry_run: true })
+    let changes_lost = (!unclean).then_some(waiting);
+    context.output.document(&Deleted { group, pvol, pvols, changes_lost, unclean, dry_run: true })
 }
 
 fn is_clean(file: &GroupFile) -> bool {

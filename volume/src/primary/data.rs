@@ -74,6 +74,8 @@ pub struct Written {
     pub count: u32,
     /// Set-user-id or set-group-id went: whoever keeps attributes keeps wrong ones, for the kernel goes by them in `execve`.
     pub took_privileges: bool,
+    /// It waited, and pages of it were read again meanwhile: whoever keeps them keeps old ones.
+    pub reread: bool,
 }
 
 /// A write that waits, until this is dropped: what comes back meanwhile of the pages that have it passes it.
@@ -168,11 +170,20 @@ impl Primary {
     pub fn read_page(&self, ino: u64, offset: u64, length: usize, noticed: Noticed) -> Result<Vec<u8>> {
         let node = self.node(ino)?;
         let file = self.file_of(&node)?;
-        if node.state.lock().in_use().overtaken.is_empty() {
+        let end = offset.saturating_add(length as u64);
+        let is_simple = {
+            let state = node.state.lock();
+            let in_use = state.in_use();
+            in_use.overtaken.is_empty() && !in_use.passed.concerns(offset, end)
+        };
+        if is_simple {
             return noticed.read(&file, offset, length);
         }
         let _order = node.order.lock();
-        node.state.lock().begin_use().overtaken.forget(offset, offset.saturating_add(length as u64));
+        node.state.lock().end_use(|in_use| {
+            in_use.overtaken.forget(offset, end);
+            in_use.passed.read(offset, end);
+        });
         noticed.read(&file, offset, length)
     }
 
@@ -219,7 +230,12 @@ impl Primary {
     pub fn wait_to_write(&self, ino: u64, writing: Writing, length: usize) -> Option<Waits> {
         let node = self.node(ino).ok().filter(|_| writing.way == Way::Plain && !writing.append)?;
         let end = writing.offset.saturating_add(length as u64);
-        let ticket = node.state.lock().begin_use().passed.enter(writing.offset, end);
+        let mut state = node.state.lock();
+        let in_use = state.begin_use();
+        // the pages that it came through have it by now
+        in_use.overtaken.forget(writing.offset, end);
+        let ticket = in_use.passed.enter(writing.offset, end);
+        drop(state);
         Some(Waits { node, ticket })
     }
 
@@ -295,8 +311,14 @@ impl Primary {
             Way::PageBack => state.end_use(|in_use| in_use.passed.note(offset, offset + written)),
             Way::Plain => {}
         }
+        let reread = waits.map_or_else(Vec::new, |waits| state.in_use().passed.reread(waits.ticket));
+        reread.iter().for_each(|&(from, to)| state.begin_use().overtaken.note(from, to));
         let took_privileges = changes.iter().any(|change| matches!(change, Change::SetAttr { .. }));
-        Ok(Written { count: u32::try_from(written).map_err(|_| Errno::IO)?, took_privileges })
+        Ok(Written {
+            count: u32::try_from(written).map_err(|_| Errno::IO)?,
+            took_privileges,
+            reread: !reread.is_empty(),
+        })
     }
 
     /// What is to be written, but for stretches of it in which something newer stands: written past the pages that come back here, or
