@@ -315,13 +315,12 @@ impl Filesystem for Adapter {
         let reply = self.changed(reply, self.sync_after(handle, flags.0), who, &tell);
         let opens = self.opens.clone();
         let write = move |primary: &Primary, data: &[u8], waits: Option<&Waits>| {
-            primary.write_after(&who, ino, writing, data, waits).map(|written| opens.count(node, written))
+            primary.write_after(&who, ino, writing, data, waits).inspect(|written| opens.note_written(node, written))
         };
         if tell.is_needed() {
             let (waiting, data, payload) = (self.waiting.clone(), data.to_vec(), data.len() as u64);
             let run = move |primary: &Primary| write(primary, &data, None);
-            return tell
-                .first(move || waiting.change(payload, reply, run, |reply, result| reply.answer(result, written)));
+            return tell.first(move || waiting.change(payload, reply, run, Changed::answer_write));
         }
         // somebody may have it mapped, and store into the pages that have this already
         let is_stored = self.opens.may_store(ino).is_some();
@@ -334,12 +333,11 @@ impl Filesystem for Adapter {
                 let waits = waiting.take().or_else(waits);
                 let (data, payload) = (data.to_vec(), data.len() as u64);
                 let run = move |primary: &Primary| write(primary, &data, waits.as_ref());
-                let answer = |reply: Changed<ReplyWrite>, result| reply.answer(result, written);
-                self.waiting.answer(tried, (payload, delay), reply, run, answer);
+                self.waiting.answer(tried, (payload, delay), reply, run, Changed::answer_write);
             }
             result => {
                 drop(waiting.take());
-                reply.answer(result, written);
+                reply.answer_write(result);
             }
         }
         if writing.append && !tell.is_needed() {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use reelfs_journal::FileTime;
-use reelfs_volume::{Primary, Requester, Stat, TimeSet};
+use reelfs_volume::{Primary, Requester, Stat, TimeSet, Written};
 use rustix::fs::FileType as NativeType;
 use rustix::io::{Errno, Result};
 
@@ -98,6 +98,23 @@ impl<R: Send + 'static> Changed<R> {
                 primary.sync_file(&who, ino, done);
             }
             (result, _) => tell.then(move || say(reply, result)),
+        }
+    }
+}
+
+impl Changed<ReplyWrite> {
+    /// The same of a write. Pages that were read again while it waited go before it is answered: what is stored there afterwards
+    /// must not be taken for older than it. None of them is locked by the write itself.
+    pub(crate) fn answer_write(self, result: Result<Written>) {
+        match result {
+            Ok(Written { count, reread, .. }) if !reread.is_empty() => {
+                let node = self.tell.node.0;
+                self.tell.opens.clone().second.slowly(move |opens| {
+                    reread.iter().for_each(|&(from, to)| opens.second.invalidate(node, from, to - from));
+                    self.answer(Ok(count), written);
+                });
+            }
+            result => self.answer(result.map(|done| done.count), written),
         }
     }
 }

@@ -404,15 +404,11 @@ impl Opens {
         }
     }
 
-    /// What is to be answered of a write, now that the kernel no longer believes the mode or the pages that the file had.
-    pub(crate) fn count(&self, node: INodeNo, written: Written) -> u32 {
+    /// A write is done: the kernel no longer believes the mode that the file had.
+    pub(crate) fn note_written(&self, node: INodeNo, written: &Written) {
         if written.took_privileges {
             self.second.forget_attributes(node.0);
         }
-        if written.reread {
-            self.second.slowly(move |opens| opens.second.invalidate(node.0, 0, 0));
-        }
-        written.count
     }
 
     /// Second inodes whose mappings may have been stored into, unseen by readers that pass through.

@@ -15,6 +15,7 @@ mod passed;
 mod primary;
 mod replica;
 mod stat;
+mod stretches;
 mod sys;
 mod volume;
 mod xattr;

@@ -4,41 +4,28 @@
 //! between got the page as it was before the write, and what he stored is in it together with the old bytes around; these come
 //! back here when the kernel drops the page. A page that was read since the write has the new ones.
 
-/// So many stretches are remembered; of older ones the pages are long gone.
-const KEPT: usize = 64;
+use crate::stretches::Stretches;
+
+/// So many stretches are remembered; of older ones the pages are long gone. One write that waited may leave as many as it has pages.
+const KEPT: usize = 256;
 
 /// Stretches of one file, the oldest first.
 #[derive(Debug, Default)]
-pub(crate) struct Overtaken(Vec<(u64, u64)>);
+pub(crate) struct Overtaken(Stretches);
 
 impl Overtaken {
-    pub(crate) const NOTHING: Overtaken = Overtaken(Vec::new());
+    pub(crate) const NOTHING: Overtaken = Overtaken(Stretches::NONE);
 
     /// Was written, just now.
     pub(crate) fn note(&mut self, from: u64, to: u64) {
-        let (mut from, mut to) = (from, to);
-        // what overlaps it or touches it is one with it
-        self.0.retain(|&(begin, end)| {
-            let is_apart = end < from || to < begin;
-            if !is_apart {
-                (from, to) = (from.min(begin), to.max(end));
-            }
-            is_apart
-        });
-        self.0.push((from, to));
-        self.bound();
+        self.0.add(from, to);
+        self.0.keep(KEPT);
     }
 
     /// Was read since, or written through the cache: what is in a page there is what stands.
     pub(crate) fn forget(&mut self, from: u64, to: u64) {
-        let is_left = |(from, to): &(u64, u64)| from < to;
-        let around = self.0.iter().flat_map(|&(begin, end)| [(begin, end.min(from)), (begin.max(to), end)]);
-        self.0 = around.filter(is_left).collect();
-        self.bound();
-    }
-
-    fn bound(&mut self) {
-        self.0.drain(..self.0.len().saturating_sub(KEPT));
+        self.0.take(from, to);
+        self.0.keep(KEPT);
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -47,8 +34,7 @@ impl Overtaken {
 
     /// Which of these bytes a page that comes back has in an old state.
     pub(crate) fn within(&self, from: u64, to: u64) -> Vec<(u64, u64)> {
-        let cut = self.0.iter().map(|&(begin, end)| (begin.max(from), end.min(to)));
-        cut.filter(|(begin, end)| begin < end).collect()
+        self.0.within(from, to)
     }
 }
 
@@ -80,13 +66,13 @@ mod tests {
     #[test]
     fn the_oldest_goes_first() {
         let mut overtaken = Overtaken::default();
-        (0..100).for_each(|place| overtaken.note(place * 4_096, place * 4_096 + 1));
-        assert_eq!(overtaken.0.len(), KEPT);
-        assert_eq!(overtaken.within(0, 36 * 4_096), []);
-        assert_eq!(overtaken.within(36 * 4_096, 37 * 4_096), [(36 * 4_096, 36 * 4_096 + 1)]);
+        (0..300).for_each(|place| overtaken.note(place * 4_096, place * 4_096 + 1));
+        assert_eq!(overtaken.within(0, u64::MAX).len(), KEPT);
+        assert_eq!(overtaken.within(0, 44 * 4_096), []);
+        assert_eq!(overtaken.within(44 * 4_096, 45 * 4_096), [(44 * 4_096, 44 * 4_096 + 1)]);
         overtaken.forget(0, u64::MAX);
-        overtaken.note(0, 1 << 20);
-        (0..100).for_each(|place| overtaken.forget(place * 4_096, place * 4_096 + 1));
-        assert_eq!(overtaken.0.len(), KEPT);
+        overtaken.note(0, 2 << 20);
+        (0..300).for_each(|place| overtaken.forget(place * 4_096, place * 4_096 + 1));
+        assert_eq!(overtaken.within(0, u64::MAX).len(), KEPT);
     }
 }

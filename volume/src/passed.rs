@@ -8,16 +8,18 @@
 //!
 //! [`Overtaken`]: crate::overtaken::Overtaken
 
+use crate::stretches::Stretches;
+
 /// One that waits.
 #[derive(Debug)]
 struct Waiter {
     ticket: u64,
     begin: u64,
     end: u64,
-    /// Stretches of it that have come back since.
-    stored: Vec<(u64, u64)>,
-    /// Stretches of it that were read again since.
-    reread: Vec<(u64, u64)>,
+    /// What of it has come back since.
+    stored: Stretches,
+    /// What of it was read again since, without what it writes.
+    reread: Stretches,
 }
 
 /// Those of one file.
@@ -33,7 +35,7 @@ impl Passed {
     /// A write of this range waits from now on; its ticket.
     pub(crate) fn enter(&mut self, begin: u64, end: u64) -> u64 {
         self.last += 1;
-        self.waiters.push(Waiter { ticket: self.last, begin, end, stored: Vec::new(), reread: Vec::new() });
+        self.waiters.push(Waiter { ticket: self.last, begin, end, stored: Stretches::NONE, reread: Stretches::NONE });
         self.last
     }
 
@@ -45,36 +47,32 @@ impl Passed {
     /// A page came back and stands.
     pub(crate) fn note(&mut self, from: u64, to: u64) {
         for waiter in &mut self.waiters {
-            let mut came = waiter.part(from, to);
-            for &(begin, end) in &waiter.reread {
-                came = came.into_iter().flat_map(|(a, b)| [(a, b.min(begin)), (a.max(end), b)]).collect();
-                came.retain(|(a, b)| a < b);
-            }
-            waiter.stored.append(&mut came);
+            let Waiter { stored, reread, .. } = waiter;
+            add_but(stored, (from.max(waiter.begin), to.min(waiter.end)), reread);
         }
     }
 
-    /// A page was read again before the write that its bytes should have.
+    /// A page was read again before the write that its bytes should have; what has come back has them.
     pub(crate) fn read(&mut self, from: u64, to: u64) {
         for waiter in &mut self.waiters {
-            let mut part = waiter.part(from, to);
-            waiter.reread.append(&mut part);
+            let Waiter { stored, reread, .. } = waiter;
+            add_but(reread, (from.max(waiter.begin), to.min(waiter.end)), stored);
         }
     }
 
     /// Whether one that waits would write any of this.
     pub(crate) fn concerns(&self, from: u64, to: u64) -> bool {
-        self.waiters.iter().any(|waiter| !waiter.part(from, to).is_empty())
+        self.waiters.iter().any(|waiter| from.max(waiter.begin) < to.min(waiter.end))
     }
 
     /// What one that waited is to leave as it stands.
     pub(crate) fn stored(&self, ticket: u64) -> Vec<(u64, u64)> {
-        self.waiter(ticket).map_or_else(Vec::new, |waiter| waiter.stored.clone())
+        self.waiter(ticket).map_or_else(Vec::new, |waiter| waiter.stored.within(0, u64::MAX))
     }
 
-    /// Of which of its bytes a page may have older ones than it has written.
-    pub(crate) fn reread(&self, ticket: u64) -> Vec<(u64, u64)> {
-        self.waiter(ticket).map_or_else(Vec::new, |waiter| waiter.reread.clone())
+    /// Of which of these bytes, which it has written, a page may have older ones.
+    pub(crate) fn reread(&self, ticket: u64, from: u64, to: u64) -> Vec<(u64, u64)> {
+        self.waiter(ticket).map_or_else(Vec::new, |waiter| waiter.reread.within(from, to))
     }
 
     fn waiter(&self, ticket: u64) -> Option<&Waiter> {
@@ -82,12 +80,12 @@ impl Passed {
     }
 }
 
-impl Waiter {
-    /// What it would write of this: one stretch, or nothing.
-    fn part(&self, from: u64, to: u64) -> Vec<(u64, u64)> {
-        let part = (from.max(self.begin), to.min(self.end));
-        if part.0 < part.1 { vec![part] } else { Vec::new() }
-    }
+/// Adds a stretch to some, but for what others have of it.
+fn add_but(some: &mut Stretches, (from, to): (u64, u64), others: &Stretches) {
+    let mut part = Stretches::NONE;
+    part.add(from, to);
+    others.within(from, to).into_iter().for_each(|(begin, end)| part.take(begin, end));
+    part.within(from, to).into_iter().for_each(|(begin, end)| some.add(begin, end));
 }
 
 #[cfg(test)]
@@ -118,7 +116,11 @@ mod tests {
         passed.read(20, 40);
         passed.read(90, 120);
         passed.note(0, 100);
-        assert_eq!(passed.stored(ticket), [(0, 10), (0, 20), (40, 90)]);
-        assert_eq!(passed.reread(ticket), [(20, 40), (90, 100)]);
+        assert_eq!(passed.stored(ticket), [(0, 20), (40, 90)]);
+        assert_eq!(passed.reread(ticket, 0, 200), [(20, 40), (90, 100)]);
+        assert_eq!(passed.reread(ticket, 0, 30), [(20, 30)], "no more was written");
+        // what came back has it, and may be read again
+        passed.read(0, 200);
+        assert_eq!(passed.reread(ticket, 0, 200), [(20, 40), (90, 100)]);
     }
 }

@@ -68,14 +68,14 @@ impl Noticed {
 }
 
 /// What became of a write.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Written {
     /// Bytes.
     pub count: u32,
     /// Set-user-id or set-group-id went: whoever keeps attributes keeps wrong ones, for the kernel goes by them in `execve`.
     pub took_privileges: bool,
-    /// It waited, and pages of it were read again meanwhile: whoever keeps them keeps old ones.
-    pub reread: bool,
+    /// Stretches of it whose pages were read again while it waited: whoever keeps them keeps old ones.
+    pub reread: Vec<(u64, u64)>,
 }
 
 /// A write that waits, until this is dropped: what comes back meanwhile of the pages that have it passes it.
@@ -311,14 +311,11 @@ impl Primary {
             Way::PageBack => state.end_use(|in_use| in_use.passed.note(offset, offset + written)),
             Way::Plain => {}
         }
-        let reread = waits.map_or_else(Vec::new, |waits| state.in_use().passed.reread(waits.ticket));
+        let done = offset + written;
+        let reread = waits.map_or_else(Vec::new, |waits| state.in_use().passed.reread(waits.ticket, offset, done));
         reread.iter().for_each(|&(from, to)| state.begin_use().overtaken.note(from, to));
         let took_privileges = changes.iter().any(|change| matches!(change, Change::SetAttr { .. }));
-        Ok(Written {
-            count: u32::try_from(written).map_err(|_| Errno::IO)?,
-            took_privileges,
-            reread: !reread.is_empty(),
-        })
+        Ok(Written { count: u32::try_from(written).map_err(|_| Errno::IO)?, took_privileges, reread })
     }
 
     /// What is to be written, but for stretches of it in which something newer stands: written past the pages that come back here, or
