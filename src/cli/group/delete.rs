@@ -40,21 +40,21 @@ struct Deleted {
     dry_run: bool,
 }
 
+impl Deleted {
+    /// What was left of a group whose making or deletion was cut off.
+    fn rest(name: &GroupName, dry_run: bool) -> Deleted {
+        let (group, changes_lost) = (name.to_string(), Some(0));
+        Deleted { group, pvol: None, pvols: Vec::new(), changes_lost, unclean: false, dry_run }
+    }
+}
+
 pub(super) fn run(arguments: &DeleteArgs, context: &Context) -> Result<()> {
     let name = &arguments.group;
     if arguments.dry_run {
         return plan(name, context);
     }
     if group::delete_rest(&context.state, &context.state.group(name), arguments.yes)? {
-        let (group, pvol, pvols) = (name.to_string(), None, Vec::new());
-        context.output.document(&Deleted {
-            group,
-            pvol,
-            pvols,
-            changes_lost: Some(0),
-            unclean: false,
-            dry_run: false,
-        })?;
+        context.output.document(&Deleted::rest(name, false))?;
         return context.output.confirm(format!("what was left of group {name} is deleted"));
     }
     let group = context.state.existing(name)?;
@@ -89,15 +89,7 @@ pub(super) fn run(arguments: &DeleteArgs, context: &Context) -> Result<()> {
 fn plan(name: &GroupName, context: &Context) -> Result<()> {
     let group = context.state.group(name);
     if !group.exists() && GroupFile::load_passing(&group)?.is_some() {
-        let (group, pvol, pvols) = (name.to_string(), None, Vec::new());
-        context.output.document(&Deleted {
-            group,
-            pvol,
-            pvols,
-            changes_lost: Some(0),
-            unclean: false,
-            dry_run: true,
-        })?;
+        context.output.document(&Deleted::rest(name, true))?;
         return context.output.say(format!("would delete what is left of group {name}"));
     }
     let group = context.state.existing(name)?;
