@@ -104,16 +104,47 @@ fn a_tape_that_is_rotten_is_gone_round_or_waited_for() {
     Tree::of(&pvol).assert_same(&Tree::of(&to), "with the whole tape");
 }
 
+/// What the kernel has counted of the reading of a process.
+fn counter(process: u32, name: &str) -> u64 {
+    let counters = fs::read_to_string(format!("/proc/{process}/io")).unwrap();
+    counters.lines().find_map(|line| line.strip_prefix(name)).unwrap().parse().unwrap()
+}
+
+#[test]
+fn who_waits_for_the_time_of_a_tape_does_not_read_it_again() {
+    const LENGTH: u64 = 8 << 20;
+    let sandbox = Sandbox::new();
+    let [pvol, tapes] = ["pvol", "tapes"].map(|name| sandbox.directory(name));
+    let to = sandbox.path("replica");
+    sandbox.group_of_size("docs", &pvol, "64MiB");
+    sandbox.base("docs", &tapes);
+    let mount = sandbox.mount("docs", "mnt");
+    fs::write(mount.join("first"), b"first").unwrap();
+    sandbox.export("docs", &tapes);
+    follow(&sandbox, &["--tapes", tapes.to_str().unwrap(), "--once"], &to).ok();
+    fs::write(mount.join("large"), Random::new("large", 0).bytes(LENGTH)).unwrap();
+    mount.umount();
+    sandbox.export("docs", &tapes);
+    let child = follower(&sandbox, &["--tapes", tapes.to_str().unwrap(), "--delay", "10s"], &to);
+    let read = || counter(child.id(), "rchar: ");
+    // once to see what is in it, and nothing of it is old enough
+    assert!(wait::until(Duration::from_secs(60), || read() > LENGTH));
+    wait::pause(Duration::from_secs(1));
+    let before = read();
+    wait::pause(Duration::from_secs(3));
+    assert!(read() - before < LENGTH || to.join("large").exists(), "{} bytes", read() - before);
+    assert!(wait::until(Duration::from_secs(60), || to.join("large").exists()), "it comes when its time has come");
+    assert_eq!(kill(child, Signal::INT), Some(0));
+    Tree::of(&pvol).assert_same(&Tree::of(&to), "after the delay");
+}
+
 #[test]
 fn who_waits_for_tapes_looks_now_and_then() {
     let history = History::new();
     let to = history.sandbox.path("replica");
     let child = follower(&history.sandbox, &["--tapes", history.tapes.to_str().unwrap()], &to);
     assert!(wait::until(Duration::from_secs(60), || to.join("new3").exists()));
-    let looks = || {
-        let counters = fs::read_to_string(format!("/proc/{}/io", child.id())).unwrap();
-        counters.lines().find_map(|line| line.strip_prefix("syscr: ")).unwrap().parse::<u64>().unwrap()
-    };
+    let looks = || counter(child.id(), "syscr: ");
     // its first copy is done some moments later
     let is_idle = || {
         let before = looks();

@@ -53,7 +53,7 @@ pub(crate) struct FollowArgs {
     /// End when there is nothing new
     #[arg(long)]
     pub once: bool,
-    /// Apply nothing that is younger than this
+    /// Apply nothing that is younger than this; the first copy of a group on this machine is of the moment when it is made
     #[arg(long, value_name = "DURATION", value_parser = crate::settings::parse_duration)]
     pub delay: Option<Duration>,
     /// Say how far the replica is, and do nothing

@@ -190,6 +190,8 @@ pub(super) struct Session<'o> {
     /// What is amended in what was seen, up to `looked`, while only a part of that is applied.
     amended: Amended,
     looked: Seq,
+    /// What comes next on the tapes, all of which were read to find that, is of this time and too young so far.
+    later: Option<Timestamp>,
 }
 
 impl<'o> Session<'o> {
@@ -236,6 +238,7 @@ impl<'o> Session<'o> {
             believed,
             amended,
             looked,
+            later: None,
         };
         if let Some(redo) = &opened.redo {
             session.checkpoint(&redo.cut, &Touched { files: redo.touched.files.clone(), bracket: true })?;
@@ -249,20 +252,25 @@ impl<'o> Session<'o> {
             source.report(&self.consumer(Pointers::at(self.replica.at.seq)), true)?;
             tell(self.reached());
         }
+        // also when the source knows: a step is one against the last look
+        let believed = self.believed.tick(self.options.clock.read());
+        let until = |now| self.options.delay.map_or(Timestamp(i64::MAX), |delay| before(now, delay));
+        if self.later.is_some_and(|later| later > until(believed)) {
+            return Ok(false);
+        }
         let Some(stretch) = source.next(&self.replica.at)? else {
             return Ok(false);
         };
         self.latest = stretch.last;
-        // also when the source knows: a step is one against the last look
-        let believed = self.believed.tick(self.options.clock.read());
-        let now = stretch.now.unwrap_or(believed);
-        let until = self.options.delay.map_or(Timestamp(i64::MAX), |delay| before(now, delay));
+        let until = until(stretch.now.unwrap_or(believed));
         if self.options.delay.is_some() {
             // what it stops before for its time may say what a record really did that it does not stop before
             stretch.note_amended(self.looked.max(self.replica.at.seq).next(), &mut self.amended)?;
             self.looked = stretch.last;
         }
         let outline = stretch.outline(self.replica.at, self.replica.stands, (stretch.last, until), &self.amended)?;
+        let is_tape = matches!(stretch.held, super::stretch::Held::Tape(..));
+        self.later = outline.later.filter(|_| is_tape && outline.cuts.is_empty());
         for cut in &outline.cuts {
             if self.options.stop.load(std::sync::atomic::Ordering::Relaxed) {
                 return Ok(true);

@@ -55,6 +55,8 @@ pub struct Outline {
     pub amends: Amends,
     /// A new epoch begins in it: nothing from there on belongs to this replica.
     pub epoch: Option<(Seq, Epoch)>,
+    /// The time of the first record that is too young.
+    pub later: Option<Timestamp>,
 }
 
 /// Takes a record's control data and journal data; says whether to go on.
@@ -161,6 +163,7 @@ impl Stretch {
         self.visit((at.seq.next(), to), &mut |control, data| {
             let record = self.decode(control, data)?;
             if record.time > until {
+                outline.later = Some(record.time);
                 return Ok(false);
             }
             if let Change::Marker { kind: MarkerKind::EpochStart, epoch, .. } = &record.change
