@@ -8,11 +8,13 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use reelfs_journal::disk::{self, Call, Label, Verdict, Watcher};
-use reelfs_journal::{Change, Epoch, Jvol, NodeKind, Record, SystemClock, Timestamp};
+use reelfs_journal::disk::{self, Call, Label, Operation, Verdict, Watcher};
+use reelfs_journal::{Change, Epoch, Jvol, MarkerKind, NodeKind, Record, SystemClock, Timestamp};
 use reelfs_volume::{NewEpoch, OnFull, OpenError, OpenOptions, Opened, Primary, Reason, Requester, Session};
-use support::{Sandbox, cut_after};
+use rustix::io::Errno;
+use support::{Sandbox, cut_after, wait};
 use uuid::Uuid;
 
 /// In nanoseconds.
@@ -223,4 +225,137 @@ fn applied_early<T>(run: impl FnOnce() -> T) -> (bool, T) {
     let done = run();
     disk::watch_thread(before);
     (order.early.load(Ordering::SeqCst), done)
+}
+
+/// Writes what is journaled and then neither done nor taken back: the journal's disk fails in between.
+fn leave_in_flight(opened: &Opened, name: &str) {
+    struct Refuses(Arc<Primary>, AtomicBool);
+    impl Watcher for Refuses {
+        fn before(&self, call: &Call<'_>) -> Verdict {
+            match call.label {
+                Label::ApplyWrite => {
+                    self.1.store(true, Ordering::SeqCst);
+                    let jvol = self.0.jvol();
+                    assert!(jvol.sync(jvol.pointers().next.previous()).is_err());
+                    Verdict::Fail(Errno::NOSPC)
+                }
+                // what is active is on disk before that
+                Label::JvolSync if self.1.load(Ordering::SeqCst) => Verdict::Fail(Errno::IO),
+                _ => Verdict::Proceed,
+            }
+        }
+        fn after(&self, _call: &Call<'_>, _is_done: bool) {}
+    }
+    let ino = opened.primary.lookup(opened.primary.root(), name.as_ref()).unwrap().id.ino;
+    let before = disk::watch_thread(Some(Arc::new(Refuses(opened.primary.clone(), AtomicBool::new(false)))));
+    let written = opened.primary.write(&WHO, ino, 0, b"in flight", false);
+    disk::watch_thread(before);
+    assert!(written.is_err());
+}
+
+/// What was in flight is refused once more, and the journal's disk fails in the middle of what is told.
+struct RefusesTelling;
+
+impl Watcher for RefusesTelling {
+    fn before(&self, call: &Call<'_>) -> Verdict {
+        match (call.label, &call.operation) {
+            (Label::ApplyWrite, _) => Verdict::Fail(Errno::NOSPC),
+            (Label::JvolData, Operation::Write { bytes, .. }) if bytes.len() > 100_000 => Verdict::Fail(Errno::IO),
+            _ => Verdict::Proceed,
+        }
+    }
+    fn after(&self, _call: &Call<'_>, _is_done: bool) {}
+}
+
+#[test]
+fn what_changed_before_an_opening_that_was_cut_off_is_told_by_the_next_one() {
+    let site = Site::new();
+    let opened = site.second("file");
+    opened.primary.create(&WHO, opened.primary.root(), "other".as_ref(), 0o644, 0).unwrap();
+    leave_in_flight(&opened, "file");
+    let session = opened.session.clone();
+    drop(opened);
+    // times of files go by the kernel's ticks
+    let tick = || wait::pause(Duration::from_millis(40));
+    tick();
+    let edited = vec![7; 20 << 20];
+    std::fs::write(site.pvol.join("other"), &edited).unwrap();
+    tick();
+    let before = disk::watch_thread(Some(Arc::new(RefusesTelling)));
+    let again = site.open(Some(session.clone()));
+    disk::watch_thread(before);
+    assert!(again.is_err(), "it ends in the middle of what it tells");
+    drop(again);
+    let last = site.open(Some(session)).unwrap();
+    assert!(!ends_inside_a_telling(&last.primary));
+    assert_eq!(told_last(&last.primary), edited.len() as u64, "the other file is told again, all of it");
+}
+
+/// Bytes that the last adoption tells.
+fn told_last(primary: &Primary) -> u64 {
+    let pointers = primary.jvol().pointers();
+    let mut reader = primary.jvol().read(pointers.out, pointers.next.previous()).unwrap();
+    let mut told = 0;
+    while let Some(record) = reader.next() {
+        let (control, data) = record.unwrap();
+        match Record::decode(control, data).unwrap().change {
+            Change::Marker { kind: MarkerKind::AdoptBegin, .. } => told = 0,
+            Change::Write { data, .. } => told += data.len() as u64,
+            _ => {}
+        }
+    }
+    told
+}
+
+/// What somebody who reads the journal has of a file that it names.
+fn as_told(primary: &Primary, name: &str) -> Vec<u8> {
+    let id = primary.lookup(primary.root(), name.as_ref()).unwrap().id;
+    let pointers = primary.jvol().pointers();
+    let mut reader = primary.jvol().read(pointers.out, pointers.next.previous()).unwrap();
+    let mut bytes = Vec::new();
+    while let Some(record) = reader.next() {
+        let (control, data) = record.unwrap();
+        match Record::decode(control, data).unwrap().change {
+            Change::SetSize { file, size, .. } if file == id => bytes.resize(usize::try_from(size).unwrap(), 0),
+            Change::Write { file, offset, data, size, .. } if file == id => {
+                bytes.resize(usize::try_from(size).unwrap(), 0);
+                bytes[usize::try_from(offset).unwrap()..][..data.len()].copy_from_slice(&data);
+            }
+            _ => {}
+        }
+    }
+    bytes
+}
+
+#[test]
+fn what_a_telling_cut_off_is_told_though_others_have_ended_since() {
+    for calls in 0.. {
+        let site = Site::new();
+        let tick = || wait::pause(Duration::from_millis(40));
+        let first = site.open(None).unwrap();
+        first.primary.create(&WHO, first.primary.root(), "file".as_ref(), 0o644, 0).unwrap();
+        let closed = first.primary.close(&first.session).unwrap();
+        drop(first);
+        // older than anything that the power may take
+        tick();
+        let opened = site.open(Some(closed)).unwrap();
+        opened.primary.create(&WHO, opened.primary.root(), "busy".as_ref(), 0o644, 0).unwrap();
+        write(&opened, "busy", b"active");
+        let session = opened.session.clone();
+        drop(opened);
+        tick();
+        std::fs::write(site.pvol.join("file"), vec![7; 300_000]).unwrap();
+        tick();
+        let before = disk::watch_thread(Some(Arc::new(RefusesTelling)));
+        assert!(site.open(Some(session.clone())).is_err(), "it ends in the middle of what it tells");
+        disk::watch_thread(before);
+        let is_open = cut_after(calls, || site.open(Some(session.clone()))).is_ok();
+        let last = site.open(Some(Session { boot: "another".to_owned(), ..session })).unwrap();
+        let file = std::fs::read(site.pvol.join("file")).unwrap();
+        assert!(as_told(&last.primary, "file") == file, "cut at call {calls}");
+        if is_open {
+            assert!(calls > 30, "few openings were cut off: {calls}");
+            return;
+        }
+    }
 }

@@ -281,6 +281,10 @@ impl Primary {
         if self.is_suspended() {
             return self.commit_noted(changes);
         }
+        // who waited for the object meanwhile: the next opening does what was given up again, and behind it nothing may have come
+        if self.failed.load(Ordering::Relaxed) {
+            return Err(Errno::ROFS);
+        }
         self.need_all(changes)?;
         let first = self.journal(Some(slot), who, changes, Reserve::Keep)?.first;
         if let [Change::Create { file, .. }] = changes {

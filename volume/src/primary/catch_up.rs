@@ -273,8 +273,9 @@ impl Primary {
     fn recover(&self, unsettled: &Unsettled) -> Result<Recovered, OpenError> {
         let write = volume_error("recover the volume");
         let since = unsettled.since().unwrap_or_else(|| self.jvol().pointers().last_time);
-        let mut recovered = self.finish(unsettled).map_err(&write)?;
+        // first: what an opening tells is not the last word of the session before it, should this one be cut off
         self.marker(MarkerKind::RecoveryBegin, "", "", since).map_err(&write)?;
+        let mut recovered = self.finish(unsettled).map_err(&write)?;
         recovered.announced = self.announce_created(unsettled).map_err(&write)?;
         self.marker(MarkerKind::RecoveryEnd, "", "", since).map_err(&write)?;
         Ok(recovered)

@@ -2,8 +2,9 @@
 //!
 //! A telling says how large a file is, everything in it gone, and then its bytes. A part of it must not be done again: what it
 //! cuts off was synced perhaps, and the bytes that stood there are not behind it. It takes nothing away to leave it out. An
-//! opening told what the journal before it, done again, gives too; while a resync goes on, every sync is one of the file itself,
-//! and the volume was on disk when the suspension began.
+//! opening told what the journal before it, done again, gives too, but for what it settled, which is named as active and told as
+//! it stands; while a resync goes on, every sync is one of the file itself, and the volume was on disk when the suspension
+//! began.
 
 use std::ops::RangeInclusive;
 

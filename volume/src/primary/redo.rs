@@ -60,8 +60,15 @@ pub(super) struct ActiveIn {
     pub(super) removed: HashMap<FileId, u32>,
     /// In a bracket. What a base copy tells outside of one was not changed by it.
     is_telling: bool,
-    /// Files that one which did not end has cut off there, for whoever reads the journal; the bytes may not have followed.
+    /// Files that it has cut off there, for whoever reads the journal; the bytes may not have followed.
+    telling: HashMap<FileId, u64>,
+    /// The same of those which did not end, or which another one cut short: nothing of them is done again.
     pub(super) half_told: HashMap<FileId, u64>,
+}
+
+fn note_cut(cuts: &mut HashMap<FileId, u64>, file: FileId, size: u64) {
+    let cut = cuts.entry(file).or_insert(size);
+    *cut = (*cut).min(size);
 }
 
 impl ActiveIn {
@@ -75,6 +82,7 @@ impl ActiveIn {
             made: HashSet::new(),
             removed: HashMap::new(),
             is_telling: false,
+            telling: HashMap::new(),
             half_told: HashMap::new(),
         }
     }
@@ -82,6 +90,11 @@ impl ActiveIn {
     /// What was made or changed in the window carries a time after this.
     pub(super) fn since(&self) -> Timestamp {
         Timestamp(self.low.0.saturating_sub(TIME_GRAIN))
+    }
+
+    /// The telling has no end: what it has cut off stays so, as [`HalfTold`] leaves it out whatever comes behind it.
+    fn end_early(&mut self) {
+        self.telling.drain().for_each(|(file, size)| note_cut(&mut self.half_told, file, size));
     }
 
     fn note(&mut self, record: &Record<'_>) {
@@ -96,14 +109,13 @@ impl ActiveIn {
         match &record.change {
             Change::Marker { kind, .. } => {
                 self.is_telling = kind.begins_bracket() || (self.is_telling && !kind.ends_bracket());
-                if kind.ends_bracket() {
-                    self.half_told.clear();
+                if kind.begins_bracket() {
+                    self.end_early();
+                } else if kind.ends_bracket() {
+                    self.telling.clear();
                 }
             }
-            Change::SetSize { file, size, .. } if self.is_telling => {
-                let cut = self.half_told.entry(*file).or_insert(*size);
-                *cut = (*cut).min(*size);
-            }
+            Change::SetSize { file, size, .. } if self.is_telling => note_cut(&mut self.telling, *file, *size),
             Change::Active { entries } => entries.iter().for_each(|entry| match *entry {
                 Active::Names { directory } => _ = self.names.insert(directory),
                 Active::Attributes { object } => _ = self.objects.insert(object),
@@ -225,6 +237,7 @@ impl Primary {
             }
         })?;
         window.superseded.finish(|seq| window.amends.has(seq) || window.half_told.has(seq));
+        window.active.end_early();
         window.wanted = window.active.inodes().collect();
         Ok((window.first <= last || is_suspended).then_some(window))
     }
