@@ -5,8 +5,8 @@
 //! peer and reelfs; no file system that is told of each change by a request can be faster. With `--keep` before the two it
 //! writes what it is given into a file of the source for each, syncs it when it is told to, removes it, and nothing else: what a
 //! daemon costs that writes. With `--twice` it writes everything a second time, one behind the other into one file of 1 GiB that
-//! is there already and is synced every 16 MiB, and a sync is one of that file: what any journal costs that has no checksums, no
-//! order and no recovery.
+//! is there already and is synced every 16 MiB, and the source every 128 MiB, for what leaves a journal must be on the disk of its
+//! volume; a sync is one of that file: what any journal costs that has no checksums, no order and no recovery.
 
 #[path = "../src/awake.rs"]
 #[expect(dead_code, reason = "it ends with its process")]
@@ -122,6 +122,8 @@ struct Second {
 const SECOND: u64 = 1 << 30;
 /// So much is synced at once.
 const DUE: u64 = 16 << 20;
+/// The source is synced when that was so often.
+const DUES: usize = 8;
 
 impl Second {
     fn new(source: &Path) -> io::Result<Second> {
@@ -130,8 +132,16 @@ impl Second {
         (0..SECOND >> 20).try_for_each(|piece| file.write_all_at(&zeros, piece << 20))?;
         file.sync_all()?;
         let (due, to_sync) = sync_channel(1);
-        let synced = file.try_clone()?;
-        std::thread::spawn(move || to_sync.iter().try_for_each(|()| synced.sync_data()));
+        let (synced, volume) = (file.try_clone()?, File::open(source)?);
+        std::thread::spawn(move || -> io::Result<()> {
+            for (times, ()) in to_sync.iter().enumerate() {
+                synced.sync_data()?;
+                if times % DUES == DUES - 1 {
+                    rustix::fs::syncfs(&volume)?;
+                }
+            }
+            Ok(())
+        });
         Ok(Second { file, end: AtomicU64::new(0), due })
     }
 
