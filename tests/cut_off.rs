@@ -275,12 +275,10 @@ fn what_changed_before_an_opening_that_was_cut_off_is_told_by_the_next_one() {
     leave_in_flight(&opened, "file");
     let session = opened.session.clone();
     drop(opened);
-    // times of files go by the kernel's ticks
-    let tick = || wait::pause(Duration::from_millis(40));
-    tick();
+    wait::file_times();
     let edited = vec![7; 20 << 20];
     std::fs::write(site.pvol.join("other"), &edited).unwrap();
-    tick();
+    wait::file_times();
     let before = disk::watch_thread(Some(Arc::new(RefusesTelling)));
     let again = site.open(Some(session.clone()));
     disk::watch_thread(before);
@@ -331,21 +329,21 @@ fn as_told(primary: &Primary, name: &str) -> Vec<u8> {
 fn what_a_telling_cut_off_is_told_though_others_have_ended_since() {
     for calls in 0.. {
         let site = Site::new();
-        let tick = || wait::pause(Duration::from_millis(40));
         let first = site.open(None).unwrap();
         first.primary.create(&WHO, first.primary.root(), "file".as_ref(), 0o644, 0).unwrap();
         let closed = first.primary.close(&first.session).unwrap();
         drop(first);
-        // older than anything that the power may take
-        tick();
+        // older than anything that the power may take, by more than a grain of the times of files
+        wait::file_times();
+        wait::pause(Duration::from_millis(40));
         let opened = site.open(Some(closed)).unwrap();
         opened.primary.create(&WHO, opened.primary.root(), "busy".as_ref(), 0o644, 0).unwrap();
         write(&opened, "busy", b"active");
         let session = opened.session.clone();
         drop(opened);
-        tick();
+        wait::file_times();
         std::fs::write(site.pvol.join("file"), vec![7; 300_000]).unwrap();
-        tick();
+        wait::file_times();
         let before = disk::watch_thread(Some(Arc::new(RefusesTelling)));
         assert!(site.open(Some(session.clone())).is_err(), "it ends in the middle of what it tells");
         disk::watch_thread(before);

@@ -5,8 +5,8 @@
 //! peer and reelfs; no file system that is told of each change by a request can be faster. With `--keep` before the two it
 //! writes what it is given into a file of the source for each, syncs it when it is told to, removes it, and nothing else: what a
 //! daemon costs that writes. With `--twice` it writes everything a second time, one behind the other into one file of 1 GiB that
-//! is there already and is synced every 16 MiB, and the source every 128 MiB, for what leaves a journal must be on the disk of its
-//! volume; a sync is one of that file: what any journal costs that has no checksums, no order and no recovery.
+//! is there already and is synced every 16 MiB, and the source every 128 MiB or when it can, for what leaves a journal must be on the
+//! disk of its volume; a sync is one of that file: what any journal costs that has no checksums, no order and no recovery.
 
 #[path = "../src/awake.rs"]
 #[expect(dead_code, reason = "it ends with its process")]
@@ -115,15 +115,15 @@ fn attributes(ino: u64, kind: FileType, mode: u32, (uid, gid): (u32, u32)) -> Fi
 struct Second {
     file: File,
     end: AtomicU64,
-    /// To who syncs it.
-    due: SyncSender<()>,
+    /// To who syncs it, with its end.
+    due: SyncSender<u64>,
 }
 
 const SECOND: u64 = 1 << 30;
 /// So much is synced at once.
 const DUE: u64 = 16 << 20;
-/// The source is synced when that was so often.
-const DUES: usize = 8;
+/// And of the source.
+const VOLUME_DUE: u64 = 128 << 20;
 
 impl Second {
     fn new(source: &Path) -> io::Result<Second> {
@@ -133,14 +133,20 @@ impl Second {
         file.sync_all()?;
         let (due, to_sync) = sync_channel(1);
         let (synced, volume) = (file.try_clone()?, File::open(source)?);
-        std::thread::spawn(move || -> io::Result<()> {
-            for (times, ()) in to_sync.iter().enumerate() {
+        std::thread::spawn(move || {
+            let mut done = 0;
+            let mut sync = |end: u64| -> io::Result<()> {
                 synced.sync_data()?;
-                if times % DUES == DUES - 1 {
+                if end / VOLUME_DUE != done {
                     rustix::fs::syncfs(&volume)?;
+                    done = end / VOLUME_DUE;
                 }
+                Ok(())
+            };
+            if let Err(error) = to_sync.iter().try_for_each(&mut sync) {
+                eprintln!("cannot sync: {error}");
+                std::process::exit(1);
             }
-            Ok(())
         });
         Ok(Second { file, end: AtomicU64::new(0), due })
     }
@@ -154,7 +160,7 @@ impl Second {
         self.file.write_all_at(&data[first..], 0)?;
         if end / DUE != (end + length) / DUE {
             // one that is due already is enough
-            let _ = self.due.try_send(());
+            let _ = self.due.try_send(end + length);
         }
         Ok(())
     }

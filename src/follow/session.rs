@@ -269,14 +269,14 @@ impl<'o> Session<'o> {
             self.looked = stretch.last;
         }
         let outline = stretch.outline(self.replica.at, self.replica.stands, (stretch.last, until), &self.amended)?;
-        let is_tape = matches!(stretch.held, super::stretch::Held::Tape(..));
-        self.later = outline.later.filter(|_| is_tape && outline.cuts.is_empty());
+        self.later = None;
         for cut in &outline.cuts {
             if self.options.stop.load(std::sync::atomic::Ordering::Relaxed) {
                 return Ok(true);
             }
             self.batch(source, &stretch, &outline, cut, tell)?;
         }
+        self.later = outline.later.filter(|_| matches!(stretch.held, super::stretch::Held::Tape(..)));
         match outline.epoch {
             Some((_, epoch)) if outline.cuts.is_empty() => Err(super::new_epoch(&self.replica.group, epoch)),
             _ => Ok(!outline.cuts.is_empty()),
