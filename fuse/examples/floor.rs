@@ -181,7 +181,8 @@ impl Floor {
 
     fn content(&self, ino: u64) -> io::Result<Option<Arc<File>>> {
         let Some(path) = self.path(ino) else { return Ok(None) };
-        Ok(Some(Arc::new(File::options().read(true).write(true).create_new(true).open(path)?)))
+        // one before this has left it
+        Ok(Some(Arc::new(File::options().read(true).write(true).create(true).truncate(true).open(path)?)))
     }
 
     fn write_both(&self, content: Option<&File>, data: &[u8], offset: u64) -> io::Result<()> {
