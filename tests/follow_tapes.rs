@@ -136,6 +136,7 @@ fn who_waits_for_the_time_of_a_tape_does_not_read_it_again() {
     assert!(again < LENGTH || length() > 0, "{again} bytes");
     assert!(wait::until(Duration::from_secs(60), || length() == LENGTH), "it comes when its time has come");
     assert_eq!(kill(child, Signal::INT), Some(0));
+    follow(&sandbox, &["--tapes", tapes.to_str().unwrap(), "--once"], &to).ok();
     Tree::of(&pvol).assert_same(&Tree::of(&to), "after the delay");
 }
 
